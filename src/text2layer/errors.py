@@ -1,0 +1,21 @@
+"""Errors a user can act on: one clear sentence that says what, where and what to do."""
+
+
+class Text2LayerError(Exception):
+    """Base of every error that the command line shows as one sentence, without a traceback."""
+
+
+class InputError(Text2LayerError, ValueError):
+    """An argument (prompt, size, picture, option) that cannot be used."""
+
+
+class FormatError(Text2LayerError, ValueError):
+    """A picture or layer file that is unknown, damaged or over a limit."""
+
+
+class WeightsError(Text2LayerError, RuntimeError):
+    """Weights that are missing, damaged, or not what their name promises."""
+
+
+class DataError(Text2LayerError, RuntimeError):
+    """A library, shard or record that cannot be read."""
