@@ -1,0 +1,163 @@
+"""Text encoders: a prompt becomes a sequence of token states for the denoiser's cross-attention.
+
+Two families are used: a sentence transformer (`base`, 384-d states of all-MiniLM-L6-v2) and the text
+half of CLIP (`paper`, as in Stable Diffusion). Any other encoder that transformers' `AutoModel`
+knows works too, as long as its output has a `last_hidden_state`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from text2layer.errors import InputError, WeightsError
+from text2layer.pretrained import WEIGHTS, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+MAX_PROMPT_TOKENS = 64
+"""Default limit of a prompt, with its start and end tokens; enough for about 45 English words."""
+
+
+def load_text_encoder(
+    name_or_path: str | Path = "minilm",
+) -> tuple[PreTrainedTokenizerBase, nn.Module]:
+    """Load a frozen text encoder and its tokenizer. Nothing is downloaded except by weights name.
+
+    Args:
+        name_or_path: A name from `text2layer.pretrained.WEIGHTS` ("minilm", "mpnet"), a folder
+            with a transformers model and its tokenizer, or a hub id that is already in the hub's
+            cache. Of a whole CLIP only the text half is loaded.
+
+    Returns:
+        The tokenizer and the model (float32, CPU, eval mode, no parameter needs a gradient).
+
+    Raises:
+        WeightsError: the name is unknown, or the folder holds no readable model.
+    """
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    source = str(resolve(str(name_or_path)) if str(name_or_path) in WEIGHTS else name_or_path)
+    try:
+        config = AutoConfig.from_pretrained(source, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+        model_class: Any = AutoModel
+        if config.model_type in ("clip", "clip_text_model"):
+            from transformers import CLIPTextModel as model_class
+        with _quiet_transformers():
+            encoder = model_class.from_pretrained(
+                source, local_files_only=True, dtype=torch.float32, use_safetensors=True
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"No text encoder could be read from {source!r} ({_first_line(error)}); give a weights "
+            f"name ({', '.join(_encoder_names())}) or a folder that holds a transformers model in "
+            "safetensors form and its tokenizer."
+        ) from error
+    return tokenizer, encoder.eval().requires_grad_(False)
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    encoder: nn.Module,
+    prompts: list[str],
+    max_length: int = MAX_PROMPT_TOKENS,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode prompts into token states, padded to the longest prompt of the batch.
+
+    Args:
+        tokenizer: The encoder's tokenizer.
+        encoder: A model whose output has a `last_hidden_state`.
+        prompts: N texts; the empty text is the unconditional prompt of classifier-free guidance.
+        max_length: Most tokens a prompt may have, start and end tokens included. The limits of
+            the tokenizer and of the encoder's position table hold as well.
+
+    Returns:
+        states (N, L, D) float32, zero behind the end of a prompt, and mask (N, L) bool, true where
+        a token stands. Both are on the encoder's device.
+
+    Raises:
+        InputError: there is no prompt, one is not text, or one is longer than the limit.
+    """
+    if isinstance(prompts, str) or not prompts:
+        raise InputError(f"Prompts must be a list of at least one text, got {prompts!r}.")
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise InputError(f"A prompt must be text, got {type(prompt).__name__}: {prompt!r}.")
+    limit = _token_limit(tokenizer, encoder, max_length)
+    tokens = tokenizer(list(prompts), padding=False, truncation=False, verbose=False)["input_ids"]
+    for prompt, ids in zip(prompts, tokens, strict=True):
+        if len(ids) > limit:
+            raise InputError(
+                f"The prompt {_shorten(prompt)!r} has {len(ids)} tokens and the limit is {limit}; "
+                "shorten it."
+            )
+
+    longest = max(len(ids) for ids in tokens)
+    device = next(encoder.parameters()).device
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    input_ids = torch.full((len(tokens), longest), padding, dtype=torch.long)  # (N, L)
+    mask = torch.zeros((len(tokens), longest), dtype=torch.bool)  # (N, L)
+    for row, ids in enumerate(tokens):
+        input_ids[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+        mask[row, : len(ids)] = True
+    mask = mask.to(device)
+    with torch.no_grad():
+        output = encoder(input_ids=input_ids.to(device), attention_mask=mask.long())
+    states = output.last_hidden_state.float()  # (N, L, D)
+    return states.masked_fill(~mask[..., None], 0.0), mask
+
+
+def text_encoder_hash(encoder: nn.Module) -> str:
+    """SHA-256 of a text encoder's parameters (names, shapes, float32 values), in hexadecimal.
+
+    It does not depend on file layout, device or precision tricks of the loader, so that a
+    checkpoint can say which encoder it was trained with.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in sorted(encoder.named_parameters()):
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(parameter.detach().float().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _token_limit(tokenizer: PreTrainedTokenizerBase, encoder: nn.Module, max_length: int) -> int:
+    positions = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+    limits = [max_length, tokenizer.model_max_length, positions or max_length]
+    return min(int(limit) for limit in limits)
+
+
+def _encoder_names() -> list[str]:
+    return [name for name, entry in WEIGHTS.items() if entry.is_folder]
+
+
+def _shorten(prompt: str, length: int = 40) -> str:
+    return prompt if len(prompt) <= length else prompt[: length - 3] + "..."
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bar and no load report on the terminal while weights are read."""
+    from transformers.utils import logging
+
+    bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
