@@ -1,0 +1,321 @@
+"""The layered picture: one opaque background and any number of foreground layers, bottom first.
+
+Straight (unassociated) alpha, sRGB, uint8. Colour is defined everywhere, also under alpha 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import operator
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from text2layer import blend
+from text2layer.errors import InputError
+
+MAX_NAME_LENGTH = 255  # UTF-16 units, what a PSD's unicode layer name is known to carry
+MAX_OFFSET = 1_000_000  # pixels; beyond any canvas, within every format's integers
+NEUTRAL_GREY = 128  # colour of a foreground that is not there
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One foreground: colour everywhere, soft alpha, and where and how it lies on the canvas.
+
+    Attributes:
+        colour: (h, w, 3) uint8 sRGB, straight, also defined where alpha is 0.
+        alpha: (h, w) uint8, 0 transparent to 255 opaque.
+        name: 1 to 255 characters without control characters.
+        offset: (x, y) in pixels of the top-left corner on the canvas, may be negative.
+        opacity: 0 to 1, rounded to the nearest 1/255.
+        visible: a hidden layer takes no part in the composite.
+        metadata: JSON values.
+
+    Raises:
+        InputError: a value of the wrong kind, shape or range.
+    """
+
+    colour: np.ndarray
+    alpha: np.ndarray
+    name: str = "Foreground"
+    offset: tuple[int, int] = (0, 0)
+    opacity: float = 1.0
+    visible: bool = True
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_pixels(self.colour, "layer's colour", 3)
+        _check_pixels(self.alpha, "layer's alpha", 2)
+        if self.colour.shape[:2] != self.alpha.shape:
+            raise InputError(
+                f"A layer's colour {self.colour.shape[:2]} and alpha {self.alpha.shape} must have "
+                "the same height and width."
+            )
+        set_field = object.__setattr__  # the dataclass is frozen, these are its final values
+        set_field(self, "name", _checked_name(self.name))
+        set_field(self, "offset", _checked_offset(self.offset))
+        set_field(self, "opacity", _checked_opacity(self.opacity))
+        set_field(self, "visible", bool(self.visible))
+        set_field(self, "metadata", checked_metadata(self.metadata))
+
+    @classmethod
+    def from_rgba(cls, rgba: np.ndarray, **fields: Any) -> Self:
+        """A layer of a cut-out (h, w, 4) uint8, edge colours continued under alpha 0."""
+        if not isinstance(rgba, np.ndarray) or rgba.ndim != 3 or rgba.shape[2] != 4:
+            raise InputError("A cut-out must be an (h, w, 4) uint8 array.")
+        _check_pixels(rgba[..., 3], "layer's alpha", 2)
+        alpha = np.ascontiguousarray(rgba[..., 3])
+        return cls(blend.extend_edge_colours(rgba[..., :3], alpha), alpha, **fields)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.alpha.shape[1], self.alpha.shape[0]
+
+    @property
+    def opacity_byte(self) -> int:
+        """Opacity as 0..255, as files hold it and as the composite uses it."""
+        return round(self.opacity * 255)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some attributes changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def moved(self, dx: int, dy: int) -> Self:
+        """A copy moved by whole pixels, right and down."""
+        return self.replace(offset=(self.offset[0] + dx, self.offset[1] + dy))
+
+    def resized(self, size: tuple[int, int]) -> Self:
+        """A copy of (width, height), its colour and alpha resized apart; the offset stays."""
+        colour, alpha = blend.resize_colour_and_alpha(self.colour, self.alpha, size)
+        return self.replace(colour=colour, alpha=alpha)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every pixel, also the hidden ones, and every attribute agree."""
+        if not isinstance(other, Layer):
+            return NotImplemented
+        return (
+            np.array_equal(self.colour, other.colour)
+            and np.array_equal(self.alpha, other.alpha)
+            and self._attributes() == other._attributes()
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+    def _attributes(self) -> tuple[Any, ...]:
+        return self.name, self.offset, self.opacity_byte, self.visible, self.metadata
+
+
+@dataclass(frozen=True, eq=False)
+class LayeredImage:
+    """An opaque background and foreground layers over it, bottom first.
+
+    Attributes:
+        background: (H, W, 3) uint8 sRGB; its size is the canvas.
+        foregrounds: layers, bottom first, of any size and offset.
+        background_name: the background's name in files.
+        metadata: JSON values; how it was made (prompt, negative_prompt, seed, steps,
+            guidance_scale, model, model_hash, generator).
+
+    Raises:
+        InputError: a value of the wrong kind or shape.
+    """
+
+    background: np.ndarray
+    foregrounds: tuple[Layer, ...] = ()
+    background_name: str = "Background"
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_pixels(self.background, "background", 3)
+        foregrounds: Iterable[Any] = self.foregrounds
+        if isinstance(foregrounds, Layer) or not isinstance(foregrounds, Iterable):
+            raise InputError("The foregrounds must be a sequence of layers, bottom first.")
+        foregrounds = tuple(foregrounds)
+        for layer in foregrounds:
+            if not isinstance(layer, Layer):
+                raise InputError(f"A foreground must be a Layer, but {type(layer).__name__} came.")
+        set_field = object.__setattr__
+        set_field(self, "foregrounds", foregrounds)
+        set_field(self, "background_name", _checked_name(self.background_name))
+        set_field(self, "metadata", checked_metadata(self.metadata))
+
+    @classmethod
+    def from_parts(
+        cls, foreground: np.ndarray, background: np.ndarray, mask: np.ndarray, **metadata: Any
+    ) -> Self:
+        """Two layers of canvas size: foreground and background (H, W, 3), mask (H, W), uint8."""
+        layer = Layer(foreground, mask)
+        _check_pixels(background, "background", 3)
+        if background.shape[:2] != mask.shape:
+            raise InputError(
+                f"The background {background.shape[:2]} and the mask {mask.shape} must have the "
+                "same height and width."
+            )
+        return cls(background, (layer,), metadata=metadata)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the canvas in pixels."""
+        return self.background.shape[1], self.background.shape[0]
+
+    @property
+    def composite(self) -> np.ndarray:
+        """(H, W, 3) uint8: what the visible layers look like over the background."""
+        return blend.blend(self.background, self.foregrounds)
+
+    @property
+    def foreground(self) -> np.ndarray:
+        """(H, W, 3) uint8 colour of the two-layer view, defined everywhere; see `mask`."""
+        return self._two_layer_view()[0]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(H, W) uint8 alpha of the two-layer view, opacity and visibility folded in.
+
+        With one foreground, foreground over background by this mask is the composite exactly.
+        Several are merged over one another, which rounds once more (within 2/255).
+        """
+        return self._two_layer_view()[1]
+
+    def add(self, layer: Layer) -> Self:
+        """A copy with one more layer on top."""
+        return self.replace(foregrounds=(*self.foregrounds, layer))
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some attributes changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def replace_layer(self, index: int, layer: Layer) -> Self:
+        """A copy in which foreground `index` (0 is the bottom one) is another layer."""
+        layers = list(self.foregrounds)
+        if not -len(layers) <= index < len(layers):
+            raise InputError(f"There is no foreground {index}: this picture has {len(layers)}.")
+        layers[index] = layer
+        return self.replace(foregrounds=tuple(layers))
+
+    def resized(self, size: tuple[int, int]) -> Self:
+        """A copy of (width, height); every layer's corners are scaled and rounded to pixels."""
+        width, height = blend.checked_size(size)
+        if (width, height) == self.size:
+            return self
+        across, down = width / self.size[0], height / self.size[1]
+        layers = []
+        for layer in self.foregrounds:
+            (x, y), (w, h) = layer.offset, layer.size
+            left, top = round(x * across), round(y * down)
+            right, bottom = round((x + w) * across), round((y + h) * down)
+            scaled = layer.resized((max(right - left, 1), max(bottom - top, 1)))
+            layers.append(scaled.replace(offset=(left, top)))
+        background = blend.resize_colour(self.background, (width, height))
+        return self.replace(background=background, foregrounds=tuple(layers))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every pixel, layer and attribute agree."""
+        if not isinstance(other, LayeredImage):
+            return NotImplemented
+        return (
+            np.array_equal(self.background, other.background)
+            and self.foregrounds == other.foregrounds
+            and (self.background_name, self.metadata) == (other.background_name, other.metadata)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+    def _two_layer_view(self) -> tuple[np.ndarray, np.ndarray]:
+        """Colour (H, W, 3) and alpha (H, W) of all foregrounds as one layer of canvas size."""
+        if not self.foregrounds:
+            grey = np.full_like(self.background, NEUTRAL_GREY)
+            return grey, np.zeros(self.background.shape[:2], np.uint8)
+        if len(self.foregrounds) == 1:
+            return self._on_canvas(self.foregrounds[0])
+        colour = np.zeros(self.background.shape, np.float32)  # premultiplied, 0..255
+        alpha = np.zeros((*self.background.shape[:2], 1), np.float32)  # 0..1
+        for layer in self.foregrounds:
+            pixels, mask = self._on_canvas(layer)
+            share = mask[..., None].astype(np.float32) / 255
+            colour = share * pixels + (1 - share) * colour
+            alpha = share + (1 - share) * alpha
+        straight = np.rint(np.clip(colour / np.maximum(alpha, 1e-6), 0, 255)).astype(np.uint8)
+        merged = np.rint(alpha[..., 0] * 255).astype(np.uint8)
+        return blend.extend_edge_colours(straight, merged), merged
+
+    def _on_canvas(self, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+        """One layer cut and continued to the canvas, its opacity and visibility in the mask."""
+        target, source = blend.overlap(layer.offset, layer.size, self.size)
+        covered, mask = (np.zeros(self.background.shape[:2], np.uint8) for _ in range(2))
+        covered[target] = 255
+        if layer.visible:
+            mask[target] = blend.multiply_alpha(layer.alpha[source], layer.opacity_byte)
+        colour = np.full_like(self.background, NEUTRAL_GREY)
+        colour[target] = layer.colour[source]
+        return blend.extend_edge_colours(colour, covered), mask
+
+
+def clean_name(name: str, fallback: str) -> str:
+    """A foreign file's layer name made fit for a Layer: no control characters, not too long."""
+    kept = "".join(c for c in name if _is_writable(c)).strip()
+    while len(kept.encode("utf-16-le")) // 2 > MAX_NAME_LENGTH:
+        kept = kept[:-1]
+    return kept or fallback
+
+
+def checked_metadata(metadata: Any) -> dict[str, Any]:
+    """A copy made of plain JSON values (tuples become lists), or InputError."""
+    if not isinstance(metadata, dict):
+        raise InputError(f"Metadata must be a dict, but {type(metadata).__name__} was given.")
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(metadata, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"Metadata must be made of JSON values: {error}.") from None
+    return plain
+
+
+def _check_pixels(pixels: Any, what: str, ndim: int) -> None:
+    shape = "(height, width, 3)" if ndim == 3 else "(height, width)"
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        kind = pixels.dtype if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise InputError(f"A {what} must be a uint8 array, but {kind} was given.")
+    if pixels.ndim != ndim or pixels.size == 0 or (ndim == 3 and pixels.shape[2] != 3):
+        raise InputError(f"A {what} must have the shape {shape}, but {pixels.shape} was given.")
+
+
+def _is_writable(character: str) -> bool:
+    """Whether XML 1.0 and every editor can hold the character: no controls, no surrogates."""
+    return unicodedata.category(character) not in ("Cc", "Cs") and character not in "\ufffe\uffff"
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str) or not name.strip() or not all(map(_is_writable, name)):
+        raise InputError(f"A layer's name must be text without control characters, not {name!r}.")
+    if len(name.encode("utf-16-le")) // 2 > MAX_NAME_LENGTH:
+        raise InputError(
+            f"A layer's name may have {MAX_NAME_LENGTH} characters, but {name[:20]!r}... has "
+            f"{len(name)}."
+        )
+    return name
+
+
+def _checked_offset(offset: Any) -> tuple[int, int]:
+    try:
+        x, y = (operator.index(position) for position in offset)
+    except (TypeError, ValueError):
+        raise InputError(f"A layer's offset is (x, y) in whole pixels, not {offset!r}.") from None
+    if max(abs(x), abs(y)) > MAX_OFFSET:
+        raise InputError(f"A layer's offset must stay within {MAX_OFFSET} pixels, not {(x, y)}.")
+    return x, y
+
+
+def _checked_opacity(opacity: Any) -> float:
+    try:
+        value = float(opacity)
+    except (TypeError, ValueError):
+        raise InputError(f"A layer's opacity is a number from 0 to 1, not {opacity!r}.") from None
+    if not 0 <= value <= 1:  # also refuses NaN
+        raise InputError(f"A layer's opacity must lie in 0..1, but {value} was given.")
+    return round(value * 255) / 255
