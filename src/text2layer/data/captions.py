@@ -1,0 +1,227 @@
+"""Captions for composed pictures: many wordings, none that contradicts what is shown."""
+
+import random
+import re
+from typing import Protocol
+
+from text2layer.data.library import BackgroundRecord, ForegroundRecord
+
+
+class Placed(Protocol):
+    """The part of a placement that words can tell."""
+
+    @property
+    def centre_x(self) -> float: ...
+
+
+DROP_PROBABILITY = 0.10
+POSITION_PROBABILITY = 0.15
+COLOUR_PROBABILITY = 0.5
+CONCEPT_PROBABILITY = 0.12
+ROOM_PROBABILITY = 0.12
+
+COLOURS = frozenset(
+    "red orange yellow green blue purple pink brown black white grey gray teal beige golden gold "
+    "silver cyan magenta violet turquoise cream tan blond blonde dark colourful colorful rainbow "
+    "ginger bronze copper lime navy maroon".split()
+)
+SIZES = frozenset(
+    "large small big tall high low long short tiny huge wide narrow little giant old new modern "
+    "classic simple double single open closed round".split()
+)
+PEOPLE = frozenset(
+    "man woman men women person people human boy girl child kid baby adult lady gentleman guy "
+    "face characters head hand worker".split()
+)
+ROOMS = {
+    "kitchen": "kitchen",
+    "bathroom": "bathroom",
+    "bedroom": "bedroom",
+    "living room": "living room",
+    "office": "office",
+    "garden": "garden",
+    "outdoor": "outdoor",
+}
+STYLES: dict[str, tuple[tuple[str, ...], float]] = {  # wordings, and how often none is said
+    "3d render": (("a 3d render of", "a 3d model of", "a render of"), 0.65),
+    "3d icon": (("a 3d icon of", "a glossy 3d icon of", "a rounded 3d icon of"), 0.2),
+    "flat icon": (("a flat icon of", "a simple flat icon of", "a flat drawing of"), 0.2),
+    "clip art": (("clip art of", "a clip art picture of", "a clip art drawing of"), 0.25),
+}
+SCENES: dict[str, tuple[str, ...]] = {
+    "building interior": ("the inside of a building", "a building interior"),
+    "planet surface": ("the surface of a planet", "an alien planet"),
+    "mountains": ("mountains", "a mountain landscape"),
+    "snowy mountains": ("snowy mountains", "snow-capped mountains"),
+    "sea": ("the sea", "the ocean"),
+    "lake": ("a lake",),
+    "city skyline": ("a city skyline", "the skyline of a city"),
+    "hills": ("hills", "a hilly landscape"),
+    "sky": ("the sky",),
+    "fields": ("fields", "open fields"),
+    "desert": ("a desert",),
+    "dunes": ("sand dunes", "dunes"),
+    "forest": ("a forest", "the woods"),
+    "badlands": ("badlands",),
+    "canyon": ("a canyon",),
+    "lava field": ("a lava field",),
+    "snow field": ("a snow field", "a field of snow"),
+    "meadow": ("a meadow", "a grassy meadow"),
+    "beach": ("a beach",),
+    "river": ("a river",),
+    "night sky": ("a night sky",),
+    "garden": ("a garden",),
+    "outer space": ("outer space",),
+    "fog": ("fog",),
+    "waterfall": ("a waterfall",),
+    "city street": ("a city street",),
+}
+PLACES = {  # scenes that an object can be said to be in or on
+    "forest": "in a forest",
+    "desert": "in a desert",
+    "dunes": "among sand dunes",
+    "meadow": "in a meadow",
+    "fields": "in the fields",
+    "beach": "on a beach",
+    "garden": "in a garden",
+    "snow field": "in the snow",
+    "city street": "in a city street",
+    "building interior": "inside a building",
+    "mountains": "in the mountains",
+    "hills": "in the hills",
+    "canyon": "in a canyon",
+    "planet surface": "on an alien planet",
+    "outer space": "in outer space",
+}
+TIMELESS = frozenset(("building interior", "planet surface", "outer space", "night sky", "other"))
+TIMES = {"night": ("at night",), "sunset": ("at sunset",), "day": ("by day", "in daylight")}
+TIME_SAID = re.compile(r"\b(night|day|daylight|sunset|sunrise|dusk|dawn|evening|morning|noon|moon|stars?|starry|sunny)", re.I)
+DIRECTION = re.compile(r"\b(left|right|leftwards|rightwards|clockwise|counterclockwise)\b", re.I)
+LETTERING = re.compile(
+    r"\b(letters?|text|word|words|lettering|signs?|button|number|numbers|digits?|calendar|"
+    r"newspaper|keyboard|alphabet|question mark|stop sign|symbol)\b|\b[A-Z]{2,}\b"
+)
+
+
+def caption(
+    placement: Placed,
+    foreground: ForegroundRecord,
+    background: BackgroundRecord,
+    rng: random.Random,
+) -> str:
+    """A caption of a composed picture, e.g. "a flat icon of a fox in front of a forest at night".
+
+    Args:
+        placement: where the object is; only its horizontal centre is told.
+        foreground: what the object is.
+        background: what is behind it.
+        rng: source of the wording.
+
+    Returns:
+        Text that is never empty. One in ten names only the object or only the background.
+    """
+    thing = foreground_caption(foreground, rng)
+    if rng.random() < DROP_PROBABILITY:
+        return thing if rng.random() < 0.5 else background_caption(background, rng)
+    where = _position(placement, foreground, rng)
+    if background.scene in PLACES and rng.random() < 0.15:
+        return f"{thing}{where} {PLACES[background.scene]}{_time(background, '', rng)}"
+    place = background_caption(background, rng)
+    if where:
+        patterns = ("{thing}{where} in front of {place}", "{place} with {thing}{where}",
+                    "{thing}{where}, {place} behind", "{place}, {thing}{where}")  # fmt: skip
+    else:
+        patterns = ("{thing} in front of {place}", "{thing} in front of {place}",
+                    "{thing} against {place}", "{thing} with {place} in the background",
+                    "{thing} with {place} behind", "{place} with {thing} in the foreground",
+                    "{thing}, {place} in the background", "{place} behind {thing}")  # fmt: skip
+    return rng.choice(patterns).format(thing=thing, where=where, place=place)
+
+
+def foreground_caption(record: ForegroundRecord, rng: random.Random) -> str:
+    """A noun phrase for the object alone, with its style: "a 3d icon of a brown bear"."""
+    phrase = _noun(record, rng)
+    if record.style in STYLES:
+        wordings, plain = STYLES[record.style]
+    else:
+        wordings, plain = (f"{with_article(record.style)} of",), 0.5
+    if rng.random() < plain:
+        return phrase
+    return f"{rng.choice(wordings)} {phrase}"
+
+
+def background_caption(record: BackgroundRecord, rng: random.Random) -> str:
+    """A noun phrase for the background alone: its caption or its scene, sometimes its time."""
+    phrase = record.caption.strip()
+    if record.scene in SCENES and rng.random() < 0.25:
+        phrase = rng.choice(SCENES[record.scene])
+    return phrase + _time(record, phrase, rng)
+
+
+def may_be_flipped(record: ForegroundRecord) -> bool:
+    """Whether the mirrored object still fits its words: no direction, no lettering."""
+    return not (DIRECTION.search(record.caption) or LETTERING.search(record.caption))
+
+
+def with_article(noun: str) -> str:
+    """The noun with "a" or "an" before it."""
+    sounds_like_consonant = re.match(r"(?:uni|use|usu|eu|one\b|u-)", noun, re.I)
+    vowel = noun[:1].lower() in "aeiou" and not sounds_like_consonant
+    silent = re.match(r"(?:hour|honest|heir)", noun, re.I)
+    return f"{'an' if vowel or silent else 'a'} {noun}"
+
+
+def _noun(record: ForegroundRecord, rng: random.Random) -> str:
+    """The object in words: caption or concept, with its colour or its room at times."""
+    phrase = record.caption.strip()
+    determiner, _, rest = phrase.partition(" ")
+    if determiner in ("a", "an") and rest:
+        simple = re.search(r"\b(of|and|with|on|in|behind|for|by|over|under)\b", rest) is None
+        if simple and rest != record.concept and rest.split()[-1] == record.concept:
+            if rng.random() < CONCEPT_PROBABILITY:
+                rest = record.concept
+        elif rest == record.concept and rng.random() < ROOM_PROBABILITY:
+            rest = _with_room(rest, record, rng)
+    if determiner not in ("a", "an", "some", "two", "three", "four") or not rest:
+        return phrase
+    if _colour_fits(record) and rng.random() < COLOUR_PROBABILITY:
+        first, _, others = rest.partition(" ")
+        if others and first in SIZES:
+            rest = f"{first} {record.color} {others}"
+        else:
+            rest = f"{record.color} {rest}"
+    return with_article(rest) if determiner in ("a", "an") else f"{determiner} {rest}"
+
+
+def _with_room(noun: str, record: ForegroundRecord, rng: random.Random) -> str:
+    rooms = [ROOMS[tag] for tag in record.tags if tag in ROOMS]
+    return f"{rng.choice(rooms)} {noun}" if rooms and record.style == "3d render" else noun
+
+
+def _colour_fits(record: ForegroundRecord) -> bool:
+    """Whether the measured colour may be said: known, not named yet, and not of a person."""
+    words = set(re.findall(r"[a-z]+", record.caption.lower()))
+    if not record.color or words & COLOURS or {"and", "behind"} & words:
+        return False
+    return not PEOPLE & ({record.concept} | words | set(record.tags))
+
+
+def _position(placement: Placed, record: ForegroundRecord, rng: random.Random) -> str:
+    """ " on the left" and the like where it is true, else nothing."""
+    if rng.random() >= POSITION_PROBABILITY or DIRECTION.search(record.caption):
+        return ""
+    if placement.centre_x < 0.4:
+        return " on the left"
+    if placement.centre_x > 0.6:
+        return " on the right"
+    if abs(placement.centre_x - 0.5) < 0.06:
+        return rng.choice((" in the centre", " in the middle"))
+    return ""
+
+
+def _time(record: BackgroundRecord, phrase: str, rng: random.Random) -> str:
+    """ " at night" and the like where it is known and not said yet, else nothing."""
+    if record.time not in TIMES or record.scene in TIMELESS or TIME_SAID.search(phrase):
+        return ""
+    said = 0.5 if record.time != "day" else 0.04
+    return f" {rng.choice(TIMES[record.time])}" if rng.random() < said else ""

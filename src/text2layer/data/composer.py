@@ -1,0 +1,323 @@
+"""Composes training pictures from a library in batches, on the device that trains.
+
+Every picture is decoded once into 8-bit tensors. A batch is placed by affine grid sampling, colour
+and alpha apart, from the mip level nearest to the wanted scale; the layers are rounded to 8 bits and
+the composite is computed from those, so that image == over(background, foreground, mask) exactly.
+"""
+
+import math
+import random
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from text2layer.data.captions import caption, may_be_flipped
+from text2layer.data.decoding import BackgroundStore, ForegroundStore
+from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library
+from text2layer.errors import DataError, InputError
+
+OBJECT_SCALE = (0.50, 0.85)  # longest side of the object / shorter side of the frame
+BACKGROUND_SCALE = (0.6, 1.0)  # window / largest window of the frame's shape
+CUT_PROBABILITY = 0.10  # objects that the border of the frame cuts
+CUT_SHARE = (0.08, 0.35)  # how much of such an object lies outside
+SHADOW_STYLES = ("3d render", "3d icon")
+SHADOW_STRENGTH = (0.25, 0.60)
+DEFAULT_ELEVATION = 14.0  # degrees; for objects whose camera is unknown
+DRAWS = 14  # random numbers a sample takes
+CHUNK = {"cpu": 16, "cuda": 128}  # samples rendered at once: bounds the float copies
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a sample shows and where. All coordinates are relative, so any frame size renders it.
+
+    Attributes:
+        foreground: index into `Composer.foregrounds`.
+        background: index into `Composer.backgrounds`.
+        centre_x: horizontal centre of the object / frame width.
+        centre_y: vertical centre of the object / frame height.
+        scale: longest side of the object / shorter side of the frame.
+        flipped: the object is mirrored left to right.
+        crop_x: left edge of the background window within its free room, 0 to 1.
+        crop_y: top edge of the background window within its free room, 0 to 1.
+        crop_scale: size of the window / largest window of the frame's shape.
+        background_flipped: the background is mirrored left to right.
+        shadow: darkness of the contact shadow in the background, 0 (none) to 1.
+    """
+
+    foreground: int
+    background: int
+    centre_x: float
+    centre_y: float
+    scale: float
+    flipped: bool
+    crop_x: float
+    crop_y: float
+    crop_scale: float
+    background_flipped: bool
+    shadow: float = 0.0
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A batch of layered pictures.
+
+    Attributes:
+        foreground: (B, 3, H, W) float32 in [-1, 1], straight colour, defined everywhere.
+        background: (B, 3, H, W) float32 in [-1, 1].
+        image: (B, 3, H, W) float32 in [-1, 1]; the 8-bit composite of the 8-bit layers.
+        mask: (B, 1, H, W) float32 in [0, 1].
+        placements: what each sample shows (empty when the batch was read from shards).
+        texts: stored captions (only when the batch was read from shards).
+    """
+
+    foreground: Tensor
+    background: Tensor
+    image: Tensor
+    mask: Tensor
+    placements: tuple[Placement, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
+class Composer:
+    """Draws and renders layered pictures from a library.
+
+    Args:
+        library: where the pictures come from; pictures that cannot be decoded are counted in
+            `library.skipped`.
+        split: "train", "val" or "test"; None takes all.
+        size: frame as (height, width) in pixels, or one number for a square.
+        device: where pictures are held and rendered.
+        styles: keep only foregrounds of these styles.
+        style_weights: relative share of each style (styles that are not named get 0); without it
+            every foreground is equally likely.
+        shadow_probability: share of rendered objects that get a contact shadow.
+        max_decoded_size: longest side in pixels that cut-outs are kept at, a power of two; None
+            chooses the smallest that serves `size`, at most 256.
+        workers: decoding threads.
+        progress: show progress bars on stderr.
+
+    Raises:
+        DataError: nothing remains to draw from.
+        InputError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        split: str | None = "train",
+        size: int | tuple[int, int] = 256,
+        device: str | torch.device = "cpu",
+        *,
+        styles: Sequence[str] | None = None,
+        style_weights: Mapping[str, float] | None = None,
+        shadow_probability: float = 0.3,
+        max_decoded_size: int | None = None,
+        workers: int = 4,
+        progress: bool = True,
+    ) -> None:
+        self.height, self.width = (size, size) if isinstance(size, int) else size
+        if min(self.height, self.width) < 8:
+            raise InputError(f"The frame {self.width}x{self.height} is too small; use 8 or more.")
+        if not 0 <= shadow_probability <= 1:
+            raise InputError(f"shadow_probability is {shadow_probability}; use 0 to 1.")
+        side = max_decoded_size or _decoded_size(max(self.height, self.width))
+        if side < 16 or side & (side - 1):
+            raise InputError(f"max_decoded_size is {side}; use a power of two of 16 or more.")
+        self.library, self.split = library, split
+        self.device = torch.device(device)
+        self.shadow_probability = shadow_probability
+        wanted = library.foregrounds_of(split)
+        if styles is not None:
+            wanted = [record for record in wanted if record.style in styles]
+        self._foreground_store = ForegroundStore(library, wanted, side, self.device, workers, progress)
+        self._background_store = BackgroundStore(
+            library, library.backgrounds_of(split), side * 3 // 2, self.device, workers, progress
+        )
+        self.foregrounds: list[ForegroundRecord] = self._foreground_store.records
+        self.backgrounds: list[BackgroundRecord] = self._background_store.records
+        for kind, records in (("foreground", self.foregrounds), ("background", self.backgrounds)):
+            if not records:
+                raise DataError(
+                    f"No {kind} of split '{split}'" + (f" and styles {list(styles)}" if styles else "")
+                    + f" can be used from '{library.root}' ({library.summary()})."
+                )
+        self._cumulative = _cumulative_shares(self.foregrounds, style_weights)
+        self._may_flip = [may_be_flipped(record) for record in self.foregrounds]
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the data by content: the library's hash."""
+        return self.library.fingerprint
+
+    def compose(self, batch_size: int, generator: torch.Generator | None = None) -> Composition:
+        """Draw and render a batch; the same CPU generator state gives the same batch."""
+        return self.compose_at(self.draw(batch_size, generator))
+
+    def captions(self, composition: Composition, rng: random.Random) -> list[str]:
+        """One fresh caption for each sample of a batch from this composer."""
+        return [
+            caption(place, self.foregrounds[place.foreground], self.backgrounds[place.background], rng)
+            for place in composition.placements
+        ]
+
+    def draw(self, batch_size: int, generator: torch.Generator | None = None) -> list[Placement]:
+        """Draw placements without rendering them."""
+        if batch_size < 1:
+            raise InputError(f"The batch size is {batch_size}; use 1 or more.")
+        if generator is not None and generator.device.type != "cpu":
+            raise InputError("The composer draws on the CPU; give a generator made for the CPU.")
+        rows = torch.rand(batch_size, DRAWS, generator=generator, dtype=torch.float64).tolist()
+        return [self._placement(row) for row in rows]
+
+    def compose_at(self, placements: Sequence[Placement]) -> Composition:
+        """Render given placements, in bounded chunks."""
+        frame = (len(placements), 3, self.height, self.width)
+        foreground = torch.empty(frame, device=self.device)
+        background = torch.empty(frame, device=self.device)
+        image = torch.empty(frame, device=self.device)
+        mask = torch.empty(len(placements), 1, self.height, self.width, device=self.device)
+        step = CHUNK.get(self.device.type, 32)
+        for start in range(0, len(placements), step):
+            part = slice(start, start + step)
+            self._render(placements[part], foreground[part], background[part], image[part], mask[part])
+        return Composition(foreground, background, image, mask, tuple(placements))
+
+    def box(self, placement: Placement) -> tuple[float, float, float, float]:
+        """(left, top, width, height) of the object, relative to the frame."""
+        wide, high = self._foreground_store.sizes[placement.foreground]
+        longest = placement.scale * min(self.height, self.width) / max(wide, high)
+        width, height = wide * longest / self.width, high * longest / self.height
+        return placement.centre_x - width / 2, placement.centre_y - height / 2, width, height
+
+    def _placement(self, draws: Sequence[float]) -> Placement:
+        pick, back, size, across, down, cut, side, share, flip, crop, x, y, mirror, shadow = draws
+        index = min(bisect_right(self._cumulative, pick), len(self.foregrounds) - 1)
+        scale = _between(OBJECT_SCALE, size)
+        wide, high = self._foreground_store.sizes[index]
+        longest = scale * min(self.height, self.width) / max(wide, high)
+        width, height = wide * longest / self.width, high * longest / self.height
+        centre_x = width / 2 + (1 - width) * across
+        centre_y = height / 2 + (1 - height) * math.sqrt(down)  # the lower half thrice as often
+        if cut < CUT_PROBABILITY:
+            outside = _between(CUT_SHARE, share)
+            if side < 1 / 3:
+                centre_x = width * (0.5 - outside)
+            elif side < 2 / 3:
+                centre_x = 1 - width * (0.5 - outside)
+            else:
+                centre_y = 1 - height * (0.5 - outside)
+        shaded = self.foregrounds[index].style in SHADOW_STYLES and shadow < self.shadow_probability
+        strength = _between(SHADOW_STRENGTH, shadow / self.shadow_probability) if shaded else 0.0
+        return Placement(
+            foreground=index,
+            background=int(back * len(self.backgrounds)),
+            centre_x=centre_x,
+            centre_y=centre_y,
+            scale=scale,
+            flipped=self._may_flip[index] and flip < 0.5,
+            crop_x=x,
+            crop_y=y,
+            crop_scale=_between(BACKGROUND_SCALE, crop),
+            background_flipped=mirror < 0.5,
+            shadow=strength,
+        )
+
+    def _render(
+        self,
+        placements: Sequence[Placement],
+        foreground: Tensor,
+        background: Tensor,
+        image: Tensor,
+        mask: Tensor,
+    ) -> None:
+        boxes = [self.box(placement) for placement in placements]
+        objects = self._foreground_store.sample(
+            [placement.foreground for placement in placements],
+            boxes,
+            [placement.flipped for placement in placements],
+            (self.height, self.width),
+        )
+        behind = self._background_store.sample(
+            [placement.background for placement in placements],
+            [(place.crop_x, place.crop_y, place.crop_scale) for place in placements],
+            [placement.background_flipped for placement in placements],
+            (self.height, self.width),
+        )
+        self._paint_shadows(behind, placements, boxes)
+        objects.round_()
+        behind.round_()
+        colour, alpha = objects[:, :3], objects[:, 3:]
+        composite = over_255(behind, colour, alpha)
+        torch.sub(colour.div_(127.5), 1.0, out=foreground)
+        torch.sub(behind.div_(127.5), 1.0, out=background)
+        torch.sub(composite.div_(127.5), 1.0, out=image)
+        torch.div(alpha, 255.0, out=mask)
+
+    def _paint_shadows(
+        self,
+        background: Tensor,
+        placements: Sequence[Placement],
+        boxes: Sequence[tuple[float, float, float, float]],
+    ) -> None:
+        """Darken the background under objects by a soft ellipse where they touch the ground."""
+        shaded = [index for index, place in enumerate(placements) if place.shadow > 0]
+        if not shaded:
+            return
+        ellipses = []
+        for index in shaded:
+            left, top, width, height = boxes[index]
+            view = self.foregrounds[placements[index].foreground].view or {}
+            tilt = math.sin(math.radians(min(max(view.get("elevation", DEFAULT_ELEVATION), 5), 45)))
+            radius_x = 0.5 * width
+            radius_y = min(tilt * radius_x * self.width / self.height, 0.3 * height)
+            ellipses.append((left + width / 2, top + height - 0.8 * radius_y, 1.1 * radius_x,
+                             1.35 * radius_y, placements[index].shadow))  # fmt: skip
+        table = torch.tensor(ellipses, device=self.device)[:, :, None]
+        centre_x, centre_y, radius_x, radius_y, strength = table.unbind(1)
+        columns = (torch.arange(self.width, device=self.device) + 0.5) / self.width
+        rows = (torch.arange(self.height, device=self.device) + 0.5) / self.height
+        across = ((columns - centre_x) / radius_x).square()[:, None, None, :]
+        down = ((rows - centre_y) / radius_y).square()[:, None, :, None]
+        light = 1 - strength[:, :, None, None] * (1 - across - down).clamp_(min=0)
+        chosen = torch.tensor(shaded, device=self.device)
+        background[chosen] = background[chosen] * light
+
+
+def over_255(background: Tensor, colour: Tensor, alpha: Tensor) -> Tensor:
+    """Straight "over" on whole numbers 0-255 held as float32: (a F + (255 - a) B + 127) // 255.
+
+    Every product is below 2^24 and a quotient that is not whole lies 1/255 or more off the next
+    whole number, so float32 gives the integer formula of `blend.composite_over` exactly.
+    """
+    result = torch.addcmul(background * 255.0 + 127.0, alpha, colour - background)
+    return result.div_(255.0).floor_()
+
+
+def _decoded_size(frame: int) -> int:
+    return min(max(1 << (frame - 1).bit_length(), 32), 256)
+
+
+def _between(limits: tuple[float, float], draw: float) -> float:
+    low, high = limits
+    return low + (high - low) * draw
+
+
+def _cumulative_shares(
+    records: Sequence[ForegroundRecord], weights: Mapping[str, float] | None
+) -> list[float]:
+    """Cumulative probability of each record; a style's weight is divided among its records."""
+    if weights is None:
+        return [(index + 1) / len(records) for index in range(len(records))]
+    counts: dict[str, int] = {}
+    for record in records:
+        counts[record.style] = counts.get(record.style, 0) + 1
+    shares = [max(weights.get(record.style, 0.0), 0.0) / counts[record.style] for record in records]
+    total = sum(shares)
+    if total <= 0:
+        raise InputError(f"style_weights {dict(weights)} leave no style of {sorted(counts)}.")
+    return [value / total for value in accumulate(shares)]
