@@ -259,10 +259,10 @@ class LayeredImage:
 
 def clean_name(name: str, fallback: str) -> str:
     """A foreign file's layer name made fit for a Layer: no control characters, not too long."""
-    kept = "".join(c for c in name if _is_writable(c)).strip()
+    kept = "".join(c for c in name[: 2 * MAX_NAME_LENGTH] if _is_writable(c))
     while len(kept.encode("utf-16-le")) // 2 > MAX_NAME_LENGTH:
         kept = kept[:-1]
-    return kept or fallback
+    return kept if kept.strip() else fallback
 
 
 def checked_metadata(metadata: Any) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""From the pictures found in a file to a LayeredImage; shared by every reader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from text2layer import blend
+from text2layer.io.pictures import continue_stripped_colour
+from text2layer.io.xmp import Packet
+from text2layer.layers import Layer, LayeredImage
+
+WHITE = 255
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A file's content: the layers, its merged preview (H, W, 3) if any, and its provenance."""
+
+    layered: LayeredImage
+    preview: np.ndarray | None
+    packet: Packet
+
+
+def assemble(
+    size: tuple[int, int],
+    layers: Sequence[Layer],
+    packet: Packet,
+    preview: np.ndarray | None = None,
+    notes: Sequence[str] = (),
+) -> Loaded:
+    """Make the bottom layer the background if it is opaque and covers the canvas, else add white.
+
+    Args:
+        size: (width, height) of the canvas.
+        layers: bottom first, as found in the file.
+        packet: provenance found in the file.
+        preview: merged picture found in the file.
+        notes: what was found but not loaded; kept as metadata ``not_loaded``.
+    """
+    width, height = size
+    metadata = dict(packet.metadata)
+    if notes:
+        metadata["not_loaded"] = list(notes)
+    bottom = background_of(layers[0], size) if layers else None
+    if bottom is None:
+        metadata["background_added"] = True
+        background, name = np.full((height, width, 3), WHITE, np.uint8), "Background"
+        foregrounds = list(layers)
+    else:
+        background, name, foregrounds = bottom, layers[0].name, list(layers[1:])
+    for index, layer in enumerate(foregrounds):
+        colour = layer.colour
+        if not packet.ours:
+            colour = continue_stripped_colour(colour, layer.alpha)
+        details = packet.layer_metadata(index, layer.name)
+        foregrounds[index] = layer.replace(colour=colour, metadata=details)
+    return Loaded(LayeredImage(background, tuple(foregrounds), name, metadata), preview, packet)
+
+
+def background_of(layer: Layer, size: tuple[int, int]) -> np.ndarray | None:
+    """Colour (H, W, 3) of a layer cut to the canvas if it hides all of it, else None."""
+    width, height = size
+    target, source = blend.overlap(layer.offset, layer.size, size)
+    covers = target == (slice(0, height), slice(0, width))
+    if not (covers and layer.visible and layer.opacity_byte == 255):
+        return None
+    return layer.colour[source].copy() if (layer.alpha[source] == 255).all() else None

@@ -1,0 +1,211 @@
+"""OpenRaster: a zip of PNGs and a stack.xml, https://www.openraster.org (baseline 0.0.3)."""
+
+from __future__ import annotations
+
+import io
+import math
+import posixpath
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from text2layer.errors import FormatError
+from text2layer.io import pictures, xmp
+from text2layer.io.assembly import Loaded, assemble
+from text2layer.io.budget import MAX_LAYERS, PixelBudget
+from text2layer.io.safe_xml import UnsafeXmlError, parse_xml
+from text2layer.layers import MAX_OFFSET, Layer, LayeredImage, clean_name
+
+MIMETYPE = b"image/openraster"
+XMP_ENTRY = "META-INF/metadata.xmp"
+THUMBNAIL_SIDE = 256  # the standard's limit
+MAX_XML_BYTES = 2**22
+_NORMAL = ("svg:src-over", "")
+
+
+def write(layered: LayeredImage, file: BinaryIO) -> None:
+    """Write an ORA; the same layers give the same bytes."""
+    packet, composite = xmp.write_packet(layered), layered.composite
+    width, height = layered.size
+    image = ElementTree.Element(
+        "image", version="0.0.3", w=str(width), h=str(height), xres="72", yres="72"
+    )
+    stack = ElementTree.SubElement(image, "stack", name="root")
+    with zipfile.ZipFile(file, "w") as archive:
+        _add(archive, "mimetype", MIMETYPE)  # first and stored, so that programs find it at byte 38
+        for index in range(len(layered.foregrounds), 0, -1):  # topmost first
+            layer, source = layered.foregrounds[index - 1], f"data/layer{index:03}.png"
+            rgba = np.dstack([layer.colour, layer.alpha])
+            _add(archive, source, pictures.encode_png(rgba))
+            _layer_element(stack, layer.name, source, layer)
+        _add(archive, "data/background.png", pictures.encode_png(layered.background))
+        _layer_element(stack, layered.background_name, "data/background.png")
+        _add(archive, "stack.xml", ElementTree.tostring(image, "utf-8", xml_declaration=True))
+        _add(archive, "mergedimage.png", pictures.encode_png(composite, packet))
+        _add(archive, "Thumbnails/thumbnail.png", _thumbnail(composite))
+        _add(archive, XMP_ENTRY, packet)
+
+
+def read(path: Path, budget: PixelBudget) -> Loaded:
+    """Read an ORA of any program.
+
+    Groups are taken apart: their offsets, opacity and visibility go to their layers.
+
+    Raises:
+        FormatError: damaged, a name outside the archive, a DOCTYPE, over a limit, or a visible
+            layer with a composite operation other than svg:src-over.
+    """
+    with path.open("rb") as file:
+        pictures.check_signature(file.read(16), "ORA", budget.where)
+        with zipfile.ZipFile(file) as archive:
+            return _Reader(archive, budget).load()
+
+
+class _Reader:
+    """One opened archive and what it may still ask for."""
+
+    def __init__(self, archive: zipfile.ZipFile, budget: PixelBudget) -> None:
+        self.archive, self.budget, self.where = archive, budget, budget.where
+        entries = archive.infolist()
+        if len(entries) > 4 * MAX_LAYERS:
+            raise FormatError(f"{self.where} holds {len(entries)} files, over {4 * MAX_LAYERS}.")
+        for entry in entries:
+            self.check_inside(entry.filename)
+        self.layers: list[Layer] = []  # topmost first
+
+    def load(self) -> Loaded:
+        names = set(self.archive.namelist())
+        if "mimetype" not in names or self.entry("mimetype", 256).strip() != MIMETYPE:
+            raise FormatError(f"{self.where} is a zip file, but not an OpenRaster picture.")
+        try:
+            root = parse_xml(self.entry("stack.xml", MAX_XML_BYTES))
+        except UnsafeXmlError as error:
+            raise FormatError(f"The stack.xml of {self.where} cannot be used: {error}.") from None
+        size = self.whole(root, "w", 0), self.whole(root, "h", 0)
+        self.budget.take(*size, "canvas")
+        for stack in root.findall("stack"):
+            self.collect(stack, (0, 0), 1.0, True)
+        preview, packet = None, xmp.Packet()
+        if "mergedimage.png" in names:
+            merged = self.picture("mergedimage.png")
+            preview, packet = merged.colour, xmp.read_packet(merged.xmp)
+        if XMP_ENTRY in names:
+            packet = xmp.read_packet(self.entry(XMP_ENTRY, MAX_XML_BYTES))
+        return assemble(size, self.layers[::-1], packet, preview)
+
+    def collect(
+        self, stack: ElementTree.Element, origin: tuple[int, int], opacity: float, visible: bool
+    ) -> None:
+        """Append the layers of a stack, topmost first, with what its groups do to them."""
+        for element in stack:
+            if element.tag not in ("layer", "stack"):
+                continue  # filters and texts are optional in the standard and unknown here
+            name = clean_name(element.get("name", ""), f"Layer {len(self.layers) + 1}")
+            shown = visible and element.get("visibility", "visible") != "hidden"
+            operation = element.get("composite-op", "svg:src-over")
+            if shown and operation not in _NORMAL:
+                raise FormatError(
+                    f'Layer "{name}" of {self.where} is blended with {operation}, which is not '
+                    "supported: merge it in the program that made it."
+                )
+            x, y = origin[0] + self.whole(element, "x", 0), origin[1] + self.whole(element, "y", 0)
+            factor = self.opacity(element)
+            if element.tag == "stack":
+                if shown and factor < 1 and len(element.findall(".//layer")) > 1:
+                    raise FormatError(
+                        f'Group "{name}" of {self.where} is half transparent, which is not '
+                        "supported: merge it in the program that made it."
+                    )
+                self.collect(element, (x, y), opacity * factor, shown)
+                continue
+            picture = self.picture(element.get("src", ""))
+            alpha = picture.alpha
+            if alpha is None:
+                alpha = np.full(picture.colour.shape[:2], 255, np.uint8)
+            layer = Layer(picture.colour, alpha, name, (x, y), opacity * factor, shown)
+            self.layers.append(layer)
+            self.budget.check_layer_count(len(self.layers))
+
+    def picture(self, name: str) -> pictures.Picture:
+        """Decode a PNG entry within the budget."""
+        data = self.entry(name, self.budget.max_picture_bytes)
+        return pictures.read_picture(io.BytesIO(data), "PNG", f"{self.where}:{name}", self.budget)
+
+    def entry(self, name: str, limit: int) -> bytes:
+        """The bytes of an entry, however many it claims to have, at most `limit`."""
+        self.check_inside(name)
+        try:
+            info = self.archive.getinfo(name)
+        except KeyError:
+            raise FormatError(f'{self.where} is damaged: it has no "{name}" inside.') from None
+        data = b""
+        if info.file_size <= limit:
+            with self.archive.open(info) as file:
+                data = file.read(limit + 1)
+        if max(info.file_size, len(data)) > limit:
+            raise FormatError(f'"{name}" in {self.where} unpacks to more than {limit} bytes.')
+        return data
+
+    def check_inside(self, name: str) -> None:
+        """Refuse names that point out of the archive."""
+        outside = "\\" in name or name.startswith("/") or ":" in name
+        if outside or ".." in posixpath.normpath(name).split("/") or "\0" in name:
+            raise FormatError(f'{self.where} names a file outside itself ("{name}"): not opened.')
+
+    def whole(self, element: ElementTree.Element, key: str, default: int) -> int:
+        """A whole-number attribute within what a layer's offset may be."""
+        value = self.number(element, key, default)
+        if abs(value) > MAX_OFFSET:
+            raise FormatError(f'{self.where} is damaged: {key}="{element.get(key)}" is too large.')
+        return round(value)
+
+    def opacity(self, element: ElementTree.Element) -> float:
+        return min(max(self.number(element, "opacity", 1.0), 0.0), 1.0)
+
+    def number(self, element: ElementTree.Element, key: str, default: float) -> float:
+        text = element.get(key)
+        try:
+            value = default if text is None else float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise FormatError(f'{self.where} is damaged: {key}="{text}" is not a number.')
+        return value
+
+
+def _layer_element(
+    stack: ElementTree.Element, name: str, source: str, layer: Layer | None = None
+) -> None:
+    x, y = layer.offset if layer else (0, 0)
+    ElementTree.SubElement(
+        stack,
+        "layer",
+        {
+            "name": name,
+            "src": source,
+            "x": str(x),
+            "y": str(y),
+            "opacity": f"{layer.opacity if layer else 1:.6g}",
+            "visibility": "visible" if layer is None or layer.visible else "hidden",
+            "composite-op": "svg:src-over",
+        },
+    )
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    """Store an entry under a fixed date, so that equal pictures are equal files."""
+    entry = zipfile.ZipInfo(name)  # 1980-01-01; PNGs are compressed already
+    compressed = not name.endswith(".png") and name != "mimetype"
+    entry.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    entry.external_attr = 0o644 << 16
+    archive.writestr(entry, data)
+
+
+def _thumbnail(composite: np.ndarray) -> bytes:
+    image = Image.fromarray(composite)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return pictures.encode_png(np.array(image))
