@@ -14,24 +14,28 @@ class Placed(Protocol):
     def centre_x(self) -> float: ...
 
 
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 DROP_PROBABILITY = 0.10
 POSITION_PROBABILITY = 0.15
 COLOUR_PROBABILITY = 0.5
 CONCEPT_PROBABILITY = 0.12
 ROOM_PROBABILITY = 0.12
 
-COLOURS = frozenset(
+COLOURS = _words(
     "red orange yellow green blue purple pink brown black white grey gray teal beige golden gold "
     "silver cyan magenta violet turquoise cream tan blond blonde dark colourful colorful rainbow "
-    "ginger bronze copper lime navy maroon".split()
+    "ginger bronze copper lime navy maroon"
 )
-SIZES = frozenset(
+SIZES = _words(
     "large small big tall high low long short tiny huge wide narrow little giant old new modern "
-    "classic simple double single open closed round".split()
+    "classic simple double single open closed round"
 )
-PEOPLE = frozenset(
+PEOPLE = _words(
     "man woman men women person people human boy girl child kid baby adult lady gentleman guy "
-    "face characters head hand worker".split()
+    "face characters head hand worker"
 )
 ROOMS = {
     "kitchen": "kitchen",
@@ -95,7 +99,11 @@ PLACES = {  # scenes that an object can be said to be in or on
 }
 TIMELESS = frozenset(("building interior", "planet surface", "outer space", "night sky", "other"))
 TIMES = {"night": ("at night",), "sunset": ("at sunset",), "day": ("by day", "in daylight")}
-TIME_SAID = re.compile(r"\b(night|day|daylight|sunset|sunrise|dusk|dawn|evening|morning|noon|moon|stars?|starry|sunny)", re.I)
+TIME_SAID = re.compile(
+    r"\b(night|day|daylight|sun|sunset|sunrise|sunny|dusk|dawn|evening|morning|noon|moon|moonlit|"
+    r"stars?|starry|dark)\b",
+    re.I,
+)
 DIRECTION = re.compile(r"\b(left|right|leftwards|rightwards|clockwise|counterclockwise)\b", re.I)
 LETTERING = re.compile(
     r"\b(letters?|text|word|words|lettering|signs?|button|number|numbers|digits?|calendar|"
@@ -127,6 +135,7 @@ def caption(
     if background.scene in PLACES and rng.random() < 0.15:
         return f"{thing}{where} {PLACES[background.scene]}{_time(background, '', rng)}"
     place = background_caption(background, rng)
+    patterns: tuple[str, ...]
     if where:
         patterns = ("{thing}{where} in front of {place}", "{place} with {thing}{where}",
                     "{thing}{where}, {place} behind", "{place}, {thing}{where}")  # fmt: skip
@@ -135,7 +144,8 @@ def caption(
                     "{thing} against {place}", "{thing} with {place} in the background",
                     "{thing} with {place} behind", "{place} with {thing} in the foreground",
                     "{thing}, {place} in the background", "{place} behind {thing}")  # fmt: skip
-    return rng.choice(patterns).format(thing=thing, where=where, place=place)
+    fitting = [words for words in patterns if not _stutters(words, thing, place)]
+    return rng.choice(fitting).format(thing=thing, where=where, place=place)
 
 
 def foreground_caption(record: ForegroundRecord, rng: random.Random) -> str:
@@ -165,7 +175,7 @@ def may_be_flipped(record: ForegroundRecord) -> bool:
 
 def with_article(noun: str) -> str:
     """The noun with "a" or "an" before it."""
-    sounds_like_consonant = re.match(r"(?:uni|use|usu|eu|one\b|u-)", noun, re.I)
+    sounds_like_consonant = re.match(r"(?:uni(?![nm])|us[eu]|uku|ute|ufo|eu|one\b|u-)", noun, re.I)
     vowel = noun[:1].lower() in "aeiou" and not sounds_like_consonant
     silent = re.match(r"(?:hour|honest|heir)", noun, re.I)
     return f"{'an' if vowel or silent else 'a'} {noun}"
@@ -175,6 +185,7 @@ def _noun(record: ForegroundRecord, rng: random.Random) -> str:
     """The object in words: caption or concept, with its colour or its room at times."""
     phrase = record.caption.strip()
     determiner, _, rest = phrase.partition(" ")
+    plain = rest
     if determiner in ("a", "an") and rest:
         simple = re.search(r"\b(of|and|with|on|in|behind|for|by|over|under)\b", rest) is None
         if simple and rest != record.concept and rest.split()[-1] == record.concept:
@@ -190,6 +201,8 @@ def _noun(record: ForegroundRecord, rng: random.Random) -> str:
             rest = f"{first} {record.color} {others}"
         else:
             rest = f"{record.color} {rest}"
+    if rest == plain:
+        return phrase
     return with_article(rest) if determiner in ("a", "an") else f"{determiner} {rest}"
 
 
@@ -204,6 +217,12 @@ def _colour_fits(record: ForegroundRecord) -> bool:
     if not record.color or words & COLOURS or {"and", "behind"} & words:
         return False
     return not PEOPLE & ({record.concept} | words | set(record.tags))
+
+
+def _stutters(pattern: str, thing: str, place: str) -> bool:
+    """Whether a pattern would repeat a joining word: "a hut with a door with hills behind"."""
+    joined = f"{thing} {place}"
+    return any(f" {word}" in pattern and f" {word} " in joined for word in ("with", "behind"))
 
 
 def _position(placement: Placed, record: ForegroundRecord, rng: random.Random) -> str:

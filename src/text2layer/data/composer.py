@@ -1,23 +1,28 @@
 """Composes training pictures from a library in batches, on the device that trains.
 
-Every picture is decoded once into 8-bit tensors. A batch is placed by affine grid sampling, colour
-and alpha apart, from the mip level nearest to the wanted scale; the layers are rounded to 8 bits and
-the composite is computed from those, so that image == over(background, foreground, mask) exactly.
+Every picture is decoded once into 8-bit tensors. A batch is placed by affine grid sampling of
+straight colour and alpha, from the mip level nearest to the wanted scale. The layers are rounded to
+8 bits and the composite is computed from those: image == over(background, foreground, mask).
 """
 
 import math
 import random
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from text2layer.data.captions import caption, may_be_flipped
+from text2layer.data.captions import (
+    background_caption,
+    caption,
+    foreground_caption,
+    may_be_flipped,
+)
 from text2layer.data.decoding import BackgroundStore, ForegroundStore
 from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library
+from text2layer.data.source import Composition, Part, Placement
 from text2layer.errors import DataError, InputError
 
 OBJECT_SCALE = (0.50, 0.85)  # longest side of the object / shorter side of the frame
@@ -29,58 +34,6 @@ SHADOW_STRENGTH = (0.25, 0.60)
 DEFAULT_ELEVATION = 14.0  # degrees; for objects whose camera is unknown
 DRAWS = 14  # random numbers a sample takes
 CHUNK = {"cpu": 16, "cuda": 128}  # samples rendered at once: bounds the float copies
-
-
-@dataclass(frozen=True)
-class Placement:
-    """What a sample shows and where. All coordinates are relative, so any frame size renders it.
-
-    Attributes:
-        foreground: index into `Composer.foregrounds`.
-        background: index into `Composer.backgrounds`.
-        centre_x: horizontal centre of the object / frame width.
-        centre_y: vertical centre of the object / frame height.
-        scale: longest side of the object / shorter side of the frame.
-        flipped: the object is mirrored left to right.
-        crop_x: left edge of the background window within its free room, 0 to 1.
-        crop_y: top edge of the background window within its free room, 0 to 1.
-        crop_scale: size of the window / largest window of the frame's shape.
-        background_flipped: the background is mirrored left to right.
-        shadow: darkness of the contact shadow in the background, 0 (none) to 1.
-    """
-
-    foreground: int
-    background: int
-    centre_x: float
-    centre_y: float
-    scale: float
-    flipped: bool
-    crop_x: float
-    crop_y: float
-    crop_scale: float
-    background_flipped: bool
-    shadow: float = 0.0
-
-
-@dataclass(frozen=True)
-class Composition:
-    """A batch of layered pictures.
-
-    Attributes:
-        foreground: (B, 3, H, W) float32 in [-1, 1], straight colour, defined everywhere.
-        background: (B, 3, H, W) float32 in [-1, 1].
-        image: (B, 3, H, W) float32 in [-1, 1]; the 8-bit composite of the 8-bit layers.
-        mask: (B, 1, H, W) float32 in [0, 1].
-        placements: what each sample shows (empty when the batch was read from shards).
-        texts: stored captions (only when the batch was read from shards).
-    """
-
-    foreground: Tensor
-    background: Tensor
-    image: Tensor
-    mask: Tensor
-    placements: tuple[Placement, ...] = ()
-    texts: tuple[str, ...] = ()
 
 
 class Composer:
@@ -134,7 +87,9 @@ class Composer:
         wanted = library.foregrounds_of(split)
         if styles is not None:
             wanted = [record for record in wanted if record.style in styles]
-        self._foreground_store = ForegroundStore(library, wanted, side, self.device, workers, progress)
+        self._foreground_store = ForegroundStore(
+            library, wanted, side, self.device, workers, progress
+        )
         self._background_store = BackgroundStore(
             library, library.backgrounds_of(split), side * 3 // 2, self.device, workers, progress
         )
@@ -143,7 +98,8 @@ class Composer:
         for kind, records in (("foreground", self.foregrounds), ("background", self.backgrounds)):
             if not records:
                 raise DataError(
-                    f"No {kind} of split '{split}'" + (f" and styles {list(styles)}" if styles else "")
+                    f"No {kind} of split '{split}'"
+                    + (f" and styles {list(styles)}" if styles else "")
                     + f" can be used from '{library.root}' ({library.summary()})."
                 )
         self._cumulative = _cumulative_shares(self.foregrounds, style_weights)
@@ -158,12 +114,21 @@ class Composer:
         """Draw and render a batch; the same CPU generator state gives the same batch."""
         return self.compose_at(self.draw(batch_size, generator))
 
-    def captions(self, composition: Composition, rng: random.Random) -> list[str]:
-        """One fresh caption for each sample of a batch from this composer."""
-        return [
-            caption(place, self.foregrounds[place.foreground], self.backgrounds[place.background], rng)
-            for place in composition.placements
-        ]
+    def captions(
+        self, composition: Composition, rng: random.Random, part: Part = "whole"
+    ) -> list[str]:
+        """One fresh caption for each sample of a batch from this composer, whole or of a layer."""
+        texts = []
+        for placement in composition.placements:
+            foreground = self.foregrounds[placement.foreground]
+            background = self.backgrounds[placement.background]
+            if part == "foreground":
+                texts.append(foreground_caption(foreground, rng))
+            elif part == "background":
+                texts.append(background_caption(background, rng))
+            else:
+                texts.append(caption(placement, foreground, background, rng))
+        return texts
 
     def draw(self, batch_size: int, generator: torch.Generator | None = None) -> list[Placement]:
         """Draw placements without rendering them."""
@@ -184,7 +149,9 @@ class Composer:
         step = CHUNK.get(self.device.type, 32)
         for start in range(0, len(placements), step):
             part = slice(start, start + step)
-            self._render(placements[part], foreground[part], background[part], image[part], mask[part])
+            self._render(
+                placements[part], foreground[part], background[part], image[part], mask[part]
+            )
         return Composition(foreground, background, image, mask, tuple(placements))
 
     def box(self, placement: Placement) -> tuple[float, float, float, float]:
@@ -211,7 +178,8 @@ class Composer:
                 centre_x = 1 - width * (0.5 - outside)
             else:
                 centre_y = 1 - height * (0.5 - outside)
-        shaded = self.foregrounds[index].style in SHADOW_STYLES and shadow < self.shadow_probability
+        standing = self.foregrounds[index].style in SHADOW_STYLES
+        shaded = standing and shadow < self.shadow_probability
         strength = _between(SHADOW_STRENGTH, shadow / self.shadow_probability) if shaded else 0.0
         return Placement(
             foreground=index,
@@ -278,11 +246,11 @@ class Composer:
             ellipses.append((left + width / 2, top + height - 0.8 * radius_y, 1.1 * radius_x,
                              1.35 * radius_y, placements[index].shadow))  # fmt: skip
         table = torch.tensor(ellipses, device=self.device)[:, :, None]
-        centre_x, centre_y, radius_x, radius_y, strength = table.unbind(1)
+        middle_x, middle_y, extent_x, extent_y, strength = table.unbind(1)
         columns = (torch.arange(self.width, device=self.device) + 0.5) / self.width
         rows = (torch.arange(self.height, device=self.device) + 0.5) / self.height
-        across = ((columns - centre_x) / radius_x).square()[:, None, None, :]
-        down = ((rows - centre_y) / radius_y).square()[:, None, :, None]
+        across = ((columns - middle_x) / extent_x).square()[:, None, None, :]
+        down = ((rows - middle_y) / extent_y).square()[:, None, :, None]
         light = 1 - strength[:, :, None, None] * (1 - across - down).clamp_(min=0)
         chosen = torch.tensor(shaded, device=self.device)
         background[chosen] = background[chosen] * light

@@ -1,4 +1,4 @@
-"""Pictures of a library as 8-bit tensors with half-size levels, and sampling from them in batches."""
+"""Pictures of a library as 8-bit tensors with half-size levels, sampled in batches."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library, Record
 
 SHARPNESS = 0.2  # in octaves: how far beyond the nearest level the finer one is preferred
+FADE = 0.5  # distance over which colour fades to the mean outside of the square, in its sides
 MIP_BATCH = 64
 
 
@@ -68,7 +69,10 @@ class Store(Generic[Record]):
 
 
 class ForegroundStore(Store[ForegroundRecord]):
-    """RGBA cut-outs centred on a square; colour continued to its edges under alpha 0.
+    """RGBA cut-outs centred on a square; their edge colours are continued under alpha 0.
+
+    Outward the colour fades to the cut-out's mean: smooth, as `blend.extend_edge_colours` does it,
+    so that a foreground given to the model by a user looks like those it was trained on.
 
     Args:
         library: finds the files, counts the bad ones.
@@ -93,6 +97,7 @@ class ForegroundStore(Store[ForegroundRecord]):
 
         pixels = self._decode(library, records, (4, side, side), decode, workers, progress)
         self.levels = [torch.from_numpy(pixels).to(device)]
+        self.means = _continue_edges(self.levels[0], progress)
         while len(self.levels) < 3 and self.levels[-1].shape[-1] > 16:
             self.levels.append(_halved(self.levels[-1]))
 
@@ -140,6 +145,10 @@ class ForegroundStore(Store[ForegroundRecord]):
             inside_x, inside_y = _inside(x, source.shape[-1]), _inside(y, source.shape[-2])
             sampled[:, 3] *= inside_x[:, None, :]
             sampled[:, 3] *= inside_y[:, :, None]
+            beyond = _beyond(x)[:, None, :] + _beyond(y)[:, :, None]
+            faded = (beyond / FADE).clamp_(max=1)[:, None]
+            means = self.means.index_select(0, rows)[:, :, None, None]
+            sampled[:, :3] += faded * (means - sampled[:, :3])
             if len(members) == len(indices):
                 return sampled
             output[torch.tensor(members, device=device)] = sampled
@@ -208,10 +217,10 @@ class BackgroundStore(Store[BackgroundRecord]):
             else:
                 windows.append((left, width / wide, top, height / high))
         for level, members in _by_level(ratios, len(self.levels)).items():
-            rows = torch.tensor([indices[member] for member in members], device=device)
-            source = self.levels[level].index_select(0, rows).float()
-            x, y = _coordinates([windows[member] for member in members], frame, device)
-            sampled = _grid_sample(source, x, y)
+            chosen = torch.tensor([indices[member] for member in members], device=device)
+            source = self.levels[level].index_select(0, chosen).float()
+            columns, rows = _coordinates([windows[m] for m in members], frame, device)
+            sampled = _grid_sample(source, columns, rows)
             if len(members) == len(indices):
                 return sampled
             output[torch.tensor(members, device=device)] = sampled
@@ -228,7 +237,9 @@ def _by_level(ratios: Sequence[float], levels: int) -> dict[int, list[int]]:
 
 
 def _coordinates(
-    windows: Sequence[tuple[float, float, float, float]], frame: tuple[int, int], device: torch.device
+    windows: Sequence[tuple[float, float, float, float]],
+    frame: tuple[int, int],
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
     """Relative source coordinates (B, W) and (B, H) of every frame column and row."""
     start_x, step_x, start_y, step_y = torch.tensor(windows, device=device)[:, :, None].unbind(1)
@@ -238,7 +249,7 @@ def _coordinates(
 
 
 def _grid_sample(source: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Bilinear samples (B, C, H, W) at relative coordinates x (B, W) and y (B, H), edges continued."""
+    """Bilinear samples (B, C, H, W) at relative x (B, W) and y (B, H), edges continued."""
     grid = torch.empty(len(x), y.shape[1], x.shape[1], 2, device=x.device)
     grid[..., 0] = (2 * x - 1)[:, None, :]
     grid[..., 1] = (2 * y - 1)[:, :, None]
@@ -249,6 +260,38 @@ def _inside(coordinates: Tensor, pixels: int) -> Tensor:
     """Share of a bilinear sample that lies inside: 1 within, falling to 0 one pixel outside."""
     position = coordinates * pixels - 0.5
     return torch.minimum(position + 1, pixels - position).clamp_(0, 1)
+
+
+def _beyond(coordinates: Tensor) -> Tensor:
+    """Distance from the picture, 0 inside; in units of its side."""
+    return ((coordinates - 0.5).abs() - 0.5).clamp_(min=0)
+
+
+def _continue_edges(pictures: Tensor, progress: bool) -> Tensor:
+    """Fill the colour of (N, 4, S, S) uint8 under alpha 0 in place; returns mean colours (N, 3).
+
+    Push-pull (Gortler et al., "The Lumigraph", 1996), the batched twin of
+    `blend.extend_edge_colours`; S is a power of two.
+    """
+    means = torch.empty(len(pictures), 3, device=pictures.device)
+    starts = range(0, len(pictures), MIP_BATCH)
+    for start in tqdm(starts, desc="continue edge colours", disable=not progress):
+        part = pictures[start : start + MIP_BATCH]
+        known = part[:, 3:] > 0
+        colours, knowns = [part[:, :3].float()], [known]
+        while colours[-1].shape[-1] > 1:
+            count = functional.avg_pool2d(knowns[-1].float(), 2)
+            total = functional.avg_pool2d(colours[-1] * knowns[-1], 2)
+            colours.append(total / count.clamp(min=1e-6))
+            knowns.append(count > 0)
+        filled = colours.pop()
+        knowns.pop()
+        means[start : start + MIP_BATCH] = filled[:, :, 0, 0]
+        while colours:
+            coarse = functional.interpolate(filled, scale_factor=2, mode="bilinear")
+            filled = torch.where(knowns.pop(), colours.pop(), coarse)
+        part[:, :3] = filled.round_().clamp_(0, 255).to(torch.uint8)
+    return means
 
 
 def _halved(pictures: Tensor) -> Tensor:
@@ -278,7 +321,9 @@ def _open_rgba(path: object, side: int) -> np.ndarray:
     if factor >= 1:
         return pixels
     size = (max(round(wide * factor), 1), max(round(high * factor), 1))
-    colour = Image.fromarray(np.ascontiguousarray(pixels[..., :3])).resize(size, Image.Resampling.BOX)
+    colour = Image.fromarray(np.ascontiguousarray(pixels[..., :3])).resize(
+        size, Image.Resampling.BOX
+    )
     alpha = Image.fromarray(np.ascontiguousarray(pixels[..., 3])).resize(size, Image.Resampling.BOX)
     return np.dstack([np.asarray(colour), np.asarray(alpha)])
 

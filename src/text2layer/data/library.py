@@ -163,7 +163,9 @@ class Library:
         try:
             lines = path.read_bytes().splitlines()
         except OSError as error:
-            raise DataError(f"Cannot read '{path}' ({error.strerror}); a library needs it.") from None
+            raise DataError(
+                f"Cannot read '{path}' ({error.strerror}); a library needs it."
+            ) from None
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue

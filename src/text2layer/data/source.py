@@ -1,0 +1,83 @@
+"""What trainers draw layered pictures from: one interface for the library and for shards."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Part = Literal["whole", "foreground", "background"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a sample shows and where. All coordinates are relative, so any frame size renders it.
+
+    Attributes:
+        foreground: index into `Composer.foregrounds`.
+        background: index into `Composer.backgrounds`.
+        centre_x: horizontal centre of the object / frame width.
+        centre_y: vertical centre of the object / frame height.
+        scale: longest side of the object / shorter side of the frame.
+        flipped: the object is mirrored left to right.
+        crop_x: left edge of the background window within its free room, 0 to 1.
+        crop_y: top edge of the background window within its free room, 0 to 1.
+        crop_scale: size of the window / largest window of the frame's shape.
+        background_flipped: the background is mirrored left to right.
+        shadow: darkness of the contact shadow in the background, 0 (none) to 1.
+    """
+
+    foreground: int
+    background: int
+    centre_x: float
+    centre_y: float
+    scale: float
+    flipped: bool
+    crop_x: float
+    crop_y: float
+    crop_scale: float
+    background_flipped: bool
+    shadow: float = 0.0
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A batch of layered pictures.
+
+    Attributes:
+        foreground: (B, 3, H, W) float32 in [-1, 1], straight colour, defined everywhere.
+        background: (B, 3, H, W) float32 in [-1, 1].
+        image: (B, 3, H, W) float32 in [-1, 1]; from a library it is the 8-bit composite of the
+            8-bit layers, from shards of photos it is the photo.
+        mask: (B, 1, H, W) float32 in [0, 1].
+        placements: what each sample shows (empty when the batch was read from shards).
+        texts: stored captions by part (only when the batch was read from shards).
+    """
+
+    foreground: Tensor
+    background: Tensor
+    image: Tensor
+    mask: Tensor
+    placements: tuple[Placement, ...] = ()
+    texts: tuple[Mapping[str, str], ...] = ()
+
+
+class SampleSource(Protocol):
+    """Anything a trainer can draw batches from: `Composer` and `ShardComposer`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) that names the data by content."""
+        ...
+
+    def compose(self, batch_size: int, generator: torch.Generator | None = None) -> Composition:
+        """Draw a batch; the same CPU generator state gives the same batch."""
+        ...
+
+    def captions(
+        self, composition: Composition, rng: random.Random, part: Part = "whole"
+    ) -> list[str]:
+        """One caption for each sample of the batch: of the whole picture or of one layer."""
+        ...
