@@ -1,0 +1,1 @@
+"""The networks: the composition-aware autoencoder, its losses, the denoiser, the text encoder."""

@@ -1,0 +1,232 @@
+"""CaT2I-AE: the Composition-Aware Two-Layer Autoencoder (Text2Layer, arXiv 2307.09781, section 4).
+
+One latent holds foreground F, background B and mask m. The trunk is Stable Diffusion's KL
+autoencoder (diffusers' `Encoder` and `Decoder`); its last layer is replaced by prediction heads,
+each conv-bn-relu-conv, for F, B, m and, as supervision, for the whole picture I.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import Decoder, DiagonalGaussianDistribution, Encoder
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+from torch.nn import functional
+
+from text2layer.errors import InputError
+
+
+@dataclass
+class LayerComponents(BaseOutput):
+    """What the decoder's heads predict.
+
+    Attributes:
+        foreground: (N, 3, H, W) colour in [-1, 1]; (N, L, 3, H, W) when there are L > 1.
+        background: (N, 3, H, W) colour in [-1, 1].
+        mask: (N, 1, H, W) in [0, 1]; (N, L, 1, H, W) when there are L > 1.
+        predicted_image: (N, 3, H, W) colour in [-1, 1] from the auxiliary head, or None without it.
+    """
+
+    foreground: Tensor
+    background: Tensor
+    mask: Tensor
+    predicted_image: Tensor | None = None
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # for tests: a few thousand weights
+    "tiny": {"latent_channels": 4, "block_out_channels": (32, 32), "layers_per_block": 1},
+    # released: no convolution at full resolution, 16 channels for three pictures' worth of content
+    "base": {"latent_channels": 16, "block_out_channels": (128, 192), "layers_per_block": 2},
+    # the paper to the letter: SD's kl-f8 encoder and decoder, 4 latent channels
+    "paper": {
+        "latent_channels": 4,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "patch_size": 1,
+    },
+}
+
+
+class PredictionHead(nn.Sequential):
+    """conv-bn-relu-conv (Text2Layer, section 4.1), then `patch_size`-fold pixel shuffle."""
+
+    def __init__(self, channels: int, out_channels: int, patch_size: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, out_channels * patch_size**2, 3, padding=1),
+            nn.PixelShuffle(patch_size),
+        )
+
+
+class CaT2IAutoencoder(ModelMixin, ConfigMixin):
+    """Autoencoder of (foreground, background, mask) triplets.
+
+    Args:
+        num_foregrounds: L, the number of foreground layers; 7 input channels for L = 1.
+        latent_channels: channels of the latent.
+        block_out_channels: channels per resolution of the trunk, finest first.
+        layers_per_block: residual blocks per resolution.
+        patch_size: pixel-unshuffle before the trunk (1 = none), so that no convolution runs at
+            full resolution.
+        auxiliary_head: also predict the whole picture I ("composition-aware"); False is the
+            paper's variant no-sup.
+        latent_shift: mean of each latent channel, measured on training data.
+        latent_scale: 1 / standard deviation of each latent channel, measured likewise.
+
+    The latent factor is `patch_size * 2 ** (len(block_out_channels) - 1)`; heights and widths are
+    multiples of it.
+
+    Example:
+        >>> autoencoder = CaT2IAutoencoder.from_preset("tiny")
+        >>> picture, mask = torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)
+        >>> autoencoder.encode(picture, picture, mask).mode().shape
+        torch.Size([1, 4, 4, 4])
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        num_foregrounds: int = 1,
+        latent_channels: int = 16,
+        block_out_channels: Sequence[int] = (128, 192),
+        layers_per_block: int = 2,
+        patch_size: int = 4,
+        auxiliary_head: bool = True,
+        latent_shift: Sequence[float] | None = None,
+        latent_scale: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        channels = tuple(block_out_channels)
+        self.encoder = Encoder(
+            in_channels=(4 * num_foregrounds + 3) * patch_size**2,
+            out_channels=latent_channels,
+            down_block_types=("DownEncoderBlock2D",) * len(channels),
+            block_out_channels=channels,
+            layers_per_block=layers_per_block,
+            double_z=True,
+        )
+        self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
+        self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
+        self.decoder = Decoder(
+            in_channels=latent_channels,
+            out_channels=3,
+            up_block_types=("UpDecoderBlock2D",) * len(channels),
+            block_out_channels=channels,
+            layers_per_block=layers_per_block,
+        )
+        self.decoder.conv_out = nn.Identity()  # the paper removes the last layer; heads follow
+        self.heads = nn.ModuleDict(
+            {
+                "foreground": PredictionHead(channels[0], 3 * num_foregrounds, patch_size),
+                "background": PredictionHead(channels[0], 3, patch_size),
+                "mask": PredictionHead(channels[0], num_foregrounds, patch_size),
+            }
+        )
+        if auxiliary_head:
+            self.heads["image"] = PredictionHead(channels[0], 3, patch_size)
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> CaT2IAutoencoder:
+        """Build an untrained autoencoder of PRESETS; keyword arguments replace its settings."""
+        if name not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise InputError(f"No autoencoder preset is called {name!r}; choose one of {known}.")
+        return cls(**{**PRESETS[name], **overrides})
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels per latent cell along each side."""
+        return self.config.patch_size * 2 ** (len(self.config.block_out_channels) - 1)
+
+    def encode(
+        self, foreground: Tensor, background: Tensor, mask: Tensor
+    ) -> DiagonalGaussianDistribution:
+        """Encode layers into the posterior of their latent (unscaled).
+
+        Args:
+            foreground: (N, 3, H, W) in [-1, 1], or (N, L, 3, H, W).
+            background: (N, 3, H, W) in [-1, 1].
+            mask: (N, 1, H, W) in [0, 1], or (N, L, 1, H, W).
+
+        Returns:
+            Distribution over (N, latent_channels, H / f, W / f).
+
+        Raises:
+            InputError: when a size is not a multiple of the latent factor or shapes disagree.
+        """
+        parts = torch.cat([foreground.flatten(1, -3), background, mask.flatten(1, -3) * 2 - 1], 1)
+        height, width = parts.shape[-2:]
+        expected = 4 * self.config.num_foregrounds + 3
+        if parts.shape[1] != expected:
+            raise InputError(
+                f"The autoencoder takes {expected} channels (foregrounds, background, masks), "
+                f"got {parts.shape[1]}."
+            )
+        if height % self.latent_factor or width % self.latent_factor:
+            raise InputError(
+                f"Width and height must be multiples of {self.latent_factor}, got {width}x{height}."
+            )
+        hidden = functional.pixel_unshuffle(parts, self.config.patch_size)
+        return DiagonalGaussianDistribution(self.quant_conv(self.encoder(hidden)))
+
+    def decode(self, latents: Tensor, clamp: bool = True) -> LayerComponents:
+        """Decode unscaled latents (N, C, h, w) into layers of h * f by w * f pixels.
+
+        Args:
+            latents: what `encode(...).sample()` or `unscale_latents` gives.
+            clamp: hold colour in [-1, 1] and the mask in [0, 1]; training leaves them free.
+        """
+        trunk = self.decoder(self.post_quant_conv(latents))
+        out = {name: head(trunk) for name, head in self.heads.items()}
+        if clamp:
+            out = {k: v.clamp(0.0 if k == "mask" else -1.0, 1.0) for k, v in out.items()}
+        layers = self.config.num_foregrounds
+        if layers > 1:
+            out["foreground"] = out["foreground"].unflatten(1, (layers, 3))
+            out["mask"] = out["mask"].unflatten(1, (layers, 1))
+        return LayerComponents(
+            foreground=out["foreground"],
+            background=out["background"],
+            mask=out["mask"],
+            predicted_image=out.get("image"),
+        )
+
+    def forward(self, foreground: Tensor, background: Tensor, mask: Tensor) -> LayerComponents:
+        """Encode to the posterior's mean and decode it: the reconstruction."""
+        return self.decode(self.encode(foreground, background, mask).mode())
+
+    def set_latent_statistics(self, shift: Tensor, scale: Tensor) -> None:
+        """Store measured per-channel mean and 1 / standard deviation in the config."""
+        self.register_to_config(
+            latent_shift=[float(value) for value in shift],
+            latent_scale=[float(value) for value in scale],
+        )
+
+    def scale_latents(self, latents: Tensor) -> Tensor:
+        """Map encoder latents to the denoiser's space: zero mean, unit deviation per channel."""
+        shift, scale = self._latent_statistics(latents)
+        return (latents - shift) * scale
+
+    def unscale_latents(self, latents: Tensor) -> Tensor:
+        """Map the denoiser's latents back to what `decode` takes."""
+        shift, scale = self._latent_statistics(latents)
+        return latents / scale + shift
+
+    def _latent_statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        if self.config.latent_shift is None or self.config.latent_scale is None:
+            raise InputError(
+                "The autoencoder's config holds no latent_shift and latent_scale; measure them "
+                "with text2layer.training.latents.measure_latent_statistics."
+            )
+        shift = like.new_tensor(self.config.latent_shift)[:, None, None]
+        scale = like.new_tensor(self.config.latent_scale)[:, None, None]
+        return shift, scale

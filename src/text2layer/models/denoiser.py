@@ -1,0 +1,141 @@
+"""The denoiser: a stock diffusers network over [noisy latent, condition latent, given flags].
+
+One network learns four jobs (text alone; background, foreground or the whole picture given): the
+condition latent is the autoencoder's encoding of what is given, zero when nothing is, and three
+flag channels say what it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    ModelMixin,
+    PixArtTransformer2DModel,
+    SchedulerMixin,
+    UNet2DConditionModel,
+)
+from torch import Tensor
+
+from text2layer.errors import InputError
+
+GIVEN = ("foreground", "background", "image")  # order of the flag channels
+
+_SD_SCHEDULE = {
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
+    "prediction_type": "epsilon",
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"network": PixArtTransformer2DModel, "width": 32, "heads": 2, "layers": 2},
+    "base": {"network": PixArtTransformer2DModel, "width": 320, "heads": 5, "layers": 10},
+    "base-unet": {"network": UNet2DConditionModel, "channels": (96, 192, 288), "heads": 6},
+    "paper": {"network": UNet2DConditionModel, "channels": (320, 640, 1280, 1280), "heads": 8},
+}
+
+
+def build_denoiser(
+    preset: str, latent_channels: int, text_channels: int, sample_size: int = 16
+) -> ModelMixin:
+    """Build an untrained denoiser of PRESETS.
+
+    Args:
+        preset: tiny, base, base-unet or paper.
+        latent_channels: channels of the autoencoder's latent.
+        text_channels: width of the text encoder's token states.
+        sample_size: latent cells per side that positions are laid out for; other sizes are
+            interpolated to the same range.
+    """
+    if preset not in PRESETS:
+        raise InputError(
+            f"No denoiser preset is called {preset!r}; choose one of {', '.join(PRESETS)}."
+        )
+    given = PRESETS[preset]
+    in_channels = 2 * latent_channels + len(GIVEN)
+    if given["network"] is PixArtTransformer2DModel:
+        return PixArtTransformer2DModel(
+            num_attention_heads=given["heads"],
+            attention_head_dim=given["width"] // given["heads"],
+            in_channels=in_channels,
+            out_channels=latent_channels,
+            num_layers=given["layers"],
+            cross_attention_dim=given["width"],
+            caption_channels=text_channels,
+            sample_size=sample_size,
+            patch_size=2,
+            interpolation_scale=1,
+            use_additional_conditions=False,
+        )
+    levels = len(given["channels"])
+    return UNet2DConditionModel(
+        sample_size=sample_size,
+        in_channels=in_channels,
+        out_channels=latent_channels,
+        block_out_channels=given["channels"],
+        down_block_types=("CrossAttnDownBlock2D",) * (levels - 1) + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (levels - 1),
+        cross_attention_dim=text_channels,
+        attention_head_dim=given["heads"],
+    )
+
+
+def build_scheduler(preset: str, shift: float = 1.0) -> SchedulerMixin:
+    """Rectified flow (Euler) for base and tiny; Stable Diffusion's epsilon/DDIM for paper."""
+    if preset == "paper":
+        return DDIMScheduler(**_SD_SCHEDULE)
+    return FlowMatchEulerDiscreteScheduler(shift=shift)
+
+
+def is_flow(scheduler: SchedulerMixin) -> bool:
+    """Tell rectified flow from diffusion schedulers."""
+    return isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
+
+
+def flag_tensor(given: list[str | None], like: Tensor) -> Tensor:
+    """Return (N, 3) flags of what each sample is given (a name of GIVEN, or None)."""
+    rows = [[float(name == kind) for kind in GIVEN] for name in given]
+    return torch.tensor(rows, dtype=like.dtype, device=like.device)
+
+
+def denoise(
+    network: ModelMixin,
+    noisy: Tensor,
+    condition: Tensor,
+    flags: Tensor,
+    timestep: Tensor,
+    text_states: Tensor,
+    text_mask: Tensor,
+) -> Tensor:
+    """One call of the network: velocity (rectified flow) or epsilon (paper).
+
+    Args:
+        noisy: (N, C, h, w) noisy latents in the denoiser's space.
+        condition: (N, C, h, w) latents of what is given, zero where nothing is.
+        flags: (N, 3), see `flag_tensor`.
+        timestep: (N,) or scalar, 0 (clean) to 1000 (noise).
+        text_states: (N, L, D) token states of the text encoder.
+        text_mask: (N, L), true for tokens that count.
+
+    Returns:
+        (N, C, h, w).
+    """
+    maps = flags[:, :, None, None].expand(-1, -1, *noisy.shape[-2:])
+    stacked = torch.cat([noisy, condition, maps.to(noisy.dtype)], dim=1)  # (N, 2C + 3, h, w)
+    return network(
+        stacked,
+        encoder_hidden_states=text_states.to(noisy.dtype),
+        timestep=timestep.expand(noisy.shape[0]),
+        encoder_attention_mask=text_mask,
+        return_dict=False,
+    )[0]
+
+
+def patch_size(network: ModelMixin) -> int:
+    """Latent sides must be a multiple of this for the network to take them."""
+    if isinstance(network, UNet2DConditionModel):
+        return 2 ** (len(network.config.block_out_channels) - 1)
+    return int(network.config.patch_size)

@@ -1,0 +1,114 @@
+"""Losses of the composition-aware autoencoder (Text2Layer, section 4.2).
+
+Every term is summed over channels and pixels, averaged over the batch and divided by the number of
+pixels H * W. That is latent diffusion's reduction up to one common constant, so the weights
+between terms are the paper's, and values do not depend on the picture's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor
+from torch.nn import functional
+
+from text2layer.models.autoencoder import LayerComponents
+from text2layer.tensors import composite
+
+CompositionLoss = Literal["joint", "dim"]
+CHARBONNIER_EPSILON = 1e-6  # Text2Layer, equation of l_comp
+LAPLACIAN_LEVELS = 3  # Text2Layer, equation of l_lap
+
+
+def per_pixel(values: Tensor) -> Tensor:
+    """Sum over channels and pixels, mean over the batch, divided by H * W; a scalar."""
+    return values.sum() / (values.shape[0] * values.shape[-2] * values.shape[-1])
+
+
+def composition_loss(
+    prediction: LayerComponents, target: LayerComponents, kind: CompositionLoss = "joint"
+) -> Tensor:
+    """l_comp = sum sqrt((C - C^)^2 + eps^2).
+
+    Args:
+        kind: `joint` composes C^ from predicted mask and predicted colours, m^F^ + (1 - m^)B^;
+            `dim` from the predicted mask and true colours, as Deep Image Matting does.
+    """
+    if kind == "joint":
+        predicted = composite(prediction.foreground, prediction.background, prediction.mask)
+    else:
+        predicted = composite(target.foreground, target.background, prediction.mask)
+    truth = composite(target.foreground, target.background, target.mask)
+    return per_pixel(torch.sqrt((truth - predicted) ** 2 + CHARBONNIER_EPSILON**2))
+
+
+def laplacian_pyramid(mask: Tensor, levels: int = LAPLACIAN_LEVELS) -> list[Tensor]:
+    """Band-pass levels of (N, C, H, W), finest first, with the 5x5 binomial kernel of Burt-Adelson.
+
+    Sides are halved per level, rounding up.
+    """
+    line = mask.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
+    channels = mask.shape[1]
+    kernel = (line[:, None] * line[None, :]).expand(channels, 1, 5, 5)
+    bands = []
+    current = mask
+    for _ in range(levels):
+        padded = functional.pad(current, (2, 2, 2, 2), mode="replicate")
+        smaller = functional.conv2d(padded, kernel, stride=2, groups=channels)
+        larger = functional.interpolate(
+            smaller, size=current.shape[-2:], mode="bilinear", align_corners=False
+        )
+        bands.append(current - larger)
+        current = smaller
+    return bands
+
+
+def laplacian_loss(mask: Tensor, target: Tensor, levels: int = LAPLACIAN_LEVELS) -> Tensor:
+    """l_lap = sum_j 2^(j-1) ||phi_j(m^) - phi_j(m)||_1 over a Laplacian pyramid, per pixel."""
+    difference = (mask - target).flatten(1, -3)  # the pyramid is linear
+    pixels = difference.shape[0] * difference.shape[-2] * difference.shape[-1]
+    bands = laplacian_pyramid(difference, levels)
+    return sum((2**j) * band.abs().sum() for j, band in enumerate(bands)) / pixels
+
+
+def reconstruction_losses(
+    prediction: LayerComponents,
+    target: LayerComponents,
+    composition: CompositionLoss = "joint",
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Every term of L_img and L_mask by name, unweighted.
+
+    Args:
+        prediction: unclamped output of the decoder.
+        target: ground truth; `predicted_image` is the original picture I.
+        composition: see `composition_loss`.
+        perceptual: LPIPS, (N, 3, H, W) twice -> (N,); skipped when None.
+
+    Returns:
+        `l1_*` and `lpips_*` for foreground, background and (with the auxiliary head) image;
+        `mask_l1`, `composition`, `laplacian`.
+    """
+    pictures = {
+        "foreground": (prediction.foreground, target.foreground),
+        "background": (prediction.background, target.background),
+    }
+    if prediction.predicted_image is not None and target.predicted_image is not None:
+        pictures["image"] = (prediction.predicted_image, target.predicted_image)
+    losses = {f"l1_{name}": per_pixel((a - b).abs()) for name, (a, b) in pictures.items()}
+    if perceptual is not None:
+        for name, (a, b) in pictures.items():
+            colour_a, colour_b = (x.reshape(-1, 3, *x.shape[-2:]) for x in (a, b))
+            losses[f"lpips_{name}"] = perceptual(colour_a, colour_b).mean()
+    losses["mask_l1"] = per_pixel((prediction.mask - target.mask).abs())
+    losses["composition"] = composition_loss(prediction, target, composition)
+    losses["laplacian"] = laplacian_loss(prediction.mask, target.mask)
+    return losses
+
+
+def kl_loss(posterior: DiagonalGaussianDistribution, pixels: int) -> Tensor:
+    """KL divergence to the unit Gaussian, summed over the latent, per sample and picture pixel."""
+    return posterior.kl().mean() / pixels

@@ -1,0 +1,24 @@
+"""Pipelines: text (and any given layer) in, layers out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from text2layer.pipelines.text2layer import Text2LayerPipeline, Text2LayerPipelineOutput
+
+__all__ = ["Text2LayerPipeline", "Text2LayerPipelineOutput", "released_model"]
+
+
+def released_model() -> Path:
+    """Return the folder of the model that ships with the package."""
+    return Path(__file__).parent.parent / "weights" / "base"
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Text2LayerPipeline", "Text2LayerPipelineOutput"):
+        from text2layer.pipelines import text2layer
+
+        return getattr(text2layer, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,84 @@
+"""Reading a model folder: its index, its hash, its text encoder, and errors in one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from text2layer.errors import Text2LayerError, WeightsError
+
+PIPELINE_CLASS = "Text2LayerPipeline"
+COMPONENTS = ("autoencoder", "denoiser", "scheduler")
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Return model_index.json of a text2layer model.
+
+    Raises:
+        WeightsError: when the folder is missing, unreadable or another kind of model.
+    """
+    if not folder.is_dir():
+        raise WeightsError(f"There is no model folder {str(folder)!r}; check the path.")
+    file = folder / "model_index.json"
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{str(folder)!r} holds no readable model_index.json; give a folder that "
+            "save_pretrained or the trainer wrote."
+        ) from error
+    kind = index.get("_class_name") if isinstance(index, dict) else None
+    if kind != PIPELINE_CLASS:
+        raise WeightsError(
+            f"{str(folder)!r} is a {kind or 'folder of unknown kind'}, not a {PIPELINE_CLASS}; "
+            "give a text2layer model."
+        )
+    for name in COMPONENTS:
+        if not (folder / name).is_dir():
+            raise WeightsError(f"{str(folder)!r} has no {name} folder; the copy is incomplete.")
+    return index
+
+
+def text_encoder_components(
+    folder: Path, index: dict[str, Any], overrides: dict[str, Any]
+) -> dict[str, Any]:
+    """Return text encoder and tokenizer for folders that do not carry their own."""
+    if "text_encoder" in overrides or (folder / "text_encoder").is_dir():
+        return {}
+    from text2layer.models.text_encoder import load_text_encoder
+
+    tokenizer, encoder = load_text_encoder(index.get("text_encoder_name", "minilm"))
+    return {"tokenizer": tokenizer, "text_encoder": encoder}
+
+
+def model_hash(folder: Path) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 over the model's own weights."""
+    digest = hashlib.sha256()
+    for name in COMPONENTS[:2]:
+        for file in sorted((folder / name).glob("*.safetensors")):
+            digest.update(file.name.encode())
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def one_sentence(folder: Path) -> Iterator[None]:
+    """Turn what loaders raise for damaged folders into one WeightsError."""
+    try:
+        yield
+    except Text2LayerError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"The model in {str(folder)!r} cannot be loaded ({reason[:200]}); the copy is damaged "
+            "or from another version."
+        ) from error

@@ -1,0 +1,363 @@
+"""Text2LayerPipeline: give what you have, get what is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.schedulers import SchedulerMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+
+from text2layer.errors import InputError
+from text2layer.layers import Layer, LayeredImage
+from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
+from text2layer.models.conditioning import condition_latents
+from text2layer.models.denoiser import denoise, flag_tensor, patch_size
+from text2layer.models.text_encoder import MAX_PROMPT_TOKENS, encode_prompts
+from text2layer.pipelines import inputs, loading
+from text2layer.tensors import tensor_to_colour, tensor_to_mask
+
+MASK_FLOOR = 0.03  # predicted alpha below this is 0, above 1 - this is 1: no veil, no pinholes
+
+
+@dataclass
+class Text2LayerPipelineOutput(BaseOutput):
+    """What one call gives.
+
+    Attributes:
+        layers: one `LayeredImage` per picture, or, for output_type "pt", the decoded
+            `LayerComponents`; for "latent", latents (N, C, h, w) in the denoiser's space.
+        predicted_images: the auxiliary head's pictures, (H, W, 3) uint8 each; empty without it.
+    """
+
+    layers: Any
+    predicted_images: list[np.ndarray]
+
+
+class Text2LayerPipeline(DiffusionPipeline):
+    """Generate foreground, background, mask and composite in one diffusion pass.
+
+    Args:
+        autoencoder: turns latents into layers.
+        denoiser: a stock diffusers network built by `models.denoiser.build_denoiser`.
+        text_encoder: gives token states; see `models.text_encoder`.
+        tokenizer: its tokenizer.
+        scheduler: a stock diffusers scheduler.
+        default_size: side of a picture in pixels when none is asked for.
+        default_steps: sampling steps when none are asked for.
+        default_guidance_scale: guidance scale when none is asked for.
+        max_prompt_tokens: longest prompt.
+        text_encoder_name: weights name or path, for models saved without their text encoder.
+
+    Example:
+        >>> pipe = Text2LayerPipeline.from_pretrained(released_model())  # doctest: +SKIP
+        >>> layered = pipe("a red apple in front of a snowy mountain").layers[0]  # doctest: +SKIP
+        >>> layered.size  # doctest: +SKIP
+        (256, 256)
+    """
+
+    model_cpu_offload_seq = "text_encoder->denoiser->autoencoder"
+    _callback_tensor_inputs = ("latents", "prompt_embeds")
+
+    def __init__(
+        self,
+        autoencoder: CaT2IAutoencoder,
+        denoiser: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        scheduler: SchedulerMixin,
+        default_size: int = 256,
+        default_steps: int = 20,
+        default_guidance_scale: float = 3.0,
+        max_prompt_tokens: int = MAX_PROMPT_TOKENS,
+        text_encoder_name: str = "minilm",
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            autoencoder=autoencoder,
+            denoiser=denoiser,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            scheduler=scheduler,
+        )
+        self.register_to_config(
+            default_size=default_size,
+            default_steps=default_steps,
+            default_guidance_scale=default_guidance_scale,
+            max_prompt_tokens=max_prompt_tokens,
+            text_encoder_name=text_encoder_name,
+        )
+        self.model_name = ""
+        self.model_hash = ""
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None = None, **kwargs: Any
+    ) -> Text2LayerPipeline:
+        """Load a model folder (default: the released model that ships with the package).
+
+        A folder without a text encoder names one in its config; that is found by
+        `pretrained.resolve`. Keyword arguments are those of `DiffusionPipeline.from_pretrained`.
+
+        Raises:
+            WeightsError: when the folder is missing, damaged or not a text2layer model.
+        """
+        if pretrained_model_name_or_path is None:
+            from text2layer.pipelines import released_model
+
+            pretrained_model_name_or_path = released_model()
+        folder = Path(pretrained_model_name_or_path)
+        index = loading.read_index(folder)
+        kwargs = {**loading.text_encoder_components(folder, index, kwargs), **kwargs}
+        with loading.one_sentence(folder):
+            pipeline = super().from_pretrained(folder, **kwargs)
+        pipeline.model_name = folder.resolve().name
+        pipeline.model_hash = loading.model_hash(folder)
+        return pipeline
+
+    @property
+    def size_multiple(self) -> int:
+        """Widths and heights must be multiples of this many pixels."""
+        return self.autoencoder.latent_factor
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        foreground: Any = None,
+        background: Any = None,
+        image: Any = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_images_per_prompt: int = 1,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        output_type: str = "layered",
+        callback_on_step_end: Callable[..., dict[str, Tensor] | None] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> Text2LayerPipelineOutput:
+        """Generate layered pictures.
+
+        Args:
+            prompt: what the pictures show; one text or a list.
+            foreground: a cut-out that is given (RGBA picture, `Layer`); a background is generated.
+            background: a picture that is given; a foreground that belongs there is generated.
+            image: a picture to take apart into foreground, background and mask.
+            height: pixels, a multiple of `size_multiple`; default from the model.
+            width: likewise.
+            num_inference_steps: network calls; default from the model.
+            guidance_scale: classifier-free guidance; 1 or less turns it off (half the time).
+            negative_prompt: what to steer away from; default the empty caption.
+            num_images_per_prompt: pictures for each prompt.
+            generator: one, or one per picture; each picture's seed is in its metadata.
+            latents: starting noise (N, C, h, w) instead of the generators'.
+            output_type: "layered", "pt" (`LayerComponents` in [-1, 1] and [0, 1]) or "latent".
+            callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step; a
+                returned dict replaces tensors. Set `pipeline._interrupt = True` to stop early.
+            callback_on_step_end_tensor_inputs: names of `tensors`: latents, prompt_embeds.
+
+        Returns:
+            Pictures in the order of the prompts, all pictures of one prompt together.
+
+        Raises:
+            InputError: for anything that cannot be used; see `pipelines.inputs`.
+        """
+        # 1. Check inputs
+        size = self.config.default_size
+        width, height = width or size, height or size
+        steps = self.config.default_steps if num_inference_steps is None else num_inference_steps
+        scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
+        prompts = inputs.check_prompts(prompt)
+        negatives = inputs.check_negative(negative_prompt, len(prompts))
+        prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
+        negatives = [text for text in negatives for _ in range(num_images_per_prompt)]
+        inputs.check_numbers(steps, scale, len(prompts))
+        inputs.check_size(width, height, self.size_multiple)
+        if output_type not in ("layered", "pt", "latent"):
+            raise InputError(f"output_type must be layered, pt or latent, got {output_type!r}.")
+        generators = inputs.check_generators(generator, len(prompts))
+        given = inputs.check_given((width, height), foreground, background, image)
+
+        # 2. Encode the prompts (and what guidance steers away from)
+        guided = scale > 1
+        texts = negatives + prompts if guided else prompts
+        states, mask = encode_prompts(
+            self.tokenizer, self.text_encoder, texts, self.config.max_prompt_tokens
+        )
+        device, dtype = self._execution_device, self.denoiser.dtype
+        states, mask = states.to(device, dtype), mask.to(device)
+
+        # 3. Timesteps
+        self.scheduler.set_timesteps(steps, device=device)
+
+        # 4. Latents: noise, and the encoding of what is given
+        latents = self._prepare_latents(latents, generators, width, height, device, dtype)
+        condition, flags = self._prepare_condition(given, latents)
+
+        # 5. Denoise
+        self._interrupt = False
+        for index, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
+            stacked = torch.cat([latents, latents]) if guided else latents
+            stacked = self._scale_model_input(stacked, timestep)
+            output = denoise(
+                self.denoiser, stacked,
+                torch.cat([condition, condition]) if guided else condition,
+                torch.cat([flags, flags]) if guided else flags,
+                timestep.to(dtype), states, mask,
+            )  # fmt: skip
+            if guided:
+                without, with_prompt = output.chunk(2)
+                output = without + scale * (with_prompt - without)
+            latents = self.scheduler.step(output, timestep, latents, return_dict=False)[0]
+            if callback_on_step_end is not None:
+                tensors = {"latents": latents, "prompt_embeds": states}
+                chosen = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                changed = callback_on_step_end(self, index, timestep, chosen) or {}
+                latents = changed.get("latents", latents)
+                states = changed.get("prompt_embeds", states)
+            if self._interrupt:
+                break
+
+        # 6. Decode into layers
+        if output_type == "latent":
+            return Text2LayerPipelineOutput(latents, [])
+        parts = self._decode(latents, width, height)
+        if output_type == "pt":
+            return Text2LayerPipelineOutput(parts, [])
+        provenance = [
+            {
+                "prompt": prompts[i],
+                "negative_prompt": negatives[i],
+                "seed": generators[i].initial_seed(),
+                "steps": steps,
+                "guidance_scale": float(scale),
+                "given": given.kind,
+                **self._model_metadata(),
+            }
+            for i in range(len(prompts))
+        ]
+        predicted = parts.predicted_image
+        return Text2LayerPipelineOutput(
+            layers=assemble(parts, given, provenance),
+            predicted_images=[] if predicted is None else list(tensor_to_colour(predicted)),
+        )
+
+    def add_layer(self, layered: LayeredImage, prompt: str, **kwargs: Any) -> LayeredImage:
+        """Generate one more foreground over a layered picture and return it with the new layer.
+
+        The composite so far is the given background, at the model's size or, where that fits, at
+        the picture's own; the new layer is resized to the canvas. Keyword arguments are those of
+        a call.
+        """
+        if "num_images_per_prompt" in kwargs or not isinstance(prompt, str):
+            raise InputError("add_layer adds one layer for one prompt.")
+        made = self(prompt, background=layered, **kwargs).layers[0]
+        layer = made.foregrounds[0].resized(layered.size)
+        taken = {layer.name for layer in layered.foregrounds}
+        name = next(n for i in range(1, len(taken) + 2) if (n := f"{prompt[:60]} {i}") not in taken)
+        return layered.add(layer.replace(name=name, metadata=made.metadata))
+
+    def _prepare_latents(
+        self,
+        latents: Tensor | None,
+        generators: list[torch.Generator],
+        width: int,
+        height: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Starting noise (N, C, h, w), its sides rounded up to the network's patches."""
+        patch = patch_size(self.denoiser)
+        sides = [-(-side // self.size_multiple // patch) * patch for side in (height, width)]
+        shape = (len(generators), self.autoencoder.config.latent_channels, *sides)
+        if latents is None:
+            latents = randn_tensor(shape, generator=generators, device=device, dtype=dtype)
+        elif tuple(latents.shape) != shape:
+            raise InputError(f"latents must have shape {shape}, got {tuple(latents.shape)}.")
+        return latents.to(device, dtype) * getattr(self.scheduler, "init_noise_sigma", 1.0)
+
+    def _prepare_condition(self, given: inputs.Given, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Condition latents like `latents`, and flags (N, 3)."""
+        count = latents.shape[0]
+        flags = flag_tensor([given.kind] * count, latents)
+        condition = torch.zeros_like(latents)
+        if given.kind is not None:
+            tensors = {
+                name: tensor.to(self.autoencoder.device, self.autoencoder.dtype)
+                for name, tensor in given.as_tensors().items()
+            }
+            encoded = condition_latents(self.autoencoder, **tensors).to(latents)
+            condition[:, :, : encoded.shape[-2], : encoded.shape[-1]] = encoded
+        return condition, flags
+
+    def _scale_model_input(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        if hasattr(self.scheduler, "scale_model_input"):
+            return self.scheduler.scale_model_input(latents, timestep)
+        return latents
+
+    def _decode(self, latents: Tensor, width: int, height: int) -> LayerComponents:
+        unscaled = self.autoencoder.unscale_latents(latents.to(self.autoencoder.dtype))
+        parts = self.autoencoder.decode(unscaled)
+        return LayerComponents(**{k: v[..., :height, :width].float() for k, v in parts.items()})
+
+    def _model_metadata(self) -> dict[str, Any]:
+        from text2layer import __version__
+
+        return {
+            "model": self.model_name,
+            "model_hash": self.model_hash,
+            "generator": f"text2layer {__version__}",
+        }
+
+
+def assemble(
+    parts: LayerComponents, given: inputs.Given, provenance: list[dict[str, Any]]
+) -> list[LayeredImage]:
+    """Turn decoded parts into layered pictures; what was given is kept exactly.
+
+    A given background or foreground replaces the decoded one. Of a picture taken apart, the
+    background keeps the picture where the mask is 0 and the foreground where it is 1.
+    """
+    soft = ((parts.mask - MASK_FLOOR) / (1 - 2 * MASK_FLOOR)).clamp(0, 1)
+    several = soft.ndim == 5  # (N, L, 1, H, W)
+    masks = soft if several else soft[:, None]
+    colours = parts.foreground if several else parts.foreground[:, None]
+    backgrounds = tensor_to_colour(parts.background)
+    pictures = []
+    for index, metadata in enumerate(provenance):
+        background = backgrounds[index]
+        stack = list(zip(tensor_to_colour(colours[index]), tensor_to_mask(masks[index]),
+                         strict=True))  # fmt: skip
+        if given.kind == "background":
+            background = given.colour
+        elif given.kind == "foreground":
+            stack = [(given.colour, given.alpha)]
+        elif given.kind == "image":
+            stack = [(_mix(alpha, given.colour, colour), alpha) for colour, alpha in stack]
+            union = np.max([alpha for _, alpha in stack], axis=0)
+            background = _mix(union, background, given.colour)
+        layers = tuple(
+            Layer(colour, alpha, name="Foreground" if len(stack) == 1 else f"Foreground {i + 1}")
+            for i, (colour, alpha) in enumerate(stack)
+        )
+        pictures.append(LayeredImage(background, layers, metadata=metadata))
+    return pictures
+
+
+def _mix(alpha: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Lay `top` over `bottom` by an 8-bit alpha."""
+    over = Image.composite(Image.fromarray(top), Image.fromarray(bottom), Image.fromarray(alpha))
+    return np.asarray(over)

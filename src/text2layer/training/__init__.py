@@ -1,0 +1,1 @@
+"""Trainers of the autoencoder and of the denoiser."""

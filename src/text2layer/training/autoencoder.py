@@ -1,0 +1,211 @@
+"""Training of the composition-aware autoencoder (Text2Layer, section 4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from diffusers import ModelMixin
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from text2layer.data.composer import Composition
+from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
+from text2layer.models.losses import CompositionLoss, kl_loss, reconstruction_losses
+from text2layer.tensors import composite
+from text2layer.training.loop import Objective, TrainingResult, step_generator, train
+from text2layer.training.settings import AutoencoderSettings
+
+if TYPE_CHECKING:
+    from text2layer.data.source import SampleSource
+
+EQUIVARIANCE_SCALES = (0.5, 0.75)
+VALIDATION_SAMPLES = 64
+PREVIEW_SAMPLES = 6
+
+
+class AutoencoderObjective(Objective):
+    """Reconstruction, KL and adversarial losses of one batch.
+
+    Args:
+        settings: weights of the terms and shares of augmented samples.
+        source: training samples.
+        validation: samples of unseen concepts, for `validate` and `preview`.
+        device: where the networks live.
+    """
+
+    def __init__(
+        self,
+        settings: AutoencoderSettings,
+        source: SampleSource,
+        validation: SampleSource,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.source = source
+        self.network = CaT2IAutoencoder.from_preset(
+            settings.preset,
+            num_foregrounds=settings.num_foregrounds,
+            auxiliary_head=settings.auxiliary_head,
+        ).to(device, memory_format=torch.channels_last)
+        self.validation = validation.compose(VALIDATION_SAMPLES, step_generator(1, 0))
+        self.perceptual: tuple[Any, ...] = ()  # in a tuple: neither trained nor saved
+        if settings.lpips_weight:
+            from text2layer.models.lpips import LPIPS
+
+            self.perceptual = (LPIPS().to(device),)
+        self.adversary: tuple[Any, ...] = ()
+        if settings.adversarial_weight:
+            from text2layer.training.adversary import Adversary
+
+            self.adversary = (Adversary(settings, device),)
+
+    def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw a batch, reconstruct it, return every term and the weighted `loss`."""
+        settings = self.settings
+        target = components(self.source.compose(settings.batch_size, generator))
+        target = neutralise_parts(target, settings.partial, generator)
+        posterior = self.network.encode(target.foreground, target.background, target.mask)
+        posterior.mean, posterior.logvar = posterior.mean.float(), posterior.logvar.float()
+        posterior.std, posterior.var = posterior.std.float(), posterior.var.float()
+        latents = posterior.mean + posterior.std * torch.randn_like(posterior.mean)
+        if torch.rand((), generator=generator) < settings.equivariance:
+            latents, target = scaled(latents, target, generator)
+        prediction = in_float32(self.network.decode(latents, clamp=False))
+        with torch.autocast(latents.device.type, enabled=False):
+            use_lpips = self.perceptual and step % settings.lpips_every == 0
+            losses = reconstruction_losses(
+                prediction,
+                target,
+                cast(CompositionLoss, settings.composition),
+                self.perceptual[0] if use_lpips else None,
+            )
+            losses["kl"] = kl_loss(posterior, target.mask.shape[-2] * target.mask.shape[-1])
+            losses["loss"] = weighted_sum(losses, settings)
+            if self.adversary and step >= settings.adversarial_start:
+                term, weight = self.adversary[0].generator_term(
+                    prediction, target, losses["loss"], self.network
+                )
+                losses["adversarial"] = term
+                losses["loss"] = losses["loss"] + settings.adversarial_weight * weight * term
+        return losses
+
+    def after_update(self, step: int) -> dict[str, float]:
+        """Train the discriminator on the batch just seen."""
+        if self.adversary and step >= self.settings.adversarial_start:
+            return {"discriminator": self.adversary[0].update()}
+        return {}
+
+    def validate(self, network: ModelMixin) -> dict[str, float]:
+        """Unweighted terms on unseen concepts, with the posterior's mean as latent."""
+        totals: dict[str, float] = {}
+        autoencoder = cast(CaT2IAutoencoder, network)
+        batches = components(self.validation)
+        chunks = range(0, VALIDATION_SAMPLES, 16)
+        for index in chunks:
+            target = LayerComponents(**{k: v[index : index + 16] for k, v in batches.items()})
+            with torch.autocast(target.mask.device.type, torch.bfloat16):
+                latents = autoencoder.encode(target.foreground, target.background, target.mask)
+                prediction = autoencoder.decode(latents.mode(), clamp=False)
+            for key, value in reconstruction_losses(in_float32(prediction), target).items():
+                totals[f"val_{key}"] = totals.get(f"val_{key}", 0.0) + float(value) / len(chunks)
+        return totals
+
+    def preview(self, network: ModelMixin) -> Image.Image:
+        """Originals above reconstructions, unseen concepts."""
+        from text2layer.training.previews import reconstruction_sheet
+
+        target = LayerComponents(
+            **{k: v[:PREVIEW_SAMPLES] for k, v in components(self.validation).items()}
+        )
+        output = cast(CaT2IAutoencoder, network)(target.foreground, target.background, target.mask)
+        return reconstruction_sheet(target, output)
+
+    def extra_state(self) -> dict[str, Any]:
+        """The discriminator and its optimiser."""
+        return self.adversary[0].state_dict() if self.adversary else {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back the discriminator."""
+        if self.adversary and state:
+            self.adversary[0].load_state_dict(state)
+
+
+def train_autoencoder(
+    settings: AutoencoderSettings, source: SampleSource, validation: SampleSource
+) -> TrainingResult:
+    """Train on a sample source; `validation` holds other concepts. See `loop.train`."""
+    return train(
+        lambda device: AutoencoderObjective(settings, source, validation, device),
+        settings,
+        source.fingerprint,
+    )
+
+
+def components(batch: Composition) -> LayerComponents:
+    """View a composed batch as the autoencoder's target."""
+    return LayerComponents(
+        foreground=batch.foreground,
+        background=batch.background,
+        mask=batch.mask,
+        predicted_image=batch.image,
+    )
+
+
+def in_float32(prediction: LayerComponents) -> LayerComponents:
+    """Lift the decoder's output out of autocast before losses are computed."""
+    return LayerComponents(**{key: value.float() for key, value in prediction.items()})
+
+
+def neutralise_parts(
+    target: LayerComponents, share: float, generator: torch.Generator
+) -> LayerComponents:
+    """Empty the foreground (colour 0, mask 0) or grey the background of a share of samples.
+
+    A condition latent encodes what is given and leaves the rest neutral, so the autoencoder must
+    know such inputs. The picture I is composed again. Half of the share goes to either part.
+    """
+    draw = torch.rand(target.mask.shape[0], generator=generator).to(target.mask.device)
+    keep_foreground = (draw >= share / 2).float()[:, None, None, None]
+    keep_background = ((draw < share / 2) | (draw >= share)).float()[:, None, None, None]
+    lead = (1,) * (target.foreground.ndim - 4)
+    parts = {
+        "foreground": target.foreground * keep_foreground.view(-1, *lead, 1, 1, 1),
+        "background": target.background * keep_background,
+        "mask": target.mask * keep_foreground.view(-1, *lead, 1, 1, 1),
+    }
+    return LayerComponents(**parts, predicted_image=composite(**parts))
+
+
+def scaled(
+    latents: Tensor, target: LayerComponents, generator: torch.Generator
+) -> tuple[Tensor, LayerComponents]:
+    """Scale latent and target alike (EQ-VAE, arXiv 2502.09509, equation 5)."""
+    choice = int(torch.randint(len(EQUIVARIANCE_SCALES), (), generator=generator))
+    factor = target.mask.shape[-1] // latents.shape[-1]
+    height, width = (max(1, round(s * EQUIVARIANCE_SCALES[choice])) for s in latents.shape[-2:])
+
+    def resize(tensor: Tensor, size: tuple[int, int]) -> Tensor:
+        flat = tensor.flatten(0, -4) if tensor.ndim > 4 else tensor
+        small = functional.interpolate(flat, size=size, mode="bilinear", antialias=True)
+        return small.view(*tensor.shape[:-2], *size)
+
+    picture = (height * factor, width * factor)
+    resized = LayerComponents(**{k: resize(v, picture) for k, v in target.items()})
+    return resize(latents, (height, width)), resized
+
+
+def weighted_sum(losses: dict[str, Tensor], settings: AutoencoderSettings) -> Tensor:
+    """L = L_img + lambda L_mask + KL with the weights of the settings."""
+    pictures = sum(v for k, v in losses.items() if k.startswith("l1_")) * settings.l1_weight
+    lpips = [v for k, v in losses.items() if k.startswith("lpips_")]
+    if lpips:
+        pictures = pictures + settings.lpips_weight * settings.lpips_every * sum(lpips)
+    mask = (
+        settings.mask_l1_weight * losses["mask_l1"]
+        + settings.composition_weight * losses["composition"]
+        + settings.laplacian_weight * losses["laplacian"]
+    )
+    return pictures + settings.mask_weight * mask + settings.kl_weight * losses["kl"]

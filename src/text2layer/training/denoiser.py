@@ -1,0 +1,170 @@
+"""Training of the latent denoiser: rectified flow (base) or epsilon prediction (paper)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from diffusers import ModelMixin
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from text2layer.errors import InputError
+from text2layer.models.denoiser import build_denoiser, build_scheduler, denoise, is_flow
+from text2layer.models.text_encoder import load_text_encoder
+from text2layer.pipelines.text2layer import Text2LayerPipeline
+from text2layer.training.checkpoints import load_autoencoder
+from text2layer.training.export import export_pipeline
+from text2layer.training.latents import CachedLatents, LatentBatch, LatentsOnTheFly
+from text2layer.training.loop import Objective, TrainingResult, step_generator, train
+from text2layer.training.previews import PREVIEW_PROMPTS, generation_sheet
+from text2layer.training.settings import DenoiserSettings
+
+if TYPE_CHECKING:
+    from text2layer.data.source import SampleSource
+
+VALIDATION_SAMPLES = 256
+VALIDATION_BATCH = 64
+LATENT_CACHE_SEED = 7
+
+
+class DenoiserObjective(Objective):
+    """Velocity or epsilon regression on latents of composed samples.
+
+    Args:
+        settings: of the run.
+        source: training samples with captions.
+        validation: samples of unseen concepts.
+        device: where the networks live.
+    """
+
+    def __init__(
+        self,
+        settings: DenoiserSettings,
+        source: SampleSource,
+        validation: SampleSource,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        autoencoder = load_autoencoder(Path(settings.autoencoder))
+        tokenizer, text_encoder = load_text_encoder(settings.text_encoder)
+        self.network = build_denoiser(
+            settings.preset,
+            latent_channels=autoencoder.config.latent_channels,
+            text_channels=text_encoder.config.hidden_size,
+            sample_size=128 // autoencoder.latent_factor,
+        ).to(device)
+        self.scheduler = build_scheduler(settings.preset)
+        live = LatentsOnTheFly(settings, source, autoencoder, tokenizer, text_encoder, device)
+        self.latents: LatentsOnTheFly | CachedLatents = live
+        if settings.cache_samples:
+            self.latents = CachedLatents(live, step_generator(settings.seed, LATENT_CACHE_SEED))
+        held_out = LatentsOnTheFly(
+            settings, validation, autoencoder, tokenizer, text_encoder, device
+        )
+        generator = step_generator(1, 0)
+        self.validation_batches = [
+            held_out.draw(VALIDATION_BATCH, generator)
+            for _ in range(VALIDATION_SAMPLES // VALIDATION_BATCH)
+        ]
+        self.frozen = (autoencoder, tokenizer, text_encoder)  # a tuple: neither trained nor saved
+
+    def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw a batch and return the mean squared error of the network's prediction."""
+        batch = self.latents.draw(self.settings.batch_size, generator)
+        on_device = torch.Generator(batch.latents.device).manual_seed(generator.initial_seed())
+        count = batch.latents.shape[0]
+        if is_flow(self.scheduler):
+            normal = torch.randn(count, generator=on_device, device=batch.latents.device)
+            level = torch.sigmoid(self.settings.timestep_mean + self.settings.timestep_std * normal)
+        else:
+            level = torch.rand(count, generator=on_device, device=batch.latents.device)
+        return {"loss": self.error(self.network, batch, level, on_device)}
+
+    def error(
+        self, network: Any, batch: LatentBatch, level: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Mean squared error at noise levels (B,) in 0..1 (of the schedule's length for DDPM)."""
+        latents = batch.latents
+        noise = torch.randn(
+            latents.shape, generator=generator, device=latents.device, dtype=latents.dtype
+        )
+        if is_flow(self.scheduler):  # x_t = (1 - t) x + t e, v = e - x (arXiv 2209.03003)
+            sigma = level[:, None, None, None]
+            noisy = torch.lerp(latents, noise, sigma)
+            timestep, target = level * 1000, noise - latents
+        else:
+            timestep = (level * self.scheduler.config.num_train_timesteps).long()
+            noisy = self.scheduler.add_noise(latents, noise, timestep)
+            target = noise
+            if self.scheduler.config.prediction_type == "v_prediction":
+                target = self.scheduler.get_velocity(latents, noise, timestep)
+        output = denoise(
+            network, noisy, batch.condition, batch.flags, timestep,
+            batch.text_states, batch.text_mask,
+        )  # fmt: skip
+        return functional.mse_loss(output.float(), target)
+
+    def validate(self, network: ModelMixin) -> dict[str, float]:
+        """Error on unseen concepts at evenly spread noise levels."""
+        generator = torch.Generator(self.validation_batches[0].latents.device).manual_seed(0)
+        total = 0.0
+        for batch in self.validation_batches:
+            count = batch.latents.shape[0]
+            level = (torch.arange(count, device=batch.latents.device) + 0.5) / count
+            with torch.autocast(batch.latents.device.type, torch.bfloat16):
+                total += float(self.error(network, batch, level, generator))
+        return {"val_loss": total / len(self.validation_batches)}
+
+    def pipeline(self, network: ModelMixin) -> Text2LayerPipeline:
+        """The pipeline around the given denoiser."""
+        autoencoder, tokenizer, text_encoder = self.frozen
+        return Text2LayerPipeline(
+            autoencoder, network, text_encoder, tokenizer, self.scheduler,
+            default_size=self.settings.size,
+            default_steps=self.settings.preview_steps,
+            default_guidance_scale=self.settings.preview_guidance,
+            text_encoder_name=self.settings.text_encoder,
+        )  # fmt: skip
+
+    def preview(self, network: ModelMixin) -> Image.Image:
+        """The same prompts and seeds every time."""
+        pipeline = self.pipeline(network)
+        pipeline.set_progress_bar_config(disable=True)
+        with torch.autocast(network.device.type, torch.bfloat16):
+            made = pipeline(
+                PREVIEW_PROMPTS,
+                generator=[torch.Generator().manual_seed(i) for i in range(len(PREVIEW_PROMPTS))],
+                width=self.settings.size,
+                height=self.settings.size,
+            )
+        return generation_sheet(made.layers)
+
+
+def train_denoiser(
+    settings: DenoiserSettings, source: SampleSource, validation: SampleSource
+) -> TrainingResult:
+    """Train, then write a pipeline folder with the averaged weights to `settings.out`/pipeline.
+
+    See `loop.train` for what is raised.
+    """
+    if not settings.autoencoder:
+        raise InputError("The denoiser trains on a trained autoencoder; name its folder.")
+    built: list[DenoiserObjective] = []
+
+    def make(device: torch.device) -> Objective:
+        built.append(DenoiserObjective(settings, source, validation, device))
+        return built[0]
+
+    result = train(make, settings, source.fingerprint)
+    objective = built[0]
+    averaged = type(objective.network).from_pretrained(result.checkpoint / "ema")
+    export_pipeline(
+        objective.pipeline(cast(ModelMixin, averaged)), Path(settings.out) / "pipeline"
+    )
+    return result
+
+

@@ -1,0 +1,162 @@
+"""Settings of the two trainers: one dataclass each, and PRESETS. Imports no torch.
+
+Every field carries its doc line in `metadata["help"]`; the command line is made from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from text2layer.errors import InputError
+
+
+def setting(default: Any, text: str) -> Any:
+    """Return a dataclass field with a default and the doc line that `--help` shows."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What both trainers share."""
+
+    data: str = setting("", "Picture library (foregrounds.jsonl ...) or folder of shards.")
+    out: str = setting("runs/run", "Folder for checkpoints, metrics.jsonl and previews.")
+    init: str = setting("", "Folder of saved weights to start from instead of random ones.")
+    resume: bool = setting(True, "Continue from the newest checkpoint in the output folder.")
+    steps: int = setting(1000, "Number of optimiser updates of the whole run.")
+    batch_size: int = setting(16, "Samples per update and process.")
+    size: int = setting(128, "Width and height of training pictures, pixels.")
+    learning_rate: float = setting(3e-4, "Peak learning rate.")
+    warmup_steps: int = setting(100, "Updates of linear warm-up.")
+    decay_fraction: float = setting(0.3, "Last share of the run in which the rate falls to zero.")
+    weight_decay: float = setting(0.01, "AdamW's weight decay.")
+    beta1: float = setting(0.9, "AdamW's first beta.")
+    beta2: float = setting(0.99, "AdamW's second beta.")
+    max_grad_norm: float = setting(1.0, "Gradient norm above which gradients are scaled down.")
+    ema_decay: float = setting(0.999, "Decay of the averaged weights (warmed up from 0).")
+    mixed_precision: str = setting("bf16", "no | bf16 | fp16.")
+    device: str = setting("auto", "auto | cpu | cuda.")
+    seed: int = setting(0, "Seed of weights, data order and noise.")
+    checkpoint_every: int = setting(500, "Updates between checkpoints.")
+    keep_checkpoints: int = setting(2, "Newest checkpoints to keep.")
+    preview_every: int = setting(500, "Updates between preview sheets; 0 for none.")
+    validate_every: int = setting(250, "Updates between validation losses; 0 for none.")
+    max_minutes: float = setting(0.0, "Stop with a checkpoint after so many minutes; 0 for never.")
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings(TrainingSettings):
+    """Training of the composition-aware autoencoder."""
+
+    out: str = setting("runs/autoencoder", "Folder for checkpoints, metrics.jsonl and previews.")
+    preset: str = setting("base", "Architecture: tiny | base | paper.")
+    num_foregrounds: int = setting(1, "Foreground layers per picture.")
+    auxiliary_head: bool = setting(True, "Predict the whole picture too; off is 'no-sup'.")
+    composition: str = setting("joint", "Composition loss: joint | dim.")
+    l1_weight: float = setting(1.0, "Weight of l1 of F, B and I.")
+    lpips_weight: float = setting(0.0, "Weight of LPIPS-VGG of F, B and I; 0 is off.")
+    lpips_every: int = setting(1, "Use LPIPS on every n-th update, at n times its weight.")
+    adversarial_weight: float = setting(0.0, "Weight of the PatchGAN term; 0 is off.")
+    adversarial_start: int = setting(50_000, "Update at which the discriminator joins.")
+    mask_l1_weight: float = setting(1.0, "Weight of l1 of the mask.")
+    composition_weight: float = setting(2.0, "Weight of the composition loss.")
+    laplacian_weight: float = setting(3.0, "Weight of the mask's Laplacian loss.")
+    mask_weight: float = setting(1.0, "The paper's lambda between pictures and mask.")
+    kl_weight: float = setting(1e-6, "Weight of the KL term, per latent sum and picture pixel.")
+    equivariance: float = setting(0.0, "Share of updates with a scaled latent (EQ-VAE).")
+    partial: float = setting(0.15, "Share of samples with an empty or neutral part.")
+
+
+@dataclass(frozen=True)
+class DenoiserSettings(TrainingSettings):
+    """Training of the latent denoiser."""
+
+    out: str = setting("runs/denoiser", "Folder for checkpoints, metrics.jsonl and previews.")
+    preset: str = setting("base", "Architecture and objective: tiny | base | base-unet | paper.")
+    autoencoder: str = setting("", "Folder of the trained autoencoder.")
+    text_encoder: str = setting("minilm", "Text encoder: a name of the weights table or a path.")
+    cache_samples: int = setting(0, "Samples encoded once before training; 0 encodes on the fly.")
+    caption_variants: int = setting(3, "Captions drawn per cached sample.")
+    caption_dropout: float = setting(0.1, "Share of empty captions, for guidance.")
+    job_text: float = setting(0.7, "Share of samples with nothing given.")
+    job_background: float = setting(0.1, "Share with the background given.")
+    job_foreground: float = setting(0.1, "Share with the foreground given.")
+    job_image: float = setting(0.1, "Share with the whole picture given.")
+    timestep_mean: float = setting(0.0, "Mean of the logit-normal timestep (rectified flow).")
+    timestep_std: float = setting(1.0, "Deviation of the logit-normal timestep.")
+    preview_guidance: float = setting(3.0, "Guidance scale of preview pictures.")
+    preview_steps: int = setting(20, "Sampling steps of preview pictures.")
+
+
+AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
+    "tiny": AutoencoderSettings(preset="tiny", steps=20, batch_size=4, size=32),
+    "base": AutoencoderSettings(
+        steps=5000, batch_size=8, learning_rate=5e-4, kl_weight=3e-3, equivariance=0.25
+    ),
+    "base-gpu": AutoencoderSettings(
+        steps=15_000, batch_size=128, kl_weight=3e-3, equivariance=0.25, lpips_weight=1.0
+    ),
+    "paper": AutoencoderSettings(
+        preset="paper", steps=250_000, batch_size=12, size=256, learning_rate=4.5e-6 * 12,
+        beta1=0.5, beta2=0.9, weight_decay=0.0, decay_fraction=0.0, lpips_weight=1.0,
+        adversarial_weight=0.5, partial=0.0,
+    ),
+}  # fmt: skip
+
+DENOISER_PRESETS: dict[str, DenoiserSettings] = {
+    "tiny": DenoiserSettings(preset="tiny", steps=20, batch_size=4, size=32),
+    "base": DenoiserSettings(
+        steps=6000, batch_size=32, learning_rate=6e-4, cache_samples=24_000, max_grad_norm=1.0
+    ),
+    "base-gpu": DenoiserSettings(steps=10_000, batch_size=512, size=256, learning_rate=5e-4),
+    "paper": DenoiserSettings(
+        preset="paper", steps=75_000, batch_size=32, size=256, learning_rate=1e-4,
+        text_encoder="openai/clip-vit-large-patch14",
+    ),
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "autoencoder": AUTOENCODER_PRESETS,
+    "denoiser": DENOISER_PRESETS,
+}
+
+S = TypeVar("S", bound=TrainingSettings)
+
+
+def settings_from(trainer: str, preset: str, **overrides: Any) -> Any:
+    """Return the settings of PRESETS[trainer][preset] with fields replaced.
+
+    Raises:
+        InputError: for an unknown preset or field, or a value out of range.
+    """
+    if preset not in PRESETS[trainer]:
+        known = ", ".join(PRESETS[trainer])
+        raise InputError(f"No {trainer} preset is called {preset!r}; choose one of {known}.")
+    base = PRESETS[trainer][preset]
+    names = {item.name for item in fields(base)}
+    unknown = sorted(set(overrides) - names)
+    if unknown:
+        raise InputError(f"The {trainer} trainer has no setting {unknown[0]!r}.")
+    return check(replace(base, **overrides))
+
+
+def check(settings: S) -> S:
+    """Return the settings, or raise InputError for the first value that cannot be used."""
+    for name in ("steps", "batch_size", "size", "checkpoint_every", "keep_checkpoints"):
+        if getattr(settings, name) < 1:
+            raise InputError(f"{name} must be at least 1, got {getattr(settings, name)}.")
+    if settings.learning_rate <= 0:
+        raise InputError(f"learning_rate must be above 0, got {settings.learning_rate}.")
+    if not 0 <= settings.decay_fraction <= 1:
+        raise InputError(f"decay_fraction must lie in 0..1, got {settings.decay_fraction}.")
+    if settings.mixed_precision not in ("no", "bf16", "fp16"):
+        raise InputError(f"mixed_precision must be no, bf16 or fp16: {settings.mixed_precision!r}.")
+    if isinstance(settings, AutoencoderSettings) and settings.composition not in ("joint", "dim"):
+        raise InputError(f"composition must be joint or dim, got {settings.composition!r}.")
+    if isinstance(settings, DenoiserSettings):
+        shares = [settings.job_text, settings.job_background]
+        shares += [settings.job_foreground, settings.job_image]
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise InputError(f"The four job shares must sum to 1, they sum to {sum(shares)}.")
+    return settings
