@@ -8,7 +8,7 @@ This module never imports torch: it uses only methods that a tensor brings along
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -18,8 +18,10 @@ from text2layer.errors import InputError
 if TYPE_CHECKING:
     from text2layer.layers import Layer
 
+Pixels: TypeAlias = Any  # a NumPy array or a torch tensor, and no import of torch to name it
 
-def composite_over(background: Any, colour: Any, alpha: Any) -> Any:
+
+def composite_over(background: Pixels, colour: Pixels, alpha: Pixels) -> Pixels:
     """Lay `colour` over `background`: ``(a F + (255 - a) B + 127) // 255``, rounded once.
 
     255 is odd, so no value lies halfway between two results and adding 127 rounds to the nearest.
@@ -42,7 +44,7 @@ def composite_over(background: Any, colour: Any, alpha: Any) -> Any:
     return ((weight * colour.int() + (255 - weight) * background.int() + 127) // 255).byte()
 
 
-def multiply_alpha(alpha: Any, factor: Any) -> Any:
+def multiply_alpha(alpha: Pixels, factor: Pixels | int) -> Pixels:
     """Product of two uint8 alphas, ``(a b + 127) // 255``; `factor` may be an int in 0..255."""
     if isinstance(alpha, np.ndarray):
         wide = np.asarray(factor, dtype=np.uint16)
@@ -139,8 +141,8 @@ def _double(coarse: np.ndarray, length: int, axis: int) -> np.ndarray:
     position = np.clip((np.arange(length) - 0.5) / 2, 0, coarse.shape[axis] - 1)
     lower = position.astype(np.intp)
     upper = np.minimum(lower + 1, coarse.shape[axis] - 1)
-    share = (position - lower).astype(np.float32).reshape([-1 if a == axis else 1 for a in (0, 1, 2)])
-    near = np.take(coarse, lower, axis)
+    share = (position - lower).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+    near: np.ndarray = np.take(coarse, lower, axis)
     return near + share * (np.take(coarse, upper, axis) - near)
 
 

@@ -11,7 +11,8 @@ import operator
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from numbers import Real
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Layer:
         set_field(self, "metadata", checked_metadata(self.metadata))
 
     @classmethod
-    def from_rgba(cls, rgba: np.ndarray, **fields: Any) -> Self:
+    def from_rgba(cls, rgba: np.ndarray, **fields: Any) -> Self:  # noqa: ANN401
         """A layer of a cut-out (h, w, 4) uint8, edge colours continued under alpha 0."""
         if not isinstance(rgba, np.ndarray) or rgba.ndim != 3 or rgba.shape[2] != 4:
             raise InputError("A cut-out must be an (h, w, 4) uint8 array.")
@@ -82,7 +83,7 @@ class Layer:
         """Opacity as 0..255, as files hold it and as the composite uses it."""
         return round(self.opacity * 255)
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> Self:  # noqa: ANN401
         """A copy with some attributes changed, checked again."""
         return dataclasses.replace(self, **changes)
 
@@ -147,7 +148,7 @@ class LayeredImage:
 
     @classmethod
     def from_parts(
-        cls, foreground: np.ndarray, background: np.ndarray, mask: np.ndarray, **metadata: Any
+        cls, foreground: np.ndarray, background: np.ndarray, mask: np.ndarray, **metadata: object
     ) -> Self:
         """Two layers of canvas size: foreground and background (H, W, 3), mask (H, W), uint8."""
         layer = Layer(foreground, mask)
@@ -187,7 +188,7 @@ class LayeredImage:
         """A copy with one more layer on top."""
         return self.replace(foregrounds=(*self.foregrounds, layer))
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> Self:  # noqa: ANN401
         """A copy with some attributes changed, checked again."""
         return dataclasses.replace(self, **changes)
 
@@ -265,7 +266,7 @@ def clean_name(name: str, fallback: str) -> str:
     return kept if kept.strip() else fallback
 
 
-def checked_metadata(metadata: Any) -> dict[str, Any]:
+def checked_metadata(metadata: object) -> dict[str, Any]:
     """A copy made of plain JSON values (tuples become lists), or InputError."""
     if not isinstance(metadata, dict):
         raise InputError(f"Metadata must be a dict, but {type(metadata).__name__} was given.")
@@ -276,7 +277,7 @@ def checked_metadata(metadata: Any) -> dict[str, Any]:
     return plain
 
 
-def _check_pixels(pixels: Any, what: str, ndim: int) -> None:
+def _check_pixels(pixels: object, what: str, ndim: int) -> None:
     shape = "(height, width, 3)" if ndim == 3 else "(height, width)"
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
         kind = pixels.dtype if isinstance(pixels, np.ndarray) else type(pixels).__name__
@@ -290,7 +291,7 @@ def _is_writable(character: str) -> bool:
     return unicodedata.category(character) not in ("Cc", "Cs") and character not in "\ufffe\uffff"
 
 
-def _checked_name(name: Any) -> str:
+def _checked_name(name: object) -> str:
     if not isinstance(name, str) or not name.strip() or not all(map(_is_writable, name)):
         raise InputError(f"A layer's name must be text without control characters, not {name!r}.")
     if len(name.encode("utf-16-le")) // 2 > MAX_NAME_LENGTH:
@@ -301,9 +302,9 @@ def _checked_name(name: Any) -> str:
     return name
 
 
-def _checked_offset(offset: Any) -> tuple[int, int]:
+def _checked_offset(offset: object) -> tuple[int, int]:
     try:
-        x, y = (operator.index(position) for position in offset)
+        x, y = (operator.index(position) for position in cast("Iterable[Any]", offset))
     except (TypeError, ValueError):
         raise InputError(f"A layer's offset is (x, y) in whole pixels, not {offset!r}.") from None
     if max(abs(x), abs(y)) > MAX_OFFSET:
@@ -311,11 +312,7 @@ def _checked_offset(offset: Any) -> tuple[int, int]:
     return x, y
 
 
-def _checked_opacity(opacity: Any) -> float:
-    try:
-        value = float(opacity)
-    except (TypeError, ValueError):
-        raise InputError(f"A layer's opacity is a number from 0 to 1, not {opacity!r}.") from None
-    if not 0 <= value <= 1:  # also refuses NaN
-        raise InputError(f"A layer's opacity must lie in 0..1, but {value} was given.")
-    return round(value * 255) / 255
+def _checked_opacity(opacity: object) -> float:
+    if not isinstance(opacity, Real) or not 0 <= opacity <= 1:  # also refuses NaN
+        raise InputError(f"A layer's opacity is a number from 0 to 1, not {opacity!r}.")
+    return round(float(opacity) * 255) / 255

@@ -115,7 +115,7 @@ def _layer(path: Path, entry: dict[str, Any], budget: PixelBudget) -> Layer:
     )
 
 
-def _picture(folder: Path, name: Any, budget: PixelBudget) -> pictures.Picture:
+def _picture(folder: Path, name: object, budget: PixelBudget) -> pictures.Picture:
     """Decode a PNG that lies directly in the folder."""
     if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name) or name in (".", ".."):
         raise FormatError(f"The {MANIFEST} of {budget.where} names {name!r}, which is not inside.")

@@ -187,5 +187,5 @@ def _reaches_png_end(file: BinaryIO, length: int) -> bool:
         size, name = struct.unpack(">I4s", file.read(8))
         position += 12 + size
         if name == b"IEND":
-            return position <= length
+            return bool(position <= length)
     return False

@@ -19,9 +19,7 @@ from text2layer.io.safe_xml import UnsafeXmlError, parse_xml
 if TYPE_CHECKING:
     from text2layer.layers import LayeredImage
 
-TRAINED_ALGORITHMIC_MEDIA = (
-    "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-)
+TRAINED_ALGORITHMIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 MAX_PACKET_BYTES = 2**18  # PNG readers commonly stop at 2**20 bytes of text
 NAMESPACES = {
     "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
@@ -30,7 +28,15 @@ NAMESPACES = {
     "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
     "text2layer": "urn:text2layer:1:",
 }
-_OWN_FIELDS = ("prompt", "negative_prompt", "seed", "steps", "guidance_scale", "model", "model_hash")
+_OWN_FIELDS = (
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "steps",
+    "guidance_scale",
+    "model",
+    "model_hash",
+)
 _RDF, _DC, _XMP, _IPTC, _OWN = ("{" + uri + "}" for uri in NAMESPACES.values())
 
 
@@ -181,6 +187,5 @@ def _text(value: object) -> str:
 
 def _is_xml_character(code: int) -> bool:
     """XML 1.0 `Char` without the C1 controls it discourages."""
-    return (0x20 <= code < 0x7F) or (0xA0 <= code < 0xD800) or (0xE000 <= code and (
-        code not in (0xFFFE, 0xFFFF)
-    ))
+    ranges = ((0x20, 0x7E), (0xA0, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF))
+    return any(first <= code <= last for first, last in ranges)

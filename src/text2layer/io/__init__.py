@@ -1,0 +1,207 @@
+"""Layered files: ``load(path)``, ``save(layered, path)`` and ``inspect(path)``.
+
+The suffix chooses the format, see `FORMATS`; a folder is a path without a suffix, with the suffix
+``.layers``, ending in a slash, or one that exists. What each format keeps: docs/files.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from text2layer.errors import FormatError, InputError, Text2LayerError
+from text2layer.io import folder, ora, pictures, psd, xmp
+from text2layer.io.assembly import Loaded, assemble
+from text2layer.io.atomic import writing
+from text2layer.io.budget import MAX_PIXELS, PixelBudget
+from text2layer.layers import Layer, LayeredImage
+
+__all__ = ["FORMATS", "MAX_PIXELS", "PARTS", "Format", "inspect", "load", "save"]
+
+PARTS = ("composite", "foreground", "background", "mask")
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a suffix stands for.
+
+    Attributes:
+        name: as people call it.
+        layered: whether it holds layers; the others hold one picture.
+        writable: whether `save` writes it.
+    """
+
+    name: str
+    layered: bool
+    writable: bool = True
+
+
+FORMATS = {
+    ".psd": Format("PSD", True),
+    ".ora": Format("ORA", True),
+    ".layers": Format("folder", True),
+    ".png": Format("PNG", False),
+    ".webp": Format("WEBP", False),
+    ".jpg": Format("JPEG", False, writable=False),
+    ".jpeg": Format("JPEG", False, writable=False),
+}
+
+_PICTURE_WRITERS: dict[str, Callable[[BinaryIO, np.ndarray, bytes], None]] = {
+    "PNG": pictures.write_png,
+    "WEBP": pictures.write_webp,
+}
+
+
+def load(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> LayeredImage:
+    """Read a layered file, or a single picture as one.
+
+    An opaque picture becomes the background; a cut-out (with real transparency) becomes a
+    foreground over white, with ``background_added`` in the metadata.
+
+    Args:
+        path: file or folder; the suffix says which format.
+        max_pixels: limit for each picture in the file; all together may hold 8 times as many.
+
+    Raises:
+        InputError: there is no such file.
+        FormatError: unknown suffix, damaged, cut short, over a limit, or not supported.
+
+    Example:
+        >>> load("scene.psd").size                                  # doctest: +SKIP
+        (256, 256)
+    """
+    return _read(path, max_pixels).layered
+
+
+def save(layered: LayeredImage, path: str | os.PathLike[str], *, part: str = "composite") -> None:
+    """Write a layered picture whole or not at all; how it was made goes along as XMP.
+
+    Args:
+        layered: the picture.
+        path: file or folder; the suffix chooses the format. An existing file is replaced.
+        part: what a single-picture format gets: "composite" (RGB), "foreground" (RGBA, hidden
+            colour kept), "background" (RGB) or "mask" (grey). Layered formats hold everything.
+
+    Raises:
+        InputError: unknown part, missing folder, metadata too long.
+        FormatError: unknown or read-only suffix, too large for the format, or refused by the disk.
+    """
+    kind = _format_of(path)
+    if not kind.writable:
+        raise FormatError(f"{path}: {kind.name} is only read; save as {_suffixes(writable=True)}.")
+    if part not in PARTS:
+        raise InputError(f'There is no part "{part}": choose one of {", ".join(PARTS)}.')
+    if kind.layered and part != "composite":
+        raise InputError(f'{kind.name} holds all layers: a part ("{part}") needs .png or .webp.')
+    if kind.name == "folder":
+        folder.write(layered, Path(path))
+        return
+    with writing(path) as file:
+        if kind.layered:
+            {"PSD": psd.write, "ORA": ora.write}[kind.name](layered, file)
+        else:
+            packet = xmp.write_packet(layered)
+            _PICTURE_WRITERS[kind.name](file, _part_of(layered, part), packet)
+
+
+def inspect(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
+    """What is inside a file, as JSON values; the same errors as `load`.
+
+    Returns:
+        format, size [width, height], background {name}, layers (bottom first: name, offset [x, y],
+        size, opacity, visible, metadata), metadata, digital_source_type (IPTC URI or None) and
+        preview_equals_composite (None where the format holds no preview of its layers).
+    """
+    loaded = _read(path, max_pixels)
+    layered, preview = loaded.layered, loaded.preview
+    equal = None if preview is None else bool(np.array_equal(preview, layered.composite))
+    return {
+        "format": _format_of(path).name,
+        "size": list(layered.size),
+        "background": {"name": layered.background_name},
+        "layers": [
+            {
+                "name": layer.name,
+                "offset": list(layer.offset),
+                "size": list(layer.size),
+                "opacity": layer.opacity,
+                "visible": layer.visible,
+                "metadata": layer.metadata,
+            }
+            for layer in layered.foregrounds
+        ],
+        "metadata": layered.metadata,
+        "digital_source_type": loaded.packet.digital_source_type,
+        "preview_equals_composite": equal,
+    }
+
+
+def _read(path: str | os.PathLike[str], max_pixels: int) -> Loaded:
+    """Read with the reader of the path's format; whatever goes wrong becomes one sentence."""
+    kind = _format_of(path)
+    where = Path(path)
+    if not where.exists():
+        raise InputError(f"There is no file {path}.")
+    if kind.name != "folder" and not where.is_file():
+        raise InputError(f"{path} is not a regular file.")
+    budget = PixelBudget(str(path), max_pixels)
+    try:
+        if kind.name == "folder":
+            return folder.read(where, budget)
+        if kind.layered:
+            return {"PSD": psd.read, "ORA": ora.read}[kind.name](where, budget)
+        return _read_single(where, kind.name, budget)
+    except InputError as error:
+        raise FormatError(f"{path} cannot be used: {error}") from None
+    except Text2LayerError:
+        raise
+    except MemoryError:
+        raise FormatError(f"{path} needs more memory than there is.") from None
+    except PermissionError:
+        raise FormatError(f"{path} may not be read: permission is denied.") from None
+    except Exception as error:  # the parsers below raise whatever a damaged file leads them to
+        reason = str(error).strip().split("\n")[0][:120] or type(error).__name__
+        raise FormatError(f"{path} is damaged or not a {kind.name} file ({reason}).") from None
+
+
+def _read_single(path: Path, expected: str, budget: PixelBudget) -> Loaded:
+    """One picture as a background, or as a cut-out over white."""
+    with path.open("rb") as file:
+        picture = pictures.read_picture(file, expected, budget.where, budget)
+    packet = xmp.read_packet(picture.xmp)
+    height, width = picture.colour.shape[:2]
+    alpha, name = picture.alpha, "Foreground"
+    if alpha is None or (alpha == 255).all():
+        alpha, name = np.full((height, width), 255, np.uint8), "Background"
+    return assemble((width, height), [Layer(picture.colour, alpha, name)], packet)
+
+
+def _part_of(layered: LayeredImage, part: str) -> np.ndarray:
+    if part == "foreground":
+        return np.dstack([layered.foreground, layered.mask])
+    pixels: np.ndarray = getattr(layered, part)
+    return pixels
+
+
+def _format_of(path: str | os.PathLike[str]) -> Format:
+    """The format a path stands for, or FormatError naming those that there are."""
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InputError(f"{path!r} is not a path.")
+    suffix = Path(text).suffix.lower()
+    if text.endswith(("/", os.sep)) or not suffix or Path(text).is_dir():
+        return FORMATS[".layers"]
+    if suffix not in FORMATS:
+        raise FormatError(
+            f'{text}: unknown format "{suffix}"; choose one of {_suffixes()}, or a folder.'
+        )
+    return FORMATS[suffix]
+
+
+def _suffixes(writable: bool = False) -> str:
+    return ", ".join(s for s, f in FORMATS.items() if f.writable or not writable)
