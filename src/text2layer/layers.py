@@ -313,6 +313,6 @@ def _checked_offset(offset: object) -> tuple[int, int]:
 
 
 def _checked_opacity(opacity: object) -> float:
-    if not isinstance(opacity, Real) or not 0 <= opacity <= 1:  # also refuses NaN
+    if not isinstance(opacity, Real) or not 0 <= float(opacity) <= 1:  # also refuses NaN
         raise InputError(f"A layer's opacity is a number from 0 to 1, not {opacity!r}.")
     return round(float(opacity) * 255) / 255
