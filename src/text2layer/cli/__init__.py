@@ -1,0 +1,53 @@
+"""The command line: `text2layer COMMAND`. Results go to stdout, progress and errors to stderr.
+
+Commands import what they need when they run, so that `--help` answers at once.
+"""
+
+from typing import Annotated
+
+import typer
+
+from text2layer import __version__
+from text2layer.cli import dataset, files, generate, train, weights
+from text2layer.cli.group import OneSentenceGroup
+
+app = typer.Typer(
+    name="text2layer",
+    cls=OneSentenceGroup,
+    help="Text in, layers out: foreground, background and soft mask from one diffusion pass.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("generate")(generate.generate)
+app.command("add")(generate.add)
+app.command("convert")(files.convert)
+app.command("info")(files.info)
+app.add_typer(train.app, name="train")
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(weights.app, name="weights")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"text2layer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Text in, layers out: foreground, background and soft mask from one diffusion pass."""
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `text2layer` program."""
+    app()

@@ -1,0 +1,73 @@
+"""`text2layer convert` and `text2layer info`: layered files without a model."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A layered file, a folder, or a single picture.")
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Where to write; the suffix chooses the format.")
+    ],
+    part: Annotated[
+        str,
+        typer.Option(
+            help="What a PNG or WebP gets: composite, foreground (with alpha), background or mask."
+        ),
+    ] = "composite",
+) -> None:
+    """Rewrite a layered file in another format."""
+    from text2layer import io
+    from text2layer.cli.outputs import check_output
+
+    check_output(target)
+    io.save(io.load(source), target, part=part)
+    typer.echo(target)
+
+
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A layered file or folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Show what is inside a layered file: size, layers, and how it was made."""
+    from text2layer import io
+
+    report = io.inspect(file)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    width, height = report["size"]
+    typer.echo(f"{file}: {report['format']}, {width} x {height} pixels")
+    typer.echo("layers, top first:")
+    for layer in reversed(report["layers"]):
+        typer.echo(f"  {_layer_line(layer)}")
+        _echo_fields(layer["metadata"], indent=6)
+    typer.echo(f"  {report['background']['name']}")
+    _echo_fields(report["metadata"], indent=0)
+    if report["digital_source_type"]:
+        typer.echo(f"digital source type: {report['digital_source_type']}")
+    if report["preview_equals_composite"] is False:
+        typer.echo("note: the preview stored in the file differs from the composite of its layers")
+
+
+def _layer_line(layer: dict[str, Any]) -> str:
+    """`Foreground  120 x 80 at (10, -4), opacity 50 %, hidden`; only what is unusual is said."""
+    (width, height), (x, y) = layer["size"], layer["offset"]
+    line = f"{layer['name']}  {width} x {height} at ({x}, {y})"
+    if layer["opacity"] < 1:
+        line += f", opacity {layer['opacity']:.0%}"
+    return line if layer["visible"] else f"{line}, hidden"
+
+
+def _echo_fields(metadata: dict[str, Any], indent: int) -> None:
+    """Print metadata a line each: `guidance scale: 3.0`; what is empty is left out."""
+    for name, value in metadata.items():
+        if value not in (None, "", [], {}):
+            plain = isinstance(value, str) and value.isprintable()  # no line breaks, no escapes
+            shown = value if plain else json.dumps(value)
+            typer.echo(f"{' ' * indent}{name.replace('_', ' ')}: {shown}")

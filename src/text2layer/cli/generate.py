@@ -1,0 +1,175 @@
+"""`text2layer generate` and `text2layer add`: text in, layers out."""
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from text2layer.pipelines import Text2LayerPipeline
+
+Prompt = Annotated[str, typer.Argument(help="What to draw, in English.", show_default=False)]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Where to write; the suffix chooses the format.",
+                 show_default=False),
+]  # fmt: skip
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Same seed, same picture; without one it is drawn and printed.",
+                 min=0, max=2**63 - 1),
+]  # fmt: skip
+Steps = Annotated[int | None, typer.Option(help="Denoising steps [the model's own].", min=1)]
+Guidance = Annotated[
+    float | None, typer.Option(help="How closely to follow the prompt [the model's own].")
+]
+Negative = Annotated[str | None, typer.Option(help="What not to draw.")]
+ModelFolder = Annotated[Path | None, typer.Option(help="Folder of a model [the released one].")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Preview = Annotated[
+    Path | None, typer.Option(help="Also write a PNG that shows all parts side by side.")
+]
+
+
+def generate(
+    prompt: Prompt,
+    output: Output,
+    seed: Seed = None,
+    steps: Steps = None,
+    guidance_scale: Guidance = None,
+    width: Annotated[int | None, typer.Option(help="Pixels [the model's own].", min=1)] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels [the model's own].", min=1)] = None,
+    negative_prompt: Negative = None,
+    num_images: Annotated[
+        int, typer.Option(help="How many; FILE-1, FILE-2, ... with seeds SEED, SEED+1, ...", min=1)
+    ] = 1,
+    model: ModelFolder = None,
+    foreground: Annotated[
+        Path | None, typer.Option(help="A cut-out with alpha: draw the background behind it.")
+    ] = None,
+    background: Annotated[
+        Path | None, typer.Option(help="A picture: draw the foreground that belongs on it.")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture: take it apart into foreground and background.")
+    ] = None,
+    preview: Preview = None,
+    device: Device = "auto",
+) -> None:
+    """Draw a layered picture from text: foreground, soft mask and background."""
+    from text2layer import io
+    from text2layer.cli.outputs import check_outputs, check_picture, numbered
+
+    outputs = numbered(output, num_images)
+    previews = numbered(preview, num_images) if preview else [None] * num_images
+    check_outputs(outputs)
+    for path in filter(None, previews):
+        check_picture(path)
+    given = _given(foreground, background, image)
+    pipe = _load_pipeline(model, device)
+    first = _seed(seed)
+    for index, (path, preview_path) in enumerate(zip(outputs, previews, strict=True)):
+        result = pipe(
+            prompt,
+            **given,
+            height=height,
+            width=width,
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt,
+            generator=_generator(first + index),
+        )
+        io.save(result.layers[0], path)
+        typer.echo(path)
+        if preview_path:
+            _preview(result.layers[0], preview_path)
+
+
+def add(
+    file: Annotated[Path, typer.Argument(help="A layered file.", show_default=False)],
+    prompt: Prompt,
+    output: Output,
+    seed: Seed = None,
+    steps: Steps = None,
+    guidance_scale: Guidance = None,
+    negative_prompt: Negative = None,
+    model: ModelFolder = None,
+    preview: Preview = None,
+    device: Device = "auto",
+) -> None:
+    """Draw one more layer on top of a layered file."""
+    from text2layer import io
+    from text2layer.cli.outputs import check_output, check_picture
+
+    check_output(output)
+    if preview:
+        check_picture(preview)
+    layered = io.load(file)
+    pipe = _load_pipeline(model, device)
+    result = pipe.add_layer(
+        layered,
+        prompt,
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt,
+        generator=_generator(_seed(seed)),
+    )
+    io.save(result, output)
+    typer.echo(output)
+    if preview:
+        _preview(result, preview)
+
+
+def _given(foreground: Path | None, background: Path | None, image: Path | None) -> dict[str, Any]:
+    """Open the picture that was given, by the name of the pipeline's argument."""
+    from text2layer import io
+    from text2layer.errors import InputError
+
+    named = {"foreground": foreground, "background": background, "image": image}
+    given = {name: io.load(path) for name, path in named.items() if path is not None}
+    if len(given) > 1:
+        raise InputError(f"Give only one of --{' and --'.join(given)}; the rest is drawn.")
+    if "foreground" in given and not given["foreground"].foregrounds:
+        raise InputError(f"{foreground} has no transparency; give a cut-out with an alpha channel.")
+    return given
+
+
+def _load_pipeline(model: Path | None, device: str) -> "Text2LayerPipeline":
+    import torch
+    from diffusers.utils import logging
+
+    from text2layer.errors import InputError
+    from text2layer.pipelines import Text2LayerPipeline, released_model
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device must be auto, cpu or cuda, not {device!r}.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("This machine has no CUDA device; use --device cpu.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    logging.disable_progress_bar()  # of loading; drawing has a bar of its own
+    pipe = Text2LayerPipeline.from_pretrained(model or released_model())
+    pipe.set_progress_bar_config(disable=None)  # a bar on a terminal, nothing in a log
+    return pipe.to(device)
+
+
+def _seed(seed: int | None) -> int:
+    """Return the seed, or draw one and say which, so that the picture can be made again."""
+    if seed is None:
+        seed = secrets.randbelow(2**31)
+        typer.echo(f"seed {seed}", err=True)
+    return seed
+
+
+def _generator(seed: int) -> Any:
+    import torch
+
+    return torch.Generator("cpu").manual_seed(seed % 2**63)
+
+
+def _preview(layered: Any, path: Path) -> None:
+    from text2layer.cli.preview import write_preview
+
+    write_preview(layered, path)
+    typer.echo(path)

@@ -1,0 +1,50 @@
+"""Turns every error below the command line into one sentence on stderr and an exit code."""
+
+import os
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from text2layer.errors import Text2LayerError
+
+DEBUG = "TEXT2LAYER_DEBUG"
+
+
+class OneSentenceGroup(TyperGroup):
+    """A command group that never shows a traceback, unless TEXT2LAYER_DEBUG is set.
+
+    Exit codes: 0 done, 1 failed with a sentence, 2 wrong usage, 130 interrupted with Ctrl-C.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (TyperException, typer.Exit, typer.Abort, BrokenPipeError):
+            raise  # typer knows what these mean
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(130) from None
+        except Exception as error:
+            if os.environ.get(DEBUG):
+                raise
+            typer.echo(f"Error: {sentence(error)}", err=True)
+            raise typer.Exit(1) from None
+
+
+def sentence(error: Exception) -> str:
+    """Say in one sentence what an exception means for the person at the keyboard."""
+    if isinstance(error, Text2LayerError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}."
+    # torch.OutOfMemoryError, known by name so that nothing here imports torch
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "There is not enough memory; try a smaller --width and --height or --device cpu."
+    what = " ".join(str(error).split()) or "no message"
+    return (
+        f"Unexpected {type(error).__name__}: {what} "
+        f"(set {DEBUG}=1 to see the traceback, and please report it)."
+    )

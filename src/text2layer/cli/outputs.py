@@ -1,0 +1,49 @@
+"""Where results go: names of several outputs, and checks before any long work starts."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from text2layer.errors import FormatError, InputError
+
+
+def numbered(output: Path, count: int) -> list[Path]:
+    """Return `count` names: FILE itself for one picture, FILE-1, FILE-2, ... for several."""
+    if count == 1:
+        return [output]
+    return [output.with_name(f"{output.stem}-{i}{output.suffix}") for i in range(1, count + 1)]
+
+
+def check_outputs(paths: Iterable[Path]) -> None:
+    """Raise FormatError or InputError for the first path that a layered picture cannot go to."""
+    for path in paths:
+        check_output(path)
+
+
+def check_output(path: Path) -> None:
+    """Check that the suffix names a format that can be written, and the place a layered file."""
+    from text2layer import io
+
+    suffix = path.suffix.lower()
+    if suffix and not path.is_dir() and not (suffix in io.FORMATS and io.FORMATS[suffix].writable):
+        known = ", ".join(name for name, kind in io.FORMATS.items() if kind.writable)
+        raise FormatError(f"{path} cannot be written: end the name in one of {known}.")
+    if path.is_dir() and any(path.iterdir()) and not (path / "manifest.json").is_file():
+        raise FormatError(f"{path} holds files of another kind; choose another folder.")
+    check_writable(path)
+
+
+def check_picture(path: Path) -> None:
+    """Check that a flat picture, such as a preview, can be written to `path`."""
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise FormatError(f"{path} is not a name for a PNG picture: end it in .png.")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError unless a file of this name can be made, or replaced."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"The folder for {path} does not exist: make it first.")
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise InputError(f"{path} cannot be written: permission is denied; choose another place.")

@@ -1,0 +1,97 @@
+"""`text2layer train autoencoder|denoiser`: options made from the trainers' settings."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from text2layer.training.settings import PRESETS, settings_from
+
+app = typer.Typer(help="Train a model of your own.", no_args_is_help=True)
+
+# the preset chooses the architecture, so the field of that name is not an option of its own
+CHOSEN_BY_PRESET = "preset"
+
+
+def _options(trainer: str) -> list[inspect.Parameter]:
+    """One option per settings field, None meaning 'as the preset says'."""
+    names = ", ".join(PRESETS[trainer])
+    settings = next(iter(PRESETS[trainer].values()))
+    hints = get_type_hints(type(settings))
+    base = PRESETS[trainer]["base"]
+    described: list[tuple[str, Any, str | None, str]] = [
+        ("preset", str, "base", f"Where settings not given here come from: {names}.")
+    ]
+    for item in fields(settings):
+        if item.name != CHOSEN_BY_PRESET:
+            text = item.metadata["help"] + _said(getattr(base, item.name))
+            described.append((item.name, hints[item.name] | None, None, text))
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[hint, typer.Option(help=text, show_default=False)],
+        )
+        for name, hint, default, text in described
+    ]
+
+
+def _said(value: object) -> str:
+    """How the base preset's value is shown: ` [base: 8]`, ` [base: on]`, or nothing for ""."""
+    if isinstance(value, bool):
+        value = "on" if value else "off"
+    return "" if value == "" else f" [base: {value}]"
+
+
+def _command(trainer: str, train: Callable[[Any], Any], text: str) -> None:
+    """Register `text2layer train TRAINER` with one option per field of its settings."""
+
+    def command(preset: str, **given: Any) -> None:
+        overrides = {name: value for name, value in given.items() if value is not None}
+        settings = settings_from(trainer, preset, **overrides)
+        result = train(settings)
+        typer.echo(result.checkpoint)
+        if result.interrupted:
+            typer.echo(f"Stopped after step {result.step} of {settings.steps}; the same command "
+                       "goes on from there.", err=True)  # fmt: skip
+            if not settings.max_minutes:  # a run that was cut off by hand has not succeeded
+                raise typer.Exit(130)
+
+    parameters = _options(trainer)
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {item.name: item.annotation for item in parameters}
+    command.__doc__ = text
+    app.command(trainer)(command)
+
+
+def _sources(settings: Any) -> tuple[Any, Any]:
+    """Open the training and validation samples that the settings name."""
+    from text2layer.data.source import open_source
+
+    return tuple(
+        open_source(settings.data, split, settings.size, settings.device)
+        for split in ("train", "val")
+    )
+
+
+def _train_autoencoder(settings: Any) -> Any:
+    from text2layer.training.autoencoder import train_autoencoder
+
+    return train_autoencoder(settings, *_sources(settings))
+
+
+def _train_denoiser(settings: Any) -> Any:
+    from text2layer.training.denoiser import train_denoiser
+
+    return train_denoiser(settings, *_sources(settings))
+
+
+_command(
+    "autoencoder",
+    _train_autoencoder,
+    "Train the autoencoder that turns foreground, background and mask into one latent.",
+)
+_command("denoiser", _train_denoiser, "Train the denoiser that draws latents from text.")

@@ -1,0 +1,123 @@
+"""`convert` and `info` on real files, good and bad."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.outcome import assert_one_sentence
+from text2layer import LayeredImage, __version__, load, save
+
+
+def test_version(run) -> None:
+    assert run("--version").stdout == f"text2layer {__version__}\n"
+
+
+def test_no_arguments_show_the_help(run) -> None:
+    result = run()
+    assert "generate" in result.output
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("suffix", [".ora", ".layers"])
+def test_convert_and_back_keeps_every_pixel(run, psd: Path, layered, tmp_path, suffix) -> None:
+    there, back = tmp_path / f"there{suffix}", tmp_path / "back.psd"
+    first, second = run("convert", psd, there), run("convert", there, back)
+    assert (first.exit_code, first.stdout) == (0, f"{there}\n")
+    assert (second.exit_code, second.stdout) == (0, f"{back}\n")
+    assert load(there) == layered
+    assert load(back) == layered
+
+
+@pytest.mark.parametrize("part", ["composite", "background", "mask"])
+def test_convert_to_a_picture_writes_the_part(run, psd: Path, layered, tmp_path, part) -> None:
+    assert run("convert", psd, tmp_path / "part.png", "--part", part).exit_code == 0
+    with Image.open(tmp_path / "part.png") as picture:
+        assert np.array_equal(np.asarray(picture), getattr(layered, part))
+
+
+def test_convert_replaces_its_own_input(run, psd: Path, layered) -> None:
+    assert run("convert", psd, psd).exit_code == 0
+    assert load(psd) == layered
+
+
+def test_info_lists_layers_and_provenance(run, psd: Path) -> None:
+    lines = run("info", psd).stdout.splitlines()
+    assert lines[0] == f"{psd}: PSD, 30 x 20 pixels"
+    assert lines[2] == "  Leaf  8 x 6 at (0, 0), opacity 60%, hidden"
+    assert lines[3] == "  Apple  10 x 12 at (4, -3)"
+    assert lines[4] == "  Background"
+    assert "prompt: a red apple" in lines
+    assert "seed: 11" in lines
+    assert "model hash: 0123456789abcdef" in lines
+
+
+def test_info_json_is_for_programs(run, psd: Path) -> None:
+    report = json.loads(run("info", psd, "--json").stdout)
+    assert report["size"] == [30, 20]
+    assert [layer["name"] for layer in report["layers"]] == ["Apple", "Leaf"]
+    assert report["metadata"]["seed"] == 11
+    assert report["preview_equals_composite"] is True
+
+
+def test_info_shows_no_control_characters_of_a_file(run, layered: LayeredImage, tmp_path) -> None:
+    save(layered.replace(metadata={"prompt": "a\x1b[31mred\napple"}), tmp_path / "odd.ora")
+    result = run("info", tmp_path / "odd.ora")
+    assert "\x1b" not in result.stdout
+    assert r'prompt: "a\u001b[31mred\napple"' in result.stdout
+
+
+@pytest.mark.parametrize("command", ["info", "convert"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut short", "noise"])
+@pytest.mark.parametrize("suffix", [".psd", ".ora", ".png", ".webp", ".layers"])
+def test_bad_input_gets_one_sentence(run, layered, tmp_path, command, damage, suffix) -> None:
+    path = tmp_path / f"bad{suffix}"
+    save(layered, path)
+    file = path / "manifest.json" if suffix == ".layers" else path
+    whole = file.read_bytes()
+    if damage == "missing":
+        path = tmp_path / f"none{suffix}"
+    else:
+        noise = np.random.default_rng(3).bytes(len(whole))
+        broken = {"empty": b"", "cut short": whole[: len(whole) * 2 // 3], "noise": noise}
+        file.write_bytes(broken[damage])
+    target = tmp_path / "new.psd"
+    line = assert_one_sentence(run(command, path, *([target] if command == "convert" else [])))
+    assert path.name in line or file.name in line
+    assert not target.exists()
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("apple.gif", "end the name in one of .psd"),
+        ("apple.jpg", "end the name in one of .psd"),
+        ("nowhere/apple.ora", "does not exist"),
+    ],
+)
+def test_bad_output_gets_one_sentence(run, psd: Path, target: str, says: str) -> None:
+    assert says in assert_one_sentence(run("convert", psd, psd.parent / target))
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_unknown_part_gets_one_sentence(run, psd: Path) -> None:
+    assert "halo" in assert_one_sentence(
+        run("convert", psd, psd.with_suffix(".png"), "--part", "halo")
+    )
+
+
+def test_a_folder_of_other_files_is_not_replaced(run, psd: Path, tmp_path: Path) -> None:
+    other = tmp_path / "holiday"
+    other.mkdir()
+    (other / "beach.txt").write_text("keep me")
+    assert "holiday" in assert_one_sentence(run("convert", psd, other))
+    assert (other / "beach.txt").read_text() == "keep me"
+
+
+def test_wrong_usage_exits_with_2(run, psd: Path) -> None:
+    result = run("convert", psd)
+    assert result.exit_code == 2
+    assert "OUT" in result.stderr

@@ -1,0 +1,228 @@
+"""`generate` and `add` with an untrained tiny model: the whole way from prompt to file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.outcome import assert_one_sentence
+from text2layer import LayeredImage, __version__, load, save
+
+PROMPT = "a red apple in front of a snowy mountain"
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an untrained tiny model, as a trainer would write it."""
+    import torch
+
+    from text2layer.models.autoencoder import CaT2IAutoencoder
+    from text2layer.models.denoiser import build_denoiser, build_scheduler
+    from text2layer.models.text_encoder import load_text_encoder
+    from text2layer.pipelines import Text2LayerPipeline
+    from text2layer.training.export import export_pipeline
+
+    torch.manual_seed(0)
+    channels = 4
+    autoencoder = CaT2IAutoencoder.from_preset(
+        "tiny",
+        latent_channels=channels,
+        latent_shift=[0.0] * channels,
+        latent_scale=[1.0] * channels,
+    )
+    tokenizer, text_encoder = load_text_encoder("minilm")
+    pipeline = Text2LayerPipeline(
+        autoencoder=autoencoder,
+        denoiser=build_denoiser("tiny", channels, text_channels=384),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        scheduler=build_scheduler("tiny"),
+        default_size=64,
+        default_steps=2,
+    )
+    return export_pipeline(pipeline, tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def draw(run, model: Path):
+    """Call `text2layer generate --model TINY ARGUMENTS`."""
+
+    def call(*arguments: object):
+        return run("generate", *arguments, "--model", model)
+
+    return call
+
+
+def test_same_seed_gives_the_same_layers_and_says_how(draw, tmp_path: Path) -> None:
+    first, second = tmp_path / "1.psd", tmp_path / "2.ora"
+    result = draw(PROMPT, "-o", first, "--seed", 1)
+    assert (result.exit_code, result.stdout) == (0, f"{first}\n"), result.stderr
+    assert draw(PROMPT, "-o", second, "--seed", 1).exit_code == 0
+    assert load(first) == load(second)
+    made = load(first)
+    assert made.size == (64, 64)
+    assert len(made.foregrounds) == 1
+    expected = {
+        "prompt": PROMPT,
+        "negative_prompt": "",
+        "seed": 1,
+        "steps": 2,
+        "guidance_scale": 3.0,
+        "model": "tiny",
+        "generator": f"text2layer {__version__}",
+    }
+    assert {name: made.metadata[name] for name in expected} == expected
+    assert len(made.metadata["model_hash"]) == 16
+
+
+def test_options_reach_the_picture(draw, tmp_path: Path) -> None:
+    path = tmp_path / "wide.ora"
+    result = draw(
+        PROMPT, "-o", path, "--seed", 5, "--width", 128, "--height", 64, "--steps", 3,
+        "--guidance-scale", 1.5, "--negative-prompt", "a blurred picture",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    made = load(path)
+    assert made.size == (128, 64)
+    assert made.metadata["steps"] == 3
+    assert made.metadata["guidance_scale"] == 1.5
+    assert made.metadata["negative_prompt"] == "a blurred picture"
+
+
+def test_a_drawn_seed_is_printed_and_makes_the_picture_again(draw, tmp_path: Path) -> None:
+    result = draw(PROMPT, "-o", tmp_path / "1.ora")
+    word, seed = result.stderr.split()[:2]
+    assert word == "seed"
+    assert load(tmp_path / "1.ora").metadata["seed"] == int(seed)
+    assert draw(PROMPT, "-o", tmp_path / "2.ora", "--seed", seed).exit_code == 0
+    assert load(tmp_path / "1.ora") == load(tmp_path / "2.ora")
+
+
+def test_each_of_several_pictures_can_be_made_alone(draw, tmp_path: Path) -> None:
+    result = draw(PROMPT, "-o", tmp_path / "a.ora", "--seed", 7, "--num-images", 2)
+    assert result.stdout.splitlines() == [str(tmp_path / "a-1.ora"), str(tmp_path / "a-2.ora")]
+    draw(PROMPT, "-o", tmp_path / "alone.ora", "--seed", 8)
+    assert load(tmp_path / "a-2.ora") == load(tmp_path / "alone.ora")
+    assert load(tmp_path / "a-1.ora") != load(tmp_path / "a-2.ora")
+
+
+def test_preview_shows_the_parts_side_by_side(draw, tmp_path: Path) -> None:
+    paths = tmp_path / "a.psd", tmp_path / "a.png"
+    result = draw(PROMPT, "-o", paths[0], "--preview", paths[1], "--seed", 1)
+    assert result.stdout.splitlines() == [str(path) for path in paths]
+    made = load(paths[0])
+    with Image.open(paths[1]) as picture:
+        sheet = np.asarray(picture)
+    assert sheet.shape == (64, 4 * 64 + 3 * 4, 3)
+    assert np.array_equal(sheet[:, :64], made.composite)
+    assert np.array_equal(sheet[:, -64:], made.background)
+    assert np.array_equal(sheet[:, 136:200, 0], made.mask)
+
+
+def cutout_file(folder: Path) -> Path:
+    """A red disc with soft alpha, 64 x 64."""
+    y, x = np.mgrid[:64, :64]
+    alpha = np.clip(255 * (20 - np.hypot(x - 32, y - 32)), 0, 255).astype(np.uint8)
+    red = np.broadcast_to(np.uint8([200, 30, 30]), (64, 64, 3))
+    Image.fromarray(np.dstack([red, alpha])).save(folder / "disc.png")
+    return folder / "disc.png"
+
+
+def photo_file(folder: Path) -> Path:
+    """A grey ramp, 64 x 64."""
+    ramp = np.broadcast_to(np.arange(0, 256, 4, dtype=np.uint8)[:, None, None], (64, 64, 3))
+    Image.fromarray(np.ascontiguousarray(ramp)).save(folder / "ramp.png")
+    return folder / "ramp.png"
+
+
+def test_a_given_background_is_kept(draw, tmp_path: Path) -> None:
+    path = photo_file(tmp_path)
+    result = draw(PROMPT, "-o", tmp_path / "a.ora", "--background", path, "--seed", 1)
+    assert result.exit_code == 0, result.stderr
+    assert np.array_equal(load(tmp_path / "a.ora").background, load(path).background)
+
+
+def test_a_given_foreground_is_kept(draw, tmp_path: Path) -> None:
+    path = cutout_file(tmp_path)
+    result = draw(PROMPT, "-o", tmp_path / "a.ora", "--foreground", path, "--seed", 1)
+    assert result.exit_code == 0, result.stderr
+    assert np.array_equal(load(tmp_path / "a.ora").mask, load(path).mask)
+
+
+def test_a_picture_is_taken_apart(draw, tmp_path: Path) -> None:
+    path = photo_file(tmp_path)
+    result = draw(PROMPT, "-o", tmp_path / "a.ora", "--image", path, "--seed", 1)
+    assert result.exit_code == 0, result.stderr
+    made, given = load(tmp_path / "a.ora"), load(path).background
+    untouched = made.mask == 0
+    assert np.array_equal(made.background[untouched], given[untouched])
+
+
+def test_add_puts_one_layer_on_top(run, model: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    file, output = tmp_path / "in.ora", tmp_path / "out.ora"
+    save(LayeredImage(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)), file)
+    result = run("add", file, "a blue ball", "-o", output, "--model", model, "--seed", 4)
+    assert (result.exit_code, result.stdout) == (0, f"{output}\n"), result.stderr
+    before, after = load(file), load(output)
+    assert np.array_equal(after.background, before.background)
+    assert after.foregrounds[:-1] == before.foregrounds
+    assert after.foregrounds[-1].metadata["prompt"] == "a blue ball"
+    assert after.foregrounds[-1].metadata["seed"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["", "-o", "a.psd"], "prompt is empty"),
+        (["  ", "-o", "a.psd"], "prompt is empty"),
+        (["apple " * 500, "-o", "a.psd"], "token"),
+        (["apple", "-o", "a.psd", "--width", "65"], "multiple of"),
+        (["apple", "-o", "a.psd", "--height", "4096"], "4096"),
+        (["apple", "-o", "a.psd", "--steps", "100000"], "100000"),
+        (["apple", "-o", "a.psd", "--guidance-scale", "-1"], "-1"),
+        (["apple", "-o", "a.psd", "--guidance-scale", "nan"], "nan"),
+        (["apple", "-o", "a.psd", "--device", "abacus"], "abacus"),
+        (["apple", "-o", "a.tiff"], ".psd"),
+        (["apple", "-o", "missing/a.psd"], "does not exist"),
+        (["apple", "-o", "a.psd", "--preview", "a.gif"], ".png"),
+        (["apple", "-o", "a.psd", "--background", "none.png"], "none.png"),
+        (["apple", "-o", "a.psd", "--foreground", "ramp.png"], "no transparency"),
+        (["apple", "-o", "a.psd", "--foreground", "disc.png", "--image", "ramp.png"], "only one"),
+    ],
+)
+def test_bad_input_gets_one_sentence(draw, tmp_path, monkeypatch, arguments, says) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = {cutout_file(tmp_path), photo_file(tmp_path)}
+    assert says in assert_one_sentence(draw(*arguments, "--seed", "1"))
+    assert set(tmp_path.iterdir()) == kept
+
+
+@pytest.mark.parametrize("arguments", [["--steps", "0"], ["--num-images", "0"], ["--seed", "-1"]])
+def test_numbers_that_never_make_sense_are_wrong_usage(draw, tmp_path, arguments) -> None:
+    result = draw(PROMPT, "-o", tmp_path / "a.psd", *arguments)
+    assert result.exit_code == 2
+    assert arguments[0] in result.stderr
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty folder", "foreign", "cut short", "no part"])
+def test_bad_model_gets_one_sentence(run, model: Path, tmp_path: Path, damage: str) -> None:
+    import shutil
+
+    broken = tmp_path / "broken"
+    if damage == "empty folder":
+        broken.mkdir()
+    elif damage != "missing":
+        shutil.copytree(model, broken)
+    if damage == "foreign":
+        (broken / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    elif damage == "cut short":
+        file = next((broken / "denoiser").glob("*.safetensors"))
+        file.write_bytes(file.read_bytes()[:1000])
+    elif damage == "no part":
+        shutil.rmtree(broken / "autoencoder")
+    output = tmp_path / "a.psd"
+    result = run("generate", PROMPT, "-o", output, "--model", broken, "--seed", 1)
+    assert "broken" in assert_one_sentence(result)
+    assert not output.exists()
