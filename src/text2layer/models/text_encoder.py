@@ -1,8 +1,8 @@
 """Text encoders: a prompt becomes a sequence of token states for the denoiser's cross-attention.
 
-Two families are used: a sentence transformer (`base`, 384-d states of all-MiniLM-L6-v2) and the text
-half of CLIP (`paper`, as in Stable Diffusion). Any other encoder that transformers' `AutoModel`
-knows works too, as long as its output has a `last_hidden_state`.
+Two families are used: a sentence transformer (`base`, 384-d states of all-MiniLM-L6-v2) and the
+text half of CLIP (`paper`, as in Stable Diffusion). Any other encoder that transformers'
+`AutoModel` knows works too, as long as its output has a `last_hidden_state`.
 """
 
 from __future__ import annotations
