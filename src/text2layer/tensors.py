@@ -16,14 +16,14 @@ Array = np.ndarray
 def colour_to_tensor(colour: Array) -> Tensor:
     """Turn uint8 colour (H, W, 3) or (N, H, W, 3) into float32 (N, 3, H, W) in [-1, 1]."""
     batch = colour[None] if colour.ndim == 3 else colour
-    tensor = torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2)
+    tensor = torch.from_numpy(np.array(batch)).permute(0, 3, 1, 2)  # a copy: may be read-only
     return bytes_to_colour(tensor).contiguous()
 
 
 def mask_to_tensor(mask: Array) -> Tensor:
     """Turn a uint8 mask (H, W) or (N, H, W) into float32 (N, 1, H, W) in [0, 1]."""
     batch = mask[None] if mask.ndim == 2 else mask
-    return bytes_to_mask(torch.from_numpy(np.ascontiguousarray(batch))[:, None])
+    return bytes_to_mask(torch.from_numpy(np.array(batch))[:, None])
 
 
 def tensor_to_colour(tensor: Tensor) -> Array:

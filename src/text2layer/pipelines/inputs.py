@@ -167,9 +167,8 @@ def _picture(value: Any, name: str) -> np.ndarray:
         return value.composite
     if isinstance(value, Image.Image):
         return np.asarray(value.convert("RGB"))
-    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3:
-        if value.shape[2] == 3:
-            return value
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape[2:] == (3,):
+        return value
     raise InputError(
         f"A given {name} must be a picture (PIL, or uint8 (height, width, 3)), "
         f"got {_describe(value)}."

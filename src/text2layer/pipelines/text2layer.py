@@ -341,11 +341,13 @@ def assemble(
         background = backgrounds[index]
         stack = list(zip(tensor_to_colour(colours[index]), tensor_to_mask(masks[index]),
                          strict=True))  # fmt: skip
-        if given.kind == "background":
+        if given.colour is None:
+            pass
+        elif given.kind == "background":
             background = given.colour
-        elif given.kind == "foreground":
+        elif given.alpha is not None:
             stack = [(given.colour, given.alpha)]
-        elif given.kind == "image":
+        else:
             stack = [(_mix(alpha, given.colour, colour), alpha) for colour, alpha in stack]
             union = np.max([alpha for _, alpha in stack], axis=0)
             background = _mix(union, background, given.colour)

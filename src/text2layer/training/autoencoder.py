@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -10,10 +11,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from text2layer.data.composer import Composition
+from text2layer.data.source import Composition
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.losses import CompositionLoss, kl_loss, reconstruction_losses
 from text2layer.tensors import composite
+from text2layer.training.checkpoints import load_autoencoder
+from text2layer.training.export import save_model
+from text2layer.training.latents import measure_latent_statistics
 from text2layer.training.loop import Objective, TrainingResult, step_generator, train
 from text2layer.training.settings import AutoencoderSettings
 
@@ -136,12 +140,25 @@ class AutoencoderObjective(Objective):
 def train_autoencoder(
     settings: AutoencoderSettings, source: SampleSource, validation: SampleSource
 ) -> TrainingResult:
-    """Train on a sample source; `validation` holds other concepts. See `loop.train`."""
-    return train(
+    """Train, then write the averaged model with its latent statistics to `settings.out`/model.
+
+    Args:
+        settings: of the run.
+        source: training samples.
+        validation: samples of other concepts.
+
+    See `loop.train` for what is raised.
+    """
+    result = train(
         lambda device: AutoencoderObjective(settings, source, validation, device),
         settings,
         source.fingerprint,
     )
+    autoencoder = load_autoencoder(result.checkpoint / "ema")
+    if settings.num_foregrounds == 1:
+        autoencoder.set_latent_statistics(*measure_latent_statistics(autoencoder, source))
+    save_model(autoencoder, Path(settings.out) / "model")
+    return result
 
 
 def components(batch: Composition) -> LayerComponents:

@@ -51,10 +51,11 @@ class DenoiserObjective(Objective):
         self.settings = settings
         autoencoder = load_autoencoder(Path(settings.autoencoder))
         tokenizer, text_encoder = load_text_encoder(settings.text_encoder)
+        text_config: Any = text_encoder.config
         self.network = build_denoiser(
             settings.preset,
             latent_channels=autoencoder.config.latent_channels,
-            text_channels=text_encoder.config.hidden_size,
+            text_channels=text_config.hidden_size,
             sample_size=128 // autoencoder.latent_factor,
         ).to(device)
         self.scheduler = build_scheduler(settings.preset)
@@ -162,9 +163,5 @@ def train_denoiser(
     result = train(make, settings, source.fingerprint)
     objective = built[0]
     averaged = type(objective.network).from_pretrained(result.checkpoint / "ema")
-    export_pipeline(
-        objective.pipeline(cast(ModelMixin, averaged)), Path(settings.out) / "pipeline"
-    )
+    export_pipeline(objective.pipeline(cast(ModelMixin, averaged)), Path(settings.out) / "pipeline")
     return result
-
-

@@ -1,12 +1,16 @@
-"""Write a trained pipeline as a folder that `Text2LayerPipeline.from_pretrained` loads."""
+"""Write trained models as folders that `from_pretrained` loads."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from diffusers import ModelMixin
+from torch import nn
 
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 
@@ -21,23 +25,38 @@ def export_pipeline(
         out: folder to write; an older model there is replaced once the new one is complete.
         dtype: of the stored weights; half precision halves the file.
     """
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with _replacing(out) as folder:
         for name in ("autoencoder", "denoiser"):
             model = getattr(pipeline, name)
             copy = type(model).from_config(model.config)
             copy.load_state_dict(model.state_dict())
-            copy.to(dtype).save_pretrained(temporary / name)
-        pipeline.scheduler.save_pretrained(temporary / "scheduler")
-        pipeline.save_config(temporary)
-        old = out.with_name(f".{out.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
+            nn.Module.to(copy, dtype).save_pretrained(folder / name)
+        pipeline.scheduler.save_pretrained(folder / "scheduler")
+        pipeline.save_config(folder)
+    return out
+
+
+def save_model(model: ModelMixin, out: Path) -> Path:
+    """Write one network with `save_pretrained`; an older one is replaced once this is complete."""
+    with _replacing(out) as folder:
+        model.save_pretrained(folder)
+    return out
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """Give a temporary folder that takes the place of `out` when all went well."""
+    temporary, old = (out.with_name(f".{out.name}.{suffix}") for suffix in ("tmp", "old"))
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for file in temporary.rglob("*.safetensors"):
+            file.chmod(0o644)  # safetensors writes files for the owner alone
         if out.exists():
             os.replace(out, old)
         os.replace(temporary, out)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return out
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from text2layer.data.composer import Composition
+from text2layer.data.source import Composition
 from text2layer.errors import InputError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.conditioning import condition_latents
@@ -20,7 +20,7 @@ from text2layer.models.text_encoder import encode_prompts
 from text2layer.training.settings import DenoiserSettings
 
 if TYPE_CHECKING:
-    from text2layer.data.source import SampleSource
+    from text2layer.data.source import Part, SampleSource
 
 ENCODING_BATCH = 16
 TEXT_BATCH = 256
@@ -102,7 +102,7 @@ class LatentsOnTheFly:
         batch = self.source.compose(batch_size, generator)
         jobs = draw_jobs(self.settings, batch_size, generator)
         rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
-        captions = self.source.captions(batch, rng)
+        captions = draw_captions(self.source, batch, jobs, rng)
         dropped = torch.rand(batch_size, generator=generator) < self.settings.caption_dropout
         texts = ["" if drop else text for text, drop in zip(captions, dropped, strict=True)]
         states, mask = encode_prompts(self.tokenizer, self.text_encoder, texts)
@@ -149,7 +149,10 @@ class CachedLatents:
             conditions.append(condition[given].bfloat16())
             jobs += chosen
             rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
-            variants = [live.source.captions(batch, rng) for _ in range(settings.caption_variants)]
+            variants = [
+                draw_captions(live.source, batch, chosen, rng)
+                for _ in range(settings.caption_variants)
+            ]
             captions += [list(texts) for texts in zip(*variants, strict=True)]
             bar.update(count)
         bar.close()
@@ -190,6 +193,21 @@ def draw_jobs(
     kinds = (None, "background", "foreground", "image")
     drawn = torch.multinomial(shares, count, replacement=True, generator=generator)
     return [kinds[int(i)] for i in drawn]
+
+
+def draw_captions(
+    source: SampleSource, batch: Composition, jobs: list[str | None], rng: random.Random
+) -> list[str]:
+    """Caption the batch; where a layer is given, half of the captions name only the other one."""
+    captions = source.captions(batch, rng)
+    missing: dict[str | None, Part] = {"background": "foreground", "foreground": "background"}
+    for job, part in missing.items():
+        if job in jobs:
+            alone = source.captions(batch, rng, part)
+            for row, given in enumerate(jobs):
+                if given == job and rng.random() < 0.5:
+                    captions[row] = alone[row]
+    return captions
 
 
 @torch.no_grad()

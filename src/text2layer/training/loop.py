@@ -12,7 +12,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -282,7 +282,7 @@ class MetricsLog:
         if main and path.is_file():
             self._drop_after(start)
         self.file = path.open("a") if main else None
-        self.bar: Iterable[Any] | Any = tqdm(
+        self.bar = tqdm(
             total=settings.steps, initial=start, disable=not main, file=sys.stderr,
             mininterval=2.0, desc=path.parent.name,
         )  # fmt: skip

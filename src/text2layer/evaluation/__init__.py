@@ -1,0 +1,1 @@
+"""Measures of layers and of the models that make them."""
