@@ -124,7 +124,7 @@ def cutout_file(folder: Path) -> Path:
     """A red disc with soft alpha, 64 x 64."""
     y, x = np.mgrid[:64, :64]
     alpha = np.clip(255 * (20 - np.hypot(x - 32, y - 32)), 0, 255).astype(np.uint8)
-    red = np.broadcast_to(np.uint8([200, 30, 30]), (64, 64, 3))
+    red = np.broadcast_to(np.array([200, 30, 30], np.uint8), (64, 64, 3))
     Image.fromarray(np.dstack([red, alpha])).save(folder / "disc.png")
     return folder / "disc.png"
 
