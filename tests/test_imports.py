@@ -50,6 +50,8 @@ def test_import_loads_nothing_heavy() -> None:
         "dataset",
         "dataset compose",
         "dataset view",
+        "evaluate",
+        "evaluate autoencoder",
         "weights",
         "weights list",
         "weights fetch",

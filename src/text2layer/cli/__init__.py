@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from text2layer import __version__
-from text2layer.cli import dataset, files, generate, train, weights
+from text2layer.cli import dataset, evaluate, files, generate, train, weights
 from text2layer.cli.group import OneSentenceGroup
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("convert")(files.convert)
 app.command("info")(files.info)
 app.add_typer(train.app, name="train")
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(weights.app, name="weights")
 
 

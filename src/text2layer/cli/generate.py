@@ -136,18 +136,12 @@ def _given(foreground: Path | None, background: Path | None, image: Path | None)
 
 
 def _load_pipeline(model: Path | None, device: str) -> "Text2LayerPipeline":
-    import torch
     from diffusers.utils import logging
 
-    from text2layer.errors import InputError
+    from text2layer.cli.sources import choose_device
     from text2layer.pipelines import Text2LayerPipeline, released_model
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device must be auto, cpu or cuda, not {device!r}.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("This machine has no CUDA device; use --device cpu.")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
     logging.disable_progress_bar()  # of loading; drawing has a bar of its own
     pipe = Text2LayerPipeline.from_pretrained(model or released_model())
     pipe.set_progress_bar_config(disable=None)  # a bar on a terminal, nothing in a log

@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from text2layer.cli.sources import open_source
 from text2layer.training.settings import PRESETS, settings_from
 
 app = typer.Typer(help="Train a model of your own.", no_args_is_help=True)
@@ -67,14 +68,10 @@ def _command(trainer: str, train: Callable[[Any], Any], text: str) -> None:
     app.command(trainer)(command)
 
 
-def _sources(settings: Any) -> tuple[Any, Any]:
+def _sources(settings: Any) -> tuple[Any, ...]:
     """Open the training and validation samples that the settings name."""
-    from text2layer.data.source import open_source
-
-    return tuple(
-        open_source(settings.data, split, settings.size, settings.device)
-        for split in ("train", "val")
-    )
+    size, device = settings.size, settings.device
+    return tuple(open_source(settings.data, split, size, device) for split in ("train", "val"))
 
 
 def _train_autoencoder(settings: Any) -> Any:
