@@ -25,6 +25,8 @@ from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library
 from text2layer.data.source import Composition, Part, Placement
 from text2layer.errors import DataError, InputError
 
+__all__ = ["Composer", "Composition", "Placement", "over_255"]
+
 OBJECT_SCALE = (0.50, 0.85)  # longest side of the object / shorter side of the frame
 BACKGROUND_SCALE = (0.6, 1.0)  # window / largest window of the frame's shape
 CUT_PROBABILITY = 0.10  # objects that the border of the frame cuts

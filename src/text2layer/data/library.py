@@ -208,7 +208,7 @@ def _record(kind: type[Record], fields: dict[str, Any]) -> Record:
     return kind(**values)
 
 
-def _tags(value: Any) -> tuple[str, ...]:  # noqa: ANN401 (unchecked JSON)
+def _tags(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
@@ -216,7 +216,7 @@ def _tags(value: Any) -> tuple[str, ...]:  # noqa: ANN401 (unchecked JSON)
     return tuple(value)
 
 
-def _view(value: Any) -> dict[str, float] | None:  # noqa: ANN401 (unchecked JSON)
+def _view(value: Any) -> dict[str, float] | None:
     if value is None:
         return None
     if not isinstance(value, dict):

@@ -1,0 +1,176 @@
+"""Writes composed samples into shards: what the command `dataset compose` does."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from text2layer.data.captions import background_caption, caption, foreground_caption
+from text2layer.data.composer import Composer
+from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library
+from text2layer.data.schema import Sample, SampleMetadata
+from text2layer.data.shards import ShardWriter
+from text2layer.data.source import Placement
+from text2layer.errors import DataError, InputError
+from text2layer.io.atomic import writing
+from text2layer.tensors import tensor_to_colour, tensor_to_mask
+
+BATCH = 16
+
+
+def compose_shards(
+    library: Library | str | Path,
+    out: str | Path,
+    count: int,
+    seed: int = 0,
+    size: int | tuple[int, int] = 256,
+    samples_per_shard: int = 1000,
+    *,
+    split: str = "train",
+    styles: Sequence[str] | None = None,
+    style_weights: Mapping[str, float] | None = None,
+    shadow_probability: float = 0.3,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Compose `count` samples of one split into shards, with a summary and the attributions.
+
+    Args:
+        library: the library or its folder.
+        out: folder for the shards; it must be empty or new.
+        count: number of samples.
+        seed: the same seed and library give the same shards.
+        size: frame as (height, width) in pixels, or one number for a square.
+        samples_per_shard: most samples in one tar.
+        split: "train", "val" or "test".
+        styles: keep only foregrounds of these styles.
+        style_weights: relative share of each style.
+        shadow_probability: share of rendered objects that get a contact shadow.
+        device: where the samples are rendered.
+        progress: show progress bars on stderr.
+
+    Returns:
+        The summary that also lies in `out/summary.json`.
+
+    Raises:
+        DataError: the folder is not empty, or the library cannot be used.
+        InputError: count or another setting is out of range.
+    """
+    folder = Path(out)
+    if count < 1:
+        raise InputError(f"The number of samples is {count}; use 1 or more.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"'{folder}' is not empty; choose a new folder for the shards.")
+    if not isinstance(library, Library):
+        library = Library(library)
+    composer = Composer(
+        library, split, size, device, styles=styles, style_weights=style_weights,
+        shadow_probability=shadow_probability, progress=progress,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(seed)
+    rng = random.Random(seed)
+    used: dict[str, ForegroundRecord | BackgroundRecord] = {}  # by file
+    bar = tqdm(total=count, desc="compose", unit="sample", disable=not progress)
+    with ShardWriter(folder, samples_per_shard, prefix=split) as writer, bar:
+        while writer.count < count:
+            wanted = min(BATCH, count - writer.count)
+            for sample, records in _samples(composer, wanted, writer.count, split, rng, generator):
+                writer.write(sample)
+                used |= {record.file: record for record in records}
+            bar.update(wanted)
+        writer.close()
+        summary = {
+            "samples": writer.count,
+            "split": split,
+            "size": [composer.width, composer.height],
+            "seed": seed,
+            "shards": [path.name for path in writer.paths],
+            "library": library.fingerprint,
+            "foregrounds": len(composer.foregrounds),
+            "backgrounds": len(composer.backgrounds),
+            "skipped": dict(library.skipped),
+            "messages": library.messages,
+            "licenses": dict(sorted(Counter(record.license for record in used.values()).items())),
+        }
+        with writing(folder / "ATTRIBUTION.md") as file:
+            file.write(attribution(used.values()).encode())
+        with writing(folder / "summary.json") as file:
+            file.write((json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
+    return summary
+
+
+def attribution(records: Iterable[ForegroundRecord | BackgroundRecord]) -> str:
+    """A Markdown list of everybody whose pictures were used, with licence and source."""
+    pictures = Counter(
+        (record.author or "unknown author", record.source, record.license) for record in records
+    )
+    lines = [
+        f"- {author}, {source}, {license_}: {count} picture{'s' if count > 1 else ''}"
+        for (author, source, license_), count in sorted(pictures.items())
+    ]
+    return "# Makers of the pictures in these shards\n\n" + "\n".join(lines) + "\n"
+
+
+def _samples(
+    composer: Composer,
+    count: int,
+    first: int,
+    split: str,
+    rng: random.Random,
+    generator: torch.Generator,
+) -> list[tuple[Sample, tuple[ForegroundRecord, BackgroundRecord]]]:
+    """Compose `count` samples numbered from `first`, each with the records it was made from."""
+    batch = composer.compose(count, generator)
+    foregrounds, backgrounds = (
+        tensor_to_colour(batch.foreground),
+        tensor_to_colour(batch.background),
+    )
+    images, masks = tensor_to_colour(batch.image), tensor_to_mask(batch.mask)
+    samples = []
+    for index, placement in enumerate(batch.placements):
+        foreground = composer.foregrounds[placement.foreground]
+        background = composer.backgrounds[placement.background]
+        metadata = _metadata(placement, foreground, background, split, rng)
+        sample = Sample(
+            key=f"{split}-{first + index:09d}",
+            foreground=foregrounds[index],
+            mask=masks[index],
+            background=backgrounds[index],
+            image=images[index],
+            text=metadata.captions["whole"],
+            metadata=metadata,
+        )
+        samples.append((sample, (foreground, background)))
+    return samples
+
+
+def _metadata(
+    placement: Placement,
+    foreground: ForegroundRecord,
+    background: BackgroundRecord,
+    split: str,
+    rng: random.Random,
+) -> SampleMetadata:
+    parts = {
+        name: {key: getattr(record, key) for key in ("id", "source", "license", "author")}
+        for name, record in (("foreground", foreground), ("background", background))
+    }
+    authors = dict.fromkeys(filter(None, (foreground.author, background.author)))
+    return SampleMetadata(
+        source=" + ".join(dict.fromkeys((foreground.source, background.source))),
+        license=" AND ".join(dict.fromkeys((foreground.license, background.license))),
+        author="; ".join(authors),
+        split=split,
+        captions={
+            "whole": caption(placement, foreground, background, rng),
+            "foreground": foreground_caption(foreground, rng),
+            "background": background_caption(background, rng),
+        },
+        extra={"parts": parts, "placement": asdict(placement)},
+    )

@@ -1,0 +1,140 @@
+"""Pictures side by side on one sheet, with their captions: for eyes, not for machines."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from text2layer.data.source import Composition
+from text2layer.errors import InputError
+from text2layer.tensors import tensor_to_colour, tensor_to_mask
+
+Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # foreground, mask, background, image
+
+GAP = 8  # pixels between pictures
+TEXT_SIZE = 13
+LINE = 17
+PAPER = (250, 250, 250)
+INK = (32, 32, 32)
+CHECKERBOARD = ((204, 204, 204), (255, 255, 255))
+CHECK = 8  # side of a square of the checkerboard in pixels
+
+
+def grid(
+    rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str] | None = None
+) -> Image.Image:
+    """Rows of pictures, each row with a caption below it.
+
+    Args:
+        rows: uint8 pictures: (H, W, 3) colour, (H, W, 4) colour with alpha, which is shown over a
+            checkerboard, or (H, W) grey. Their sizes may differ.
+        captions: one for each row; long ones are wrapped.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        InputError: no picture, a shape or type that is none of these, or captions that do not
+            match the rows.
+    """
+    if not rows or not all(rows):
+        raise InputError("A sheet needs at least one row with a picture in it.")
+    if captions is not None and len(captions) != len(rows):
+        raise InputError(f"There are {len(captions)} captions for {len(rows)} rows of pictures.")
+    blocks = [
+        _block([_opaque(picture) for picture in row], captions[number] if captions else "")
+        for number, row in enumerate(rows)
+    ]
+    width = max(block.width for block in blocks) + 2 * GAP
+    sheet = Image.new("RGB", (width, sum(block.height + GAP for block in blocks) + GAP), PAPER)
+    top = GAP
+    for block in blocks:
+        sheet.paste(block, (GAP, top))
+        top += block.height + GAP
+    return sheet
+
+
+def contact_sheet(
+    items: Sequence[Parts], columns: int = 2, captions: Sequence[str] | None = None
+) -> Image.Image:
+    """Layered samples: foreground over a checkerboard, background, mask, image; caption below.
+
+    Args:
+        items: (foreground, mask, background, image) of each sample, uint8; colour (H, W, 3) and
+            mask (H, W). `composition_items` makes them from a batch.
+        columns: samples next to one another.
+        captions: one for each sample.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        InputError: no item, fewer than one column, or captions that do not match the items.
+    """
+    if not items or columns < 1:
+        raise InputError(f"A sheet of {len(items)} samples in {columns} columns cannot be drawn.")
+    if captions is not None and len(captions) != len(items):
+        raise InputError(f"There are {len(captions)} captions for {len(items)} samples.")
+    blocks = []
+    for number, (foreground, mask, background, image) in enumerate(items):
+        pictures = [np.dstack([foreground, mask]), background, mask, image]
+        text = captions[number] if captions else ""
+        blocks.append(_block([_opaque(picture) for picture in pictures], text))
+    wide = max(block.width for block in blocks) + 2 * GAP
+    lines = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
+    heights = [max(block.height for block in line) + GAP for line in lines]
+    sheet = Image.new("RGB", (wide * min(columns, len(blocks)), sum(heights) + GAP), PAPER)
+    top = GAP
+    for line, height in zip(lines, heights, strict=True):
+        for column, block in enumerate(line):
+            sheet.paste(block, (GAP + column * wide, top))
+        top += height
+    return sheet
+
+
+def composition_items(composition: Composition) -> list[Parts]:
+    """The samples of a batch as uint8 pictures for `contact_sheet`."""
+    parts = (
+        tensor_to_colour(composition.foreground),
+        tensor_to_mask(composition.mask),
+        tensor_to_colour(composition.background),
+        tensor_to_colour(composition.image),
+    )
+    return list(zip(*parts, strict=True))
+
+
+def over_checkerboard(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: a cut-out over light and grey squares."""
+    rows, columns = np.indices(alpha.shape) // CHECK
+    board = np.array(CHECKERBOARD, np.float32)[(rows + columns) % 2]
+    weight = alpha[..., None].astype(np.float32) / 255
+    return np.rint(colour * weight + board * (1 - weight)).astype(np.uint8)
+
+
+def _opaque(picture: np.ndarray) -> np.ndarray:
+    if picture.dtype != np.uint8:
+        raise InputError(f"A sheet shows uint8 pictures; this one is {picture.dtype}.")
+    if picture.ndim == 2:
+        return picture[..., None].repeat(3, axis=2)
+    if picture.ndim == 3 and picture.shape[2] == 3:
+        return picture
+    if picture.ndim == 3 and picture.shape[2] == 4:
+        return over_checkerboard(picture[..., :3], picture[..., 3])
+    raise InputError(f"A picture of shape {picture.shape} cannot be shown; use (H, W[, 3 or 4]).")
+
+
+def _block(pictures: Sequence[np.ndarray], text: str) -> Image.Image:
+    """Pictures in a row with wrapped text below."""
+    width = sum(picture.shape[1] + GAP for picture in pictures) - GAP
+    height = max(picture.shape[0] for picture in pictures)
+    lines = textwrap.wrap(text, max(int(width / (TEXT_SIZE * 0.55)), 8))
+    block = Image.new("RGB", (width, height + (LINE * len(lines) + 4 if lines else 0)), PAPER)
+    left = 0
+    for picture in pictures:
+        block.paste(Image.fromarray(np.ascontiguousarray(picture)), (left, 0))
+        left += picture.shape[1] + GAP
+    draw, font = ImageDraw.Draw(block), ImageFont.load_default(TEXT_SIZE)
+    for number, line in enumerate(lines):
+        draw.text((0, height + 3 + LINE * number), line, fill=INK, font=font)
+    return block

@@ -1,0 +1,304 @@
+"""Shards: plain tars of layered samples, as the `webdataset` library reads them."""
+
+import io
+import random
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from text2layer.blend import composite_over, resize_colour, resize_colour_and_alpha
+from text2layer.data.schema import METADATA, Sample, decode_metadata, decode_sample, encode_sample
+from text2layer.data.shard_index import hash_shards, index_shard, read_members, shard_paths
+from text2layer.data.source import Composition, Part
+from text2layer.errors import DataError, InputError
+from text2layer.io.atomic import writing
+from text2layer.tensors import bytes_to_colour, bytes_to_mask
+
+SHARD_NAME = "{prefix}-{number:06d}.tar"
+MESSAGES_KEPT = 10
+
+
+class ShardWriter:
+    """Writes samples into numbered tars; a tar gets its name only when it is whole.
+
+    The same samples give the same bytes: members carry no time and no owner. Use it as a context
+    manager; when the block fails, the unfinished shard is dropped and the finished ones stay.
+
+    Args:
+        folder: where the shards go; made if it is missing.
+        samples_per_shard: most samples in one shard.
+        prefix: begin of the shards' names.
+        lossless: store opaque parts without loss; False stores them as JPEG.
+
+    Attributes:
+        paths: finished shards.
+        count: samples written.
+
+    Raises:
+        DataError: a shard of that name exists, a key was used twice, a sample breaks the schema.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        samples_per_shard: int = 1000,
+        prefix: str = "shard",
+        *,
+        lossless: bool = True,
+    ) -> None:
+        if samples_per_shard < 1:
+            raise DataError(f"samples_per_shard is {samples_per_shard}; use 1 or more.")
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.samples_per_shard, self.prefix, self.lossless = samples_per_shard, prefix, lossless
+        self.paths: list[Path] = []
+        self.count = 0
+        self._keys: set[str] = set()
+        self._open: ExitStack | None = None
+        self._tar: tarfile.TarFile | None = None
+        self._in_shard = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        elif self._open is not None:
+            stack, self._open, self._tar = self._open, None, None
+            stack.__exit__(kind, error, trace)
+
+    def write(self, sample: Sample) -> None:
+        """Append one sample."""
+        members = encode_sample(sample, lossless=self.lossless)
+        if sample.key in self._keys:
+            raise DataError(f"The key '{sample.key}' was written before; keys must differ.")
+        self._keys.add(sample.key)
+        tar = self._tar or self._begin()
+        for suffix, data in members.items():
+            header = tarfile.TarInfo(f"{sample.key}.{suffix}")
+            header.size, header.mode = len(data), 0o644
+            tar.addfile(header, io.BytesIO(data))
+        self.count += 1
+        self._in_shard += 1
+        if self._in_shard == self.samples_per_shard:
+            self.close()
+
+    def close(self) -> None:
+        """Finish the shard that is being written, if any."""
+        if self._open is not None:
+            stack, self._open, self._tar = self._open, None, None
+            path = self._path()
+            stack.close()
+            self.paths.append(path)
+
+    def _begin(self) -> tarfile.TarFile:
+        path = self._path()
+        if path.exists():
+            raise DataError(f"'{path}' exists already; write into an empty folder.")
+        with ExitStack() as stack:
+            handle = stack.enter_context(writing(path))
+            tar = tarfile.open(fileobj=handle, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+            self._tar = stack.enter_context(tar)
+            self._open = stack.pop_all()
+        self._in_shard = 0
+        return self._tar
+
+    def _path(self) -> Path:
+        name = SHARD_NAME.format(prefix=self.prefix, number=len(self.paths))
+        return self.folder / name
+
+
+class ShardReader:
+    """Iterates the samples of shards; what cannot be read is counted, never fatal.
+
+    Args:
+        shards: a folder of tars, one tar, or several.
+        split: keep one of "train", "val", "test"; None keeps all.
+        shuffle_buffer: samples held back for shuffling; 0 keeps the order on disk.
+        seed: of the shuffling.
+
+    Attributes:
+        skipped: how much was left out, by reason; filled while iterating.
+        messages: one sentence for each of the first few.
+
+    Raises:
+        DataError: there is no shard.
+    """
+
+    def __init__(
+        self,
+        shards: str | Path | Sequence[str | Path],
+        split: str | None = None,
+        shuffle_buffer: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.paths = shard_paths(shards)
+        self.split, self.shuffle_buffer, self.seed = split, shuffle_buffer, seed
+        self.skipped: Counter[str] = Counter()
+        self.messages: list[str] = []
+
+    def __iter__(self) -> Iterator[Sample]:
+        samples = self._samples()
+        if self.shuffle_buffer <= 1:
+            yield from samples
+            return
+        rng = random.Random(self.seed)
+        buffer: list[Sample] = []
+        for sample in samples:
+            if len(buffer) < self.shuffle_buffer:
+                buffer.append(sample)
+                continue
+            place = rng.randrange(len(buffer))
+            buffer[place], sample = sample, buffer[place]
+            yield sample
+        rng.shuffle(buffer)
+        yield from buffer
+
+    def _samples(self) -> Iterator[Sample]:
+        for path in self.paths:
+            for key, places in index_shard(path, self._skip):
+                try:
+                    sample = decode_sample(key, read_members(path, places))
+                except DataError as error:
+                    self._skip("bad sample", f"{path.name}: {error}")
+                    continue
+                if self.split is None or sample.metadata.split == self.split:
+                    yield sample
+
+    def _skip(self, reason: str, message: str) -> None:
+        self.skipped[reason] += 1
+        if len(self.messages) < MESSAGES_KEPT:
+            self.messages.append(message)
+
+
+class ShardComposer:
+    """Random access to the samples of shards; draws with replacement.
+
+    Args:
+        shards: a folder of tars, one tar, or several.
+        split: "train", "val" or "test"; None takes all.
+        size: frame as (height, width) in pixels, or one number for a square; samples of another
+            size are resized, and stretched if their shape differs.
+        device: where the batches go.
+        workers: decoding threads.
+        progress: show a progress bar on stderr while indexing.
+
+    Attributes:
+        skipped: how much was left out, by reason; samples that opted out are among them.
+        messages: one sentence for each of the first few.
+
+    Raises:
+        DataError: no shard, or no sample of that split.
+    """
+
+    def __init__(
+        self,
+        shards: str | Path | Sequence[str | Path],
+        split: str | None = "train",
+        size: int | tuple[int, int] = 256,
+        device: str | torch.device = "cpu",
+        *,
+        workers: int = 4,
+        progress: bool = True,
+    ) -> None:
+        self.height, self.width = (size, size) if isinstance(size, int) else size
+        self.device = torch.device(device)
+        self.paths = shard_paths(shards)
+        self.skipped: Counter[str] = Counter()
+        self.messages: list[str] = []
+        self._pool = ThreadPoolExecutor(workers)
+        self._samples = []
+        for path in tqdm(self.paths, desc="index shards", unit="shard", disable=not progress):
+            for key, places in index_shard(path, self._skip):
+                try:
+                    metadata = decode_metadata(read_members(path, places, only=METADATA))
+                except DataError as error:
+                    self._skip("bad sample", f"Sample '{key}' of '{path.name}': {error}.")
+                    continue
+                if metadata.opt_out:
+                    self._skip("opted out", f"The owner of sample '{key}' has opted out.")
+                elif split is None or metadata.split == split:
+                    self._samples.append((path, key, places))
+        if not self._samples:
+            raise DataError(f"No usable sample of split '{split}' in '{self.paths[0].parent}'.")
+
+    def __len__(self) -> int:
+        """Number of samples to draw from."""
+        return len(self._samples)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the shards' content."""
+        return hash_shards(self.paths)
+
+    def compose(self, batch_size: int, generator: torch.Generator | None = None) -> Composition:
+        """Draw a batch; the same CPU generator state gives the same batch."""
+        if batch_size < 1:
+            raise InputError(f"The batch size is {batch_size}; use 1 or more.")
+        drawn = torch.randint(len(self._samples), (batch_size,), generator=generator).tolist()
+        samples = list(self._pool.map(self._read, drawn))
+        texts = tuple({"whole": s.text} | dict(s.metadata.captions) for s in samples)
+        return Composition(
+            foreground=bytes_to_colour(self._batch([s.foreground for s in samples])),
+            background=bytes_to_colour(self._batch([s.background for s in samples])),
+            image=bytes_to_colour(self._batch([s.image for s in samples])),
+            mask=bytes_to_mask(self._batch([s.mask[..., None] for s in samples])),
+            texts=texts,
+        )
+
+    def captions(
+        self, composition: Composition, rng: random.Random, part: Part = "whole"
+    ) -> list[str]:
+        """The stored captions; a layer without one of its own gets that of the whole."""
+        return [texts.get(part) or texts["whole"] for texts in composition.texts]
+
+    def _read(self, index: int) -> Sample:
+        """The sample at `index`, or the next one that can be decoded."""
+        for step in range(len(self._samples)):
+            path, key, places = self._samples[(index + step) % len(self._samples)]
+            try:
+                sample = decode_sample(key, read_members(path, places))
+                return resized_sample(sample, self.width, self.height)
+            except (DataError, OSError) as error:
+                self._skip("bad sample", f"'{path.name}': {error}")
+        raise DataError(f"No sample of '{self.paths[0].parent}' can be decoded any more.")
+
+    def _batch(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        stacked = torch.from_numpy(np.stack(pictures)).to(self.device)
+        return stacked.permute(0, 3, 1, 2).contiguous()
+
+    def _skip(self, reason: str, message: str) -> None:
+        self.skipped[reason] += 1
+        if len(self.messages) < MESSAGES_KEPT:
+            self.messages.append(message)
+
+
+def resized_sample(sample: Sample, width: int, height: int) -> Sample:
+    """A sample at another size; an image that is its layers' composite stays just that."""
+    if sample.mask.shape == (height, width):
+        return sample
+    exact = composite_over(sample.background, sample.foreground, sample.mask)
+    foreground, mask = resize_colour_and_alpha(sample.foreground, sample.mask, (width, height))
+    background = resize_colour(sample.background, (width, height))
+    if np.array_equal(exact, sample.image):
+        image = composite_over(background, foreground, mask)
+    else:
+        image = resize_colour(sample.image, (width, height))
+    return Sample(sample.key, foreground, mask, background, image, sample.text, sample.metadata)
