@@ -3,7 +3,7 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ BATCH = 16
 def compose_shards(
     library: Library | str | Path,
     out: str | Path,
-    count: int,
+    count: int | Mapping[str, int],
     seed: int = 0,
     size: int | tuple[int, int] = 256,
     samples_per_shard: int = 1000,
@@ -39,16 +39,16 @@ def compose_shards(
     device: str | torch.device = "cpu",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Compose `count` samples of one split into shards, with a summary and the attributions.
+    """Compose samples into shards, with a summary and the attributions.
 
     Args:
         library: the library or its folder.
         out: folder for the shards; it must be empty or new.
-        count: number of samples.
+        count: number of samples of `split`, or of several: {"train": 9000, "val": 200}.
         seed: the same seed and library give the same shards.
         size: frame as (height, width) in pixels, or one number for a square.
         samples_per_shard: most samples in one tar.
-        split: "train", "val" or "test".
+        split: "train", "val" or "test"; not looked at if `count` names the splits.
         styles: keep only foregrounds of these styles.
         style_weights: relative share of each style.
         shadow_probability: share of rendered objects that get a contact shadow.
@@ -63,45 +63,42 @@ def compose_shards(
         InputError: count or another setting is out of range.
     """
     folder = Path(out)
-    if count < 1:
+    counts = {split: count} if isinstance(count, int) else dict(count)
+    if not counts or min(counts.values()) < 1:
         raise InputError(f"The number of samples is {count}; use 1 or more.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"'{folder}' is not empty; choose a new folder for the shards.")
     if not isinstance(library, Library):
         library = Library(library)
-    composer = Composer(
-        library, split, size, device, styles=styles, style_weights=style_weights,
-        shadow_probability=shadow_probability, progress=progress,
-    )  # fmt: skip
-    generator = torch.Generator().manual_seed(seed)
-    rng = random.Random(seed)
     used: dict[str, ForegroundRecord | BackgroundRecord] = {}  # by file
-    bar = tqdm(total=count, desc="compose", unit="sample", disable=not progress)
-    with ShardWriter(folder, samples_per_shard, prefix=split) as writer, bar:
-        while writer.count < count:
-            wanted = min(BATCH, count - writer.count)
-            for sample, records in _samples(composer, wanted, writer.count, split, rng, generator):
+    shards: list[str] = []
+    for number, (name, wanted) in enumerate(counts.items()):
+        composer = Composer(
+            library, name, size, device, styles=styles, style_weights=style_weights,
+            shadow_probability=shadow_probability, progress=progress,
+        )  # fmt: skip
+        samples = _samples(composer, wanted, name, seed + number)
+        with ShardWriter(folder, samples_per_shard, prefix=name) as writer:
+            for sample, records in tqdm(
+                samples, f"compose {name}", wanted, unit="sample", disable=not progress
+            ):
                 writer.write(sample)
                 used |= {record.file: record for record in records}
-            bar.update(wanted)
-        writer.close()
-        summary = {
-            "samples": writer.count,
-            "split": split,
-            "size": [composer.width, composer.height],
-            "seed": seed,
-            "shards": [path.name for path in writer.paths],
-            "library": library.fingerprint,
-            "foregrounds": len(composer.foregrounds),
-            "backgrounds": len(composer.backgrounds),
-            "skipped": dict(library.skipped),
-            "messages": library.messages,
-            "licenses": dict(sorted(Counter(record.license for record in used.values()).items())),
-        }
-        with writing(folder / "ATTRIBUTION.md") as file:
-            file.write(attribution(used.values()).encode())
-        with writing(folder / "summary.json") as file:
-            file.write((json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
+        shards += [path.name for path in writer.paths]
+    summary = {
+        "samples": counts,
+        "size": [composer.width, composer.height],
+        "seed": seed,
+        "shards": shards,
+        "library": library.fingerprint,
+        "skipped": dict(library.skipped),
+        "messages": library.messages,
+        "licenses": dict(sorted(Counter(record.license for record in used.values()).items())),
+    }
+    with writing(folder / "ATTRIBUTION.md") as file:
+        file.write(attribution(used.values()).encode())
+    with writing(folder / "summary.json") as file:
+        file.write((json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
     return summary
 
 
@@ -118,36 +115,29 @@ def attribution(records: Iterable[ForegroundRecord | BackgroundRecord]) -> str:
 
 
 def _samples(
-    composer: Composer,
-    count: int,
-    first: int,
-    split: str,
-    rng: random.Random,
-    generator: torch.Generator,
-) -> list[tuple[Sample, tuple[ForegroundRecord, BackgroundRecord]]]:
-    """Compose `count` samples numbered from `first`, each with the records it was made from."""
-    batch = composer.compose(count, generator)
-    foregrounds, backgrounds = (
-        tensor_to_colour(batch.foreground),
-        tensor_to_colour(batch.background),
-    )
-    images, masks = tensor_to_colour(batch.image), tensor_to_mask(batch.mask)
-    samples = []
-    for index, placement in enumerate(batch.placements):
-        foreground = composer.foregrounds[placement.foreground]
-        background = composer.backgrounds[placement.background]
-        metadata = _metadata(placement, foreground, background, split, rng)
-        sample = Sample(
-            key=f"{split}-{first + index:09d}",
-            foreground=foregrounds[index],
-            mask=masks[index],
-            background=backgrounds[index],
-            image=images[index],
-            text=metadata.captions["whole"],
-            metadata=metadata,
-        )
-        samples.append((sample, (foreground, background)))
-    return samples
+    composer: Composer, count: int, split: str, seed: int
+) -> Iterator[tuple[Sample, tuple[ForegroundRecord, BackgroundRecord]]]:
+    """Compose `count` samples, each with the records it was made from."""
+    generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
+    for first in range(0, count, BATCH):
+        batch = composer.compose(min(BATCH, count - first), generator)
+        foregrounds = tensor_to_colour(batch.foreground)
+        backgrounds, images = tensor_to_colour(batch.background), tensor_to_colour(batch.image)
+        masks = tensor_to_mask(batch.mask)
+        for index, placement in enumerate(batch.placements):
+            foreground = composer.foregrounds[placement.foreground]
+            background = composer.backgrounds[placement.background]
+            metadata = _metadata(placement, foreground, background, split, rng)
+            sample = Sample(
+                key=f"{split}-{first + index:09d}",
+                foreground=foregrounds[index],
+                mask=masks[index],
+                background=backgrounds[index],
+                image=images[index],
+                text=metadata.captions["whole"],
+                metadata=metadata,
+            )
+            yield sample, (foreground, background)
 
 
 def _metadata(
