@@ -145,9 +145,9 @@ def _read(path: str | os.PathLike[str], max_pixels: int) -> Loaded:
     """Read with the reader of the path's format; whatever goes wrong becomes one sentence."""
     kind = _format_of(path)
     where = Path(path)
-    if not where.exists():
+    if not os.path.exists(path):
         raise InputError(f"There is no file {path}.")
-    if kind.name != "folder" and not where.is_file():
+    if kind.name != "folder" and not os.path.isfile(path):
         raise InputError(f"{path} is not a regular file.")
     budget = PixelBudget(str(path), max_pixels)
     try:
@@ -166,7 +166,9 @@ def _read(path: str | os.PathLike[str], max_pixels: int) -> Loaded:
         raise FormatError(f"{path} may not be read: permission is denied.") from None
     except Exception as error:  # the parsers below raise whatever a damaged file leads them to
         reason = str(error).strip().split("\n")[0][:120] or type(error).__name__
-        raise FormatError(f"{path} is damaged or not a {kind.name} file ({reason}).") from None
+        raise FormatError(
+            f"{path} is damaged, cut short or not of the format {kind.name} ({reason})."
+        ) from None
 
 
 def _read_single(path: Path, expected: str, budget: PixelBudget) -> Loaded:
@@ -194,7 +196,7 @@ def _format_of(path: str | os.PathLike[str]) -> Format:
     if not isinstance(text, str) or not text or "\0" in text:
         raise InputError(f"{path!r} is not a path.")
     suffix = Path(text).suffix.lower()
-    if text.endswith(("/", os.sep)) or not suffix or Path(text).is_dir():
+    if text.endswith(("/", os.sep)) or not suffix or os.path.isdir(text):
         return FORMATS[".layers"]
     if suffix not in FORMATS:
         raise FormatError(

@@ -37,15 +37,15 @@ def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = Path(os.path.realpath(path))  # a link stays a link, the file it names is replaced
     _check_parent(path, target)
-    if target.is_dir():
+    if os.path.isdir(target):  # os.path says no, where Path raises, to names it cannot look up
         raise InputError(f"{path} is a folder: give the name of a file.")
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         raise InputError(f"{path} is not a regular file: give the name of a file.")
     temporary = target.parent / _temporary_name()
     try:
         handle = os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666), "w+b")
         try:
-            if target.exists():
+            if os.path.exists(target):
                 os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
             yield handle
             handle.flush()
@@ -73,8 +73,8 @@ def writing_folder(
     """
     target = Path(os.path.realpath(path))
     _check_parent(path, target)
-    if target.exists():
-        if not target.is_dir():
+    if os.path.exists(target):
+        if not os.path.isdir(target):
             raise InputError(f"{path} is a file: give the name of a folder.")
         may_replace(target)
     temporary = target.parent / _temporary_name()
@@ -93,7 +93,7 @@ def writing_folder(
 
 def _swap_in(temporary: Path, target: Path) -> None:
     """Rename a finished folder to `target`; the old one is put back if that fails."""
-    if not target.exists():
+    if not os.path.exists(target):
         temporary.rename(target)
         return
     old = target.parent / _temporary_name()
@@ -107,7 +107,7 @@ def _swap_in(temporary: Path, target: Path) -> None:
 
 
 def _check_parent(path: str | os.PathLike[str], target: Path) -> None:
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise InputError(f"The folder for {path} does not exist: make it first.")
 
 

@@ -52,7 +52,7 @@ def check_signature(head: bytes, expected: str, where: str) -> None:
     if not head:
         raise FormatError(f"{where} is empty.")
     if found is None:
-        raise FormatError(f"{where} is damaged or not a {expected} file.")
+        raise FormatError(f"{where} is damaged or not of the format {expected}.")
     raise FormatError(f"{where} holds {found} data, not {expected}: rename it to what it is.")
 
 
