@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from text2layer.layers import Layer, LayeredImage
 
 METADATA = {
-    "prompt": "a <b>\"red\"</b> & 'big' apple 🍎 \u202eשלום\u202c ]]> \x01\ud800",
+    "prompt": "<b>\"red\"</b> & 'big' apple 🍎 \u202e\u0633\u0644\u0627\u0645\u202c ]]> \x01\ud800",
     "negative_prompt": "",
     "seed": 2**63 - 1,
     "steps": 20,

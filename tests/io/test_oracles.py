@@ -109,9 +109,7 @@ def test_pyora_reads_the_ora(tmp_path):
     io.save(rich(), tmp_path / "a.ora")
     project, layered = pyora.Project.load(str(tmp_path / "a.ora")), rich()
     assert project.dimensions == layered.size
-    background, *layers = [child for child in project.children][::-1]
-    if background.name != "Himmel":  # pyora's order has changed between versions
-        background, *layers = list(project.children)
+    background, *layers = list(project.children)[::-1]  # pyora lists the topmost first
     assert background.name == "Himmel"
     assert [x.name for x in layers] == [x.name for x in layered.foregrounds]
     for found, layer in zip(layers, layered.foregrounds, strict=True):
