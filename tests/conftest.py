@@ -1,6 +1,8 @@
 """What every test shares: no network, repeatable hypothesis runs, GPU tests only with a GPU."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 # before any test module imports a hub client or a tokenizer
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -30,3 +32,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def toy_text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random BERT and its tokenizer."""
+    from tests import toy_model
+
+    return toy_model.save_text_encoder(tmp_path_factory.mktemp("toy") / "text_encoder")
+
+
+@pytest.fixture(scope="session")
+def toy_model_folder(toy_text_encoder: Path) -> Path:
+    """A saved tiny pipeline with all its components; do not write into it."""
+    from tests import toy_model
+
+    folder = toy_text_encoder.parent / "model"
+    toy_model.build_pipeline(toy_text_encoder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pipeline(toy_text_encoder: Path) -> Any:
+    """A tiny untrained pipeline; do not change it."""
+    from tests import toy_model
+
+    return toy_model.build_pipeline(toy_text_encoder)
