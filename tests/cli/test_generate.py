@@ -15,33 +15,13 @@ PROMPT = "a red apple in front of a snowy mountain"
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an untrained tiny model, as a trainer would write it."""
-    import torch
-
-    from text2layer.models.autoencoder import CaT2IAutoencoder
-    from text2layer.models.denoiser import build_denoiser, build_scheduler
-    from text2layer.models.text_encoder import load_text_encoder
-    from text2layer.pipelines import Text2LayerPipeline
+    from tests.toy_model import build_pipeline, save_text_encoder
     from text2layer.training.export import export_pipeline
 
-    torch.manual_seed(0)
-    channels = 4
-    autoencoder = CaT2IAutoencoder.from_preset(
-        "tiny",
-        latent_channels=channels,
-        latent_shift=[0.0] * channels,
-        latent_scale=[1.0] * channels,
-    )
-    tokenizer, text_encoder = load_text_encoder("minilm")
-    pipeline = Text2LayerPipeline(
-        autoencoder=autoencoder,
-        denoiser=build_denoiser("tiny", channels, text_channels=384),
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        scheduler=build_scheduler("tiny"),
-        default_size=64,
-        default_steps=2,
-    )
-    return export_pipeline(pipeline, tmp_path_factory.mktemp("model") / "tiny")
+    folder = tmp_path_factory.mktemp("model")
+    statistics = {"latent_shift": [0.0] * 4, "latent_scale": [1.0] * 4}
+    pipeline = build_pipeline(save_text_encoder(folder / "text"), **statistics)
+    return export_pipeline(pipeline, folder / "tiny")
 
 
 @pytest.fixture
@@ -67,8 +47,8 @@ def test_same_seed_gives_the_same_layers_and_says_how(draw, tmp_path: Path) -> N
         "prompt": PROMPT,
         "negative_prompt": "",
         "seed": 1,
-        "steps": 2,
-        "guidance_scale": 3.0,
+        "steps": 3,
+        "guidance_scale": 2.0,
         "model": "tiny",
         "generator": f"text2layer {__version__}",
     }
@@ -79,13 +59,13 @@ def test_same_seed_gives_the_same_layers_and_says_how(draw, tmp_path: Path) -> N
 def test_options_reach_the_picture(draw, tmp_path: Path) -> None:
     path = tmp_path / "wide.ora"
     result = draw(
-        PROMPT, "-o", path, "--seed", 5, "--width", 128, "--height", 64, "--steps", 3,
+        PROMPT, "-o", path, "--seed", 5, "--width", 128, "--height", 64, "--steps", 4,
         "--guidance-scale", 1.5, "--negative-prompt", "a blurred picture",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     made = load(path)
     assert made.size == (128, 64)
-    assert made.metadata["steps"] == 3
+    assert made.metadata["steps"] == 4
     assert made.metadata["guidance_scale"] == 1.5
     assert made.metadata["negative_prompt"] == "a blurred picture"
 
@@ -114,10 +94,11 @@ def test_preview_shows_the_parts_side_by_side(draw, tmp_path: Path) -> None:
     made = load(paths[0])
     with Image.open(paths[1]) as picture:
         sheet = np.asarray(picture)
-    assert sheet.shape == (64, 4 * 64 + 3 * 4, 3)
-    assert np.array_equal(sheet[:, :64], made.composite)
-    assert np.array_equal(sheet[:, -64:], made.background)
-    assert np.array_equal(sheet[:, 136:200, 0], made.mask)
+    assert sheet.shape[1] == 8 + 4 * (64 + 8)  # four parts, 8 pixels between them
+    composite, _, mask, background = (sheet[8:72, 8 + i * 72 : 72 + i * 72] for i in range(4))
+    assert np.array_equal(composite, made.composite)
+    assert np.array_equal(mask[..., 0], made.mask)
+    assert np.array_equal(background, made.background)
 
 
 def cutout_file(folder: Path) -> Path:

@@ -1,7 +1,11 @@
 """Opens what a person names as data: a picture library, or a folder of shards."""
 
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from text2layer.errors import InputError
 
@@ -26,16 +30,46 @@ def choose_device(device: str) -> str:
     return device
 
 
+def is_library(data: str | Path) -> bool:
+    """Whether a folder is a picture library rather than a folder of shards."""
+    return (Path(data) / "foregrounds.jsonl").is_file()
+
+
 def open_source(data: str | Path, split: str, size: int, device: str) -> "SampleSource":
-    """Return the samples of one split of a library, composed on `device` at `size` pixels.
+    """Return the samples of one split at `size` pixels on `device`; what is left out is said.
 
     Raises:
         InputError: nothing was named.
-        DataError: it is neither a library nor a folder of shards.
+        DataError: it is neither a library nor a folder of shards, or has no sample of that split.
     """
-    from text2layer.data.composer import Composer
-    from text2layer.data.library import Library
-
     if not str(data):
-        raise InputError("Name the training data: --data LIBRARY.")
-    return Composer(Library(data), split, size, choose_device(device))
+        raise InputError("Name the data: --data LIBRARY, or a folder of shards.")
+    device = choose_device(device)
+    if is_library(data):
+        from text2layer.data.composer import Composer
+        from text2layer.data.library import Library
+
+        library = Library(data)
+        source: SampleSource = Composer(library, split, size, device, progress=on_terminal())
+        report_skipped(library.skipped, library.messages)
+    else:
+        from text2layer.data.shards import ShardComposer
+
+        shards = ShardComposer(data, split, size, device, progress=on_terminal())
+        report_skipped(shards.skipped, shards.messages)
+        source = shards
+    return source
+
+
+def on_terminal() -> bool:
+    """Whether stderr is a terminal, where a progress bar is watched and not stored."""
+    return sys.stderr.isatty()
+
+
+def report_skipped(skipped: Mapping[str, int], messages: Iterable[str]) -> None:
+    """Say on stderr how many records were left out and why, with the first few cases."""
+    if skipped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+        typer.echo(f"left out: {reasons}", err=True)
+    for message in messages:
+        typer.echo(f"  {message}", err=True)
