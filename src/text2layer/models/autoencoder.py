@@ -43,7 +43,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     # for tests: a few thousand weights
     "tiny": {"latent_channels": 4, "block_out_channels": (32, 32), "layers_per_block": 1},
     # released: no convolution at full resolution, 16 channels for three pictures' worth of content
-    "base": {"latent_channels": 16, "block_out_channels": (128, 192), "layers_per_block": 2},
+    "base": {
+        "latent_channels": 16,
+        "block_out_channels": (128, 192),
+        "layers_per_block": 2,
+        "linear_shortcut": True,
+    },
     # the paper to the letter: SD's kl-f8 encoder and decoder, 4 latent channels
     "paper": {
         "latent_channels": 4,
@@ -77,6 +82,9 @@ class CaT2IAutoencoder(ModelMixin, ConfigMixin):
         layers_per_block: residual blocks per resolution.
         patch_size: pixel-unshuffle before the trunk (1 = none), so that no convolution runs at
             full resolution.
+        linear_shortcut: add to encoder and decoder a linear map between the pixels of a latent
+            cell and its channels, so that the networks learn what a linear code leaves out (the
+            residual autoencoding of DC-AE, arXiv 2410.10733, section 3.2, with learned weights).
         auxiliary_head: also predict the whole picture I ("composition-aware"); False is the
             paper's variant no-sup.
         latent_shift: mean of each latent channel, measured on training data.
@@ -100,6 +108,7 @@ class CaT2IAutoencoder(ModelMixin, ConfigMixin):
         block_out_channels: Sequence[int] = (128, 192),
         layers_per_block: int = 2,
         patch_size: int = 4,
+        linear_shortcut: bool = False,
         auxiliary_head: bool = True,
         latent_shift: Sequence[float] | None = None,
         latent_scale: Sequence[float] | None = None,
@@ -133,6 +142,13 @@ class CaT2IAutoencoder(ModelMixin, ConfigMixin):
         )
         if auxiliary_head:
             self.heads["image"] = PredictionHead(channels[0], 3, patch_size)
+        self.shortcuts = nn.ModuleDict()
+        if linear_shortcut:
+            cell = self.latent_factor**2
+            in_channels = (4 * num_foregrounds + 3) * cell
+            self.shortcuts["encoder"] = nn.Conv2d(in_channels, latent_channels, 1)
+            for name in self.heads:
+                self.shortcuts[name] = nn.Conv2d(latent_channels, self._channels_of(name) * cell, 1)
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> CaT2IAutoencoder:
@@ -141,6 +157,10 @@ class CaT2IAutoencoder(ModelMixin, ConfigMixin):
             known = ", ".join(PRESETS)
             raise InputError(f"No autoencoder preset is called {name!r}; choose one of {known}.")
         return cls(**{**PRESETS[name], **overrides})
+
+    def _channels_of(self, head: str) -> int:
+        layers = self.config.num_foregrounds
+        return {"foreground": 3 * layers, "mask": layers}.get(head, 3)
 
     @property
     def latent_factor(self) -> int:
@@ -163,6 +183,12 @@ class CaT2IAutoencoder(ModelMixin, ConfigMixin):
         Raises:
             InputError: when a size is not a multiple of the latent factor or shapes disagree.
         """
+        for name, part in (("foreground", foreground), ("mask", mask)):
+            if (part.shape[0], *part.shape[-2:]) != (background.shape[0], *background.shape[-2:]):
+                raise InputError(
+                    f"The {name} {tuple(part.shape)} and the background {tuple(background.shape)} "
+                    "must agree in number, height and width."
+                )
         parts = torch.cat([foreground.flatten(1, -3), background, mask.flatten(1, -3) * 2 - 1], 1)
         height, width = parts.shape[-2:]
         expected = 4 * self.config.num_foregrounds + 3
@@ -176,7 +202,12 @@ class CaT2IAutoencoder(ModelMixin, ConfigMixin):
                 f"Width and height must be multiples of {self.latent_factor}, got {width}x{height}."
             )
         hidden = functional.pixel_unshuffle(parts, self.config.patch_size)
-        return DiagonalGaussianDistribution(self.quant_conv(self.encoder(hidden)))
+        moments = self.quant_conv(self.encoder(hidden))
+        if "encoder" in self.shortcuts:
+            mean, log_variance = moments.chunk(2, dim=1)
+            cells = functional.pixel_unshuffle(parts, self.latent_factor)
+            moments = torch.cat([mean + self.shortcuts["encoder"](cells), log_variance], dim=1)
+        return DiagonalGaussianDistribution(moments)
 
     def decode(self, latents: Tensor, clamp: bool = True) -> LayerComponents:
         """Decode unscaled latents (N, C, h, w) into layers of h * f by w * f pixels.
@@ -187,6 +218,10 @@ class CaT2IAutoencoder(ModelMixin, ConfigMixin):
         """
         trunk = self.decoder(self.post_quant_conv(latents))
         out = {name: head(trunk) for name, head in self.heads.items()}
+        for name in out:
+            if name in self.shortcuts:
+                cells = self.shortcuts[name](latents)
+                out[name] = out[name] + functional.pixel_shuffle(cells, self.latent_factor)
         if clamp:
             out = {k: v.clamp(0.0 if k == "mask" else -1.0, 1.0) for k, v in out.items()}
         layers = self.config.num_foregrounds

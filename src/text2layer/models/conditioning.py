@@ -38,8 +38,7 @@ def condition_latents(
     given = [part for part in (foreground, background, image) if part is not None]
     if len(given) != 1:
         raise InputError(
-            "Give exactly one of foreground, background and image; "
-            f"{len(given)} were given."
+            f"Give exactly one of foreground, background and image; {len(given)} were given."
         )
     if foreground is not None:
         if mask is None:
