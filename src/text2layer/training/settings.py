@@ -5,6 +5,8 @@ Every field carries its doc line in `metadata["help"]`; the command line is made
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -144,22 +146,67 @@ def settings_from(trainer: str, preset: str, **overrides: Any) -> Any:
     return check(replace(base, **overrides))
 
 
+AT_LEAST_ONE = (
+    "steps", "batch_size", "size", "checkpoint_every", "keep_checkpoints", "num_foregrounds",
+    "lpips_every", "caption_variants", "preview_steps",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "warmup_steps", "weight_decay", "preview_every", "validate_every", "max_minutes", "l1_weight",
+    "lpips_weight", "adversarial_weight", "adversarial_start", "mask_l1_weight",
+    "composition_weight", "laplacian_weight", "mask_weight", "kl_weight", "cache_samples",
+    "timestep_std", "preview_guidance",
+)  # fmt: skip
+SHARES = (
+    "decay_fraction", "equivariance", "partial", "caption_dropout", "job_text", "job_background",
+    "job_foreground", "job_image",
+)  # fmt: skip
+BELOW_ONE = ("beta1", "beta2", "ema_decay")
+CHOICES = {
+    "mixed_precision": ("no", "bf16", "fp16"),
+    "device": ("auto", "cpu", "cuda"),
+    "composition": ("joint", "dim"),
+}
+
+
 def check(settings: S) -> S:
     """Return the settings, or raise InputError for the first value that cannot be used."""
-    for name in ("steps", "batch_size", "size", "checkpoint_every", "keep_checkpoints"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"{name} must be at least 1, got {getattr(settings, name)}.")
-    if settings.learning_rate <= 0:
-        raise InputError(f"learning_rate must be above 0, got {settings.learning_rate}.")
-    if not 0 <= settings.decay_fraction <= 1:
-        raise InputError(f"decay_fraction must lie in 0..1, got {settings.decay_fraction}.")
-    if settings.mixed_precision not in ("no", "bf16", "fp16"):
-        raise InputError(f"mixed_precision must be no, bf16 or fp16: {settings.mixed_precision!r}.")
-    if isinstance(settings, AutoencoderSettings) and settings.composition not in ("joint", "dim"):
-        raise InputError(f"composition must be joint or dim, got {settings.composition!r}.")
+    limits: list[tuple[tuple[str, ...], Callable[[float], bool], str]] = [
+        (AT_LEAST_ONE, lambda value: value >= 1, "be at least 1"),
+        (NOT_NEGATIVE, lambda value: 0 <= value < math.inf, "be 0 or more"),
+        (SHARES, lambda value: 0 <= value <= 1, "lie in 0..1"),
+        (BELOW_ONE, lambda value: 0 <= value < 1, "be at least 0 and below 1"),
+        (("learning_rate", "max_grad_norm"), lambda value: 0 < value < math.inf, "be above 0"),
+    ]
+    for names, fits, words in limits:
+        for name in names:
+            value = getattr(settings, name, None)
+            if value is not None and not fits(value):
+                raise InputError(f"{name} must {words}, got {value}.")
+    for name, known in CHOICES.items():
+        value = getattr(settings, name, known[0])
+        if value not in known:
+            raise InputError(f"{name} must be {' or '.join(known)}, got {value!r}.")
     if isinstance(settings, DenoiserSettings):
         shares = [settings.job_text, settings.job_background]
         shares += [settings.job_foreground, settings.job_image]
-        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        if abs(sum(shares) - 1) > 1e-6:
             raise InputError(f"The four job shares must sum to 1, they sum to {sum(shares)}.")
     return settings
+
+
+def read_style_weights(text: str) -> dict[str, float] | None:
+    """Read "3d icon=2, flat icon=1" into shares; None for an empty text (all alike).
+
+    Example:
+        >>> read_style_weights("3d icon=2, flat icon=1")
+        {'3d icon': 2.0, 'flat icon': 1.0}
+    """
+    if not text.strip():
+        return None
+    try:
+        pairs = (item.split("=") for item in text.split(","))
+        return {name.strip(): float(value) for name, value in pairs}
+    except ValueError as error:
+        raise InputError(
+            f"style_weights cannot be read: {text!r}; write it like '3d icon=2,flat icon=1'."
+        ) from error
