@@ -145,7 +145,7 @@ def test_the_limit_is_never_above_the_position_table(bert_folder):
 
 @pytest.mark.parametrize("prompts", [[], "a dog", [None], [3]])
 def test_prompts_that_are_no_list_of_texts_are_refused(minilm, prompts):
-    with pytest.raises(InputError, match="prompt|Prompts"):
+    with pytest.raises(InputError, match=r"prompt|Prompts"):
         encode_prompts(*minilm, prompts)
 
 
