@@ -309,7 +309,7 @@ def _halved(pictures: Tensor) -> Tensor:
 
 
 def _open_rgba(path: object, side: int) -> np.ndarray:
-    """(h, w, 4) uint8, at most `side` long; colour and alpha are resized apart."""
+    """(h, w, 4) uint8, at most `side` long; where it is shrunk, colour is weighted by alpha."""
     with Image.open(str(path)) as picture:
         if "A" not in picture.getbands() and "transparency" not in picture.info:
             raise ValueError("a cut-out needs an alpha channel")
@@ -321,11 +321,18 @@ def _open_rgba(path: object, side: int) -> np.ndarray:
     if factor >= 1:
         return pixels
     size = (max(round(wide * factor), 1), max(round(high * factor), 1))
-    colour = Image.fromarray(np.ascontiguousarray(pixels[..., :3])).resize(
-        size, Image.Resampling.BOX
-    )
-    alpha = Image.fromarray(np.ascontiguousarray(pixels[..., 3])).resize(size, Image.Resampling.BOX)
-    return np.dstack([np.asarray(colour), np.asarray(alpha)])
+    weight = pixels[..., 3].astype(np.float32)
+    alpha = _averaged(weight, size)
+    colours = [
+        _averaged(pixels[..., channel] * weight, size) / np.maximum(alpha, 1e-6)
+        for channel in range(3)
+    ]
+    return np.rint(np.dstack([*colours, alpha])).clip(0, 255).astype(np.uint8)
+
+
+def _averaged(channel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A float32 channel shrunk to (width, height) by area."""
+    return np.asarray(Image.fromarray(channel).resize(size, Image.Resampling.BOX))
 
 
 def _centred(pixels: np.ndarray, side: int) -> tuple[np.ndarray, int, int]:

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import torch
+
+from text2layer.data.composer import Composer
+from text2layer.data.contact_sheet import (
+    GAP,
+    composition_items,
+    contact_sheet,
+    grid,
+    over_checkerboard,
+)
+from text2layer.errors import InputError
+
+
+def plain(level: int, *shape: int) -> np.ndarray:
+    return np.full(shape, level, np.uint8)
+
+
+def test_a_grid_shows_every_kind_of_picture_where_it_belongs() -> None:
+    layer = plain(90, 32, 32, 4)
+    layer[..., 3] = 255
+    rows = [[plain(10, 32, 32, 3), layer], [plain(200, 32, 32)]]
+    sheet = np.asarray(grid(rows))
+    assert sheet.shape == (2 * 32 + 3 * GAP, 2 * 32 + 3 * GAP, 3)
+    assert (sheet[GAP : GAP + 32, GAP : GAP + 32] == 10).all()
+    assert (sheet[GAP : GAP + 32, 2 * GAP + 32 : 2 * GAP + 64] == 90).all()
+    assert (sheet[2 * GAP + 32 : -GAP, GAP : GAP + 32] == 200).all()
+
+
+def test_a_clear_layer_shows_the_checkerboard() -> None:
+    shown = over_checkerboard(plain(0, 32, 32, 3), plain(0, 32, 32))
+    assert set(np.unique(shown)) == {204, 255}
+    assert (shown[:8, :8] == 204).all()
+    assert (shown[:8, 8:16] == 255).all()
+
+
+def test_captions_are_written_and_wrapped() -> None:
+    row = [plain(255, 40, 120, 3)]
+    bare, short = grid([row]), grid([row], ["a fox"])
+    long = grid([row], ["a very long caption that will not fit one line of so small a picture"])
+    assert bare.height < short.height < long.height
+    assert np.asarray(short)[GAP + 40 :].min() < 128
+
+
+def test_a_sheet_of_composed_samples(composer: Composer) -> None:
+    batch = composer.compose(3, torch.Generator().manual_seed(0))
+    items = composition_items(batch)
+    sheet = np.asarray(contact_sheet(items, columns=2, captions=["one", "two", "three"]))
+    block = 4 * 64 + 3 * GAP + 2 * GAP
+    assert sheet.shape[1] == 2 * block
+    foreground, mask, background, image = items[1]
+    left = block + GAP
+    pictures = [
+        over_checkerboard(foreground, mask),
+        background,
+        mask[..., None].repeat(3, 2),
+        image,
+    ]
+    for picture in pictures:
+        assert np.array_equal(sheet[GAP : GAP + 64, left : left + 64], picture)
+        left += 64 + GAP
+
+
+def test_what_cannot_be_shown_is_named() -> None:
+    with pytest.raises(InputError, match="at least one row"):
+        grid([])
+    with pytest.raises(InputError, match="2 captions for 1 rows"):
+        grid([[plain(0, 4, 4)]], ["a", "b"])
+    with pytest.raises(InputError, match="float64"):
+        grid([[np.zeros((4, 4))]])
+    with pytest.raises(InputError, match=r"\(4, 4, 2\)"):
+        grid([[plain(0, 4, 4, 2)]])
+    with pytest.raises(InputError, match="0 samples"):
+        contact_sheet([])
