@@ -1,14 +1,13 @@
 """Runs the command line in this process and gives small layered files."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner, Result
 
+from tests.toy_library import build_toy_library
 from text2layer import Layer, LayeredImage, save
 from text2layer.cli import app
 
@@ -62,26 +61,5 @@ def unchanged(psd: Path, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two cut-outs and two backgrounds for each split."""
-    root = tmp_path_factory.mktemp("library")
-    random = np.random.default_rng(0)
-    lists: dict[str, list[dict]] = {"foregrounds": [], "backgrounds": []}
-    for number in range(6):
-        split, shade = ("train", "val", "test")[number % 3], 40 * number
-        record = {"license": "CC0-1.0", "source": "made here", "split": split}
-        rgba = random.integers(0, 256, (48, 40, 4), dtype=np.uint8)
-        rgba[8:40, 8:32, 3] = 255
-        Image.fromarray(rgba).save(root / f"f{number}.webp", lossless=True, exact=True)
-        lists["foregrounds"].append(
-            {"id": f"f{number}", "file": f"f{number}.webp", "caption": "a red apple",
-             "style": "clip art", "concept": f"apple {number}", **record}
-        )  # fmt: skip
-        Image.new("RGB", (96, 64), (shade, 90, 200)).save(root / f"b{number}.png")
-        lists["backgrounds"].append(
-            {"id": f"b{number}", "file": f"b{number}.png", "caption": "a blue sky",
-             "scene": "sky", "time": "day", **record}
-        )  # fmt: skip
-    for name, records in lists.items():
-        lines = "".join(json.dumps(record) + "\n" for record in records)
-        (root / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    return root
+    """A small picture library with all three splits."""
+    return build_toy_library(tmp_path_factory.mktemp("data") / "library")
