@@ -43,17 +43,14 @@ def load_text_encoder(
     Raises:
         WeightsError: the name is unknown, or the folder holds no readable model.
     """
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     source = str(resolve(str(name_or_path)) if str(name_or_path) in WEIGHTS else name_or_path)
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-        model_class: Any = AutoModel
-        if config.model_type in ("clip", "clip_text_model"):
-            from transformers import CLIPTextModel as model_class
         with _quiet_transformers():
-            encoder = model_class.from_pretrained(
+            encoder = _model_class(config.model_type).from_pretrained(
                 source, local_files_only=True, dtype=torch.float32, use_safetensors=True
             )
     except (OSError, ValueError, KeyError) as error:
@@ -125,8 +122,19 @@ def text_encoder_hash(encoder: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, parameter in sorted(encoder.named_parameters()):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().float().cpu().contiguous().numpy())
+        digest.update(parameter.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _model_class(model_type: str) -> Any:
+    """Class that reads a model of this type; of a whole CLIP only the text half."""
+    if model_type in ("clip", "clip_text_model"):
+        from transformers import CLIPTextModel
+
+        return CLIPTextModel
+    from transformers import AutoModel
+
+    return AutoModel
 
 
 def _token_limit(tokenizer: PreTrainedTokenizerBase, encoder: nn.Module, max_length: int) -> int:

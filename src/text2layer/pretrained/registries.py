@@ -52,13 +52,15 @@ def download_repository(source: HubSource, folder: Path, *, show_progress: bool)
     import huggingface_hub
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        raise WeightsError("HF_HUB_OFFLINE is set.")
     _probe(huggingface_hub.constants.ENDPOINT)
     (enable_progress_bars if show_progress else disable_progress_bars)()
     try:
         huggingface_hub.snapshot_download(
             source.repository, allow_patterns=list(source.files), local_dir=folder
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever its HTTP client raises
         raise WeightsError(f"{source.repository}: {_one_line(str(error))}") from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
