@@ -35,8 +35,16 @@ def is_library(data: str | Path) -> bool:
     return (Path(data) / "foregrounds.jsonl").is_file()
 
 
-def open_source(data: str | Path, split: str, size: int, device: str) -> "SampleSource":
+def open_source(
+    data: str | Path,
+    split: str,
+    size: int,
+    device: str,
+    style_weights: Mapping[str, float] | None = None,
+) -> "SampleSource":
     """Return the samples of one split at `size` pixels on `device`; what is left out is said.
+
+    `style_weights` are the shares of a library's styles; shards are taken as they are.
 
     Raises:
         InputError: nothing was named.
@@ -50,7 +58,9 @@ def open_source(data: str | Path, split: str, size: int, device: str) -> "Sample
         from text2layer.data.library import Library
 
         library = Library(data)
-        source: SampleSource = Composer(library, split, size, device, progress=on_terminal())
+        source: SampleSource = Composer(
+            library, split, size, device, style_weights=style_weights, progress=on_terminal()
+        )
         report_skipped(library.skipped, library.messages)
     else:
         from text2layer.data.shards import ShardComposer

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from text2layer.cli.sources import open_source
-from text2layer.training.settings import PRESETS, settings_from
+from text2layer.training.settings import PRESETS, read_style_weights, settings_from
 
 app = typer.Typer(help="Train a model of your own.", no_args_is_help=True)
 
@@ -70,8 +70,11 @@ def _command(trainer: str, train: Callable[[Any], Any], text: str) -> None:
 
 def _sources(settings: Any) -> tuple[Any, ...]:
     """Open the training and validation samples that the settings name."""
-    size, device = settings.size, settings.device
-    return tuple(open_source(settings.data, split, size, device) for split in ("train", "val"))
+    weights = read_style_weights(settings.style_weights)
+    return tuple(
+        open_source(settings.data, split, settings.size, settings.device, weights)
+        for split in ("train", "val")
+    )
 
 
 def _train_autoencoder(settings: Any) -> Any:

@@ -241,7 +241,11 @@ class CaT2IAutoencoder(ModelMixin, ConfigMixin):
 
     def set_latent_statistics(self, shift: Tensor, scale: Tensor) -> None:
         """Store measured per-channel mean and 1 / standard deviation in the config."""
+        # diffusers drops what it notes here as an unchanged default when a config is copied
+        defaults = self._internal_dict.get("_use_default_values", [])
+        kept = [name for name in defaults if name not in ("latent_shift", "latent_scale")]
         self.register_to_config(
+            _use_default_values=kept,
             latent_shift=[float(value) for value in shift],
             latent_scale=[float(value) for value in scale],
         )

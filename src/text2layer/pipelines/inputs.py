@@ -67,6 +67,35 @@ def check_negative(negative: str | Sequence[str] | None, count: int) -> list[str
     return list(negative)
 
 
+def fitting_size(
+    asked: tuple[int | None, int | None], default: int, factor: int, given: Any = None
+) -> tuple[int, int]:
+    """Return (width, height): what was asked for, the rest in the shape of what is given.
+
+    Args:
+        asked: (width, height), None where open.
+        default: the model's side; a canvas of open size has about `default`^2 pixels.
+        factor: sides are rounded to a multiple of it.
+        given: a layer or picture whose shape counts; a square without one.
+    """
+    width, height = asked
+    if given is None:
+        return width or default, height or default
+    size = given.size if hasattr(given, "size") else None
+    if isinstance(given, np.ndarray):
+        size = (given.shape[1], given.shape[0]) if given.ndim == 3 else None
+    ratio = size[0] / size[1] if isinstance(size, tuple) else 1.0
+
+    def rounded(side: float) -> int:
+        return max(MIN_SIDE, round(min(side, MAX_SIDE) / factor) * factor)
+
+    if width is None:
+        width = rounded(height * ratio if height else default * ratio**0.5)
+    if height is None:
+        height = rounded(width / ratio)
+    return width, height
+
+
 def check_size(width: int, height: int, factor: int) -> None:
     """Raise InputError unless both sides are multiples of the factor and within the limits."""
     for name, side in (("width", width), ("height", height)):

@@ -156,7 +156,8 @@ class Text2LayerPipeline(DiffusionPipeline):
             foreground: a cut-out that is given (RGBA picture, `Layer`); a background is generated.
             background: a picture that is given; a foreground that belongs there is generated.
             image: a picture to take apart into foreground, background and mask.
-            height: pixels, a multiple of `size_multiple`; default from the model.
+            height: pixels, a multiple of `size_multiple`; by default the model's size, in the
+                shape of what is given.
             width: likewise.
             num_inference_steps: network calls; default from the model.
             guidance_scale: classifier-free guidance; 1 or less turns it off (half the time).
@@ -176,8 +177,10 @@ class Text2LayerPipeline(DiffusionPipeline):
             InputError: for anything that cannot be used; see `pipelines.inputs`.
         """
         # 1. Check inputs
-        size = self.config.default_size
-        width, height = width or size, height or size
+        width, height = inputs.fitting_size(
+            (width, height), self.config.default_size, self.size_multiple,
+            next((part for part in (foreground, background, image) if part is not None), None),
+        )  # fmt: skip
         steps = self.config.default_steps if num_inference_steps is None else num_inference_steps
         scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
         prompts = inputs.check_prompts(prompt)
