@@ -7,6 +7,8 @@ VQGAN (arXiv 2012.09841, equation 7): the settings of `LPIPSWithDiscriminator` i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -82,23 +84,26 @@ def generator_loss(fake: torch.Tensor) -> torch.Tensor:
 def adaptive_weight(
     reconstruction_loss: torch.Tensor,
     adversarial_loss: torch.Tensor,
-    last_layer: torch.Tensor,
+    last_layers: torch.Tensor | Sequence[torch.Tensor],
 ) -> torch.Tensor:
-    """Weight that gives both losses the same pull on the decoder's last layer.
+    """Weight that gives both losses the same pull on the decoder's last layer, or layers.
 
     The ratio of the two gradients' norms, |d rec / d last| / (|d adv / d last| + 1e-4), at most
-    1e4 (arXiv 2012.09841, equation 7). To be multiplied by the constant discriminator weight.
+    1e4 (arXiv 2012.09841, equation 7); a decoder with several heads ends in several layers, whose
+    gradients count as one vector. To be multiplied by the constant discriminator weight.
 
     Args:
-        reconstruction_loss: Scalar with a graph to `last_layer`.
-        adversarial_loss: Scalar with a graph to `last_layer`.
-        last_layer: Weight of the last layer that both losses reach.
+        reconstruction_loss: Scalar with a graph to every one of `last_layers`.
+        adversarial_loss: Likewise.
+        last_layers: Weight or weights of the last layers that both losses reach.
 
     Returns:
         Detached scalar in [0, 1e4]. Both graphs are kept for the backward pass.
     """
-    (reconstruction,) = torch.autograd.grad(reconstruction_loss, last_layer, retain_graph=True)
-    (adversarial,) = torch.autograd.grad(adversarial_loss, last_layer, retain_graph=True)
+    reconstruction, adversarial = (
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, last_layers, retain_graph=True)])
+        for loss in (reconstruction_loss, adversarial_loss)
+    )
     ratio = reconstruction.norm() / (adversarial.norm() + ADAPTIVE_EPSILON)
     return ratio.clamp(0.0, MAX_ADAPTIVE_WEIGHT).detach()
 
