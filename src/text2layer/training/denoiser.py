@@ -76,7 +76,8 @@ class DenoiserObjective(Objective):
     def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw a batch and return the mean squared error of the network's prediction."""
         batch = self.latents.draw(self.settings.batch_size, generator)
-        on_device = torch.Generator(batch.latents.device).manual_seed(generator.initial_seed())
+        seed = int(torch.randint(2**62, (), generator=generator))
+        on_device = torch.Generator(batch.latents.device).manual_seed(seed)
         count = batch.latents.shape[0]
         if is_flow(self.scheduler):
             normal = torch.randn(count, generator=on_device, device=batch.latents.device)

@@ -7,10 +7,7 @@ that was stopped and resumed sees the same batches and noise as one that was not
 
 from __future__ import annotations
 
-import json
-import math
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,10 +21,10 @@ from diffusers import ModelMixin
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
 from text2layer.errors import InputError, WeightsError
 from text2layer.training import checkpoints
+from text2layer.training.metrics import MetricsLog
 from text2layer.training.settings import TrainingSettings
 
 
@@ -141,191 +138,143 @@ def train(
         data_hash: fingerprint of the training data, stored in every checkpoint.
 
     Raises:
-        WeightsError: when a checkpoint cannot be read or belongs to another run.
-        InputError: when the requested device is not there.
+        WeightsError: when a checkpoint cannot be read or written or belongs to another run.
+        InputError: when the requested device is not there, or the output folder holds
+            checkpoints of a run that is not to be resumed.
     """
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device is cuda but no CUDA device is available; use device cpu.")
-    accelerator = Accelerator(
-        cpu=settings.device == "cpu",
-        mixed_precision=settings.mixed_precision,
-    )
+    accelerator = _accelerator(settings)
     set_seed(settings.seed)
-    run = Path(settings.out)
-    run.mkdir(parents=True, exist_ok=True)
-    objective = make_objective(accelerator.device)
-    network = objective.network
-    optimizer = torch.optim.AdamW(
-        weight_decay_groups(network, settings.weight_decay),
-        lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
-    )
-    ema = make_ema(network, settings.ema_decay)
-    start = _resume(run, settings, objective, ema, optimizer, data_hash)
-    prepared, optimizer = accelerator.prepare(objective, optimizer)
-
-    def save(step: int) -> Path:
-        return checkpoints.save_checkpoint(
-            run, step, network, ema.module,
-            {"optimizer": optimizer.state_dict(), "averaged": int(ema.n_averaged),
-             "extra": objective.extra_state()},
-            {"settings": asdict(settings), "data_hash": data_hash}, settings.keep_checkpoints,
-        )  # fmt: skip
-
-    log = MetricsLog(run / "metrics.jsonl", start, settings, accelerator.is_main_process)
+    run = _Run(make_objective(accelerator.device), settings, data_hash)
+    state = run.resume()
+    step = int(state.get("step", 0))
+    newest = checkpoints.checkpoint_path(run.folder, step)
+    prepared, run.optimizer = accelerator.prepare(run.objective, run.optimizer)
+    log = MetricsLog(
+        run.folder / "metrics.jsonl", step, settings, accelerator.is_main_process,
+        state.get("metrics"),
+    )  # fmt: skip
     begun = time.monotonic()
-    step = start
-    newest = checkpoints.checkpoint_path(run, start)
     with StopRequest() as stop, log:
         while step < settings.steps:
-            generator = step_generator(settings.seed, step, accelerator.process_index)
-            torch.manual_seed(generator.initial_seed() % 2**31)  # dropout and latent noise
             rate = settings.learning_rate * learning_rate_factor(step, settings)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            objective.train()
-            losses = prepared(step, generator)
-            accelerator.backward(losses["loss"])
-            norm = accelerator.clip_grad_norm_(network.parameters(), settings.max_grad_norm)
-            if not bool(torch.isfinite(losses["loss"].detach())):
-                raise WeightsError(
-                    f"The loss became {float(losses['loss'])} at step {step} of {run}; lower "
-                    "learning_rate and resume from the last checkpoint."
-                )
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            extra = objective.after_update(step)
+            values = run.update(accelerator, prepared, step, rate)
             step += 1
-            ema.update_parameters(network)
-            log.add(step, losses, {"grad_norm": float(norm), **extra}, rate)
-
+            log.add(step, values, rate)
             ended = step == settings.steps or stop.received
             ended |= 0 < settings.max_minutes * 60 < time.monotonic() - begun
             if accelerator.is_main_process:
-                _look(step, ended, settings, objective, ema, log, run)
+                run.look(step, ended, log)
                 if ended or step % settings.checkpoint_every == 0:
-                    newest = save(step)
+                    newest = run.save(step, log)
             if ended:
                 break
     accelerator.wait_for_everyone()
     return TrainingResult(step, newest, step < settings.steps)
 
 
-def _look(
-    step: int,
-    ended: bool,
-    settings: TrainingSettings,
-    objective: Objective,
-    ema: AveragedModel,
-    log: MetricsLog,
-    run: Path,
-) -> None:
-    """Validation and preview at their intervals and at the end."""
-
-    def due(every: int) -> bool:
-        return every > 0 and (ended or step % every == 0)
-
-    objective.eval()
-    ema.eval()
-    with torch.no_grad():
-        if due(settings.validate_every):
-            log.write({"step": step, **objective.validate(ema.module)})
-        if due(settings.preview_every):
-            sheet = objective.preview(ema.module)
-            if sheet is not None:
-                (run / "previews").mkdir(exist_ok=True)
-                sheet.save(run / "previews" / f"step-{step:08d}.png")
+def _accelerator(settings: TrainingSettings) -> Accelerator:
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is cuda but no CUDA device is available; use device cpu.")
+    try:
+        return Accelerator(cpu=settings.device == "cpu", mixed_precision=settings.mixed_precision)
+    except ValueError as error:
+        raise InputError(
+            f"mixed_precision {settings.mixed_precision} cannot be used here "
+            f"({str(error).splitlines()[0]}); use no or bf16, one for all runs of a process."
+        ) from error
 
 
-def _resume(
-    run: Path,
-    settings: TrainingSettings,
-    objective: Objective,
-    ema: AveragedModel,
-    optimizer: torch.optim.Optimizer,
-    data_hash: str,
-) -> int:
-    """Load the newest checkpoint (or `init`) into everything; return the step to go on from."""
-    found = checkpoints.list_checkpoints(run) if settings.resume else []
-    if not found:
-        if settings.init:
-            for model in (objective.network, ema.module):
-                checkpoints.load_weights(model, Path(settings.init))
-        return 0
-    newest = found[-1]
-    state = checkpoints.read_state(newest)
-    if state.get("data_hash") != data_hash:
-        raise WeightsError(
-            f"{newest} was trained on other data ({state.get('data_hash')}, now {data_hash}); "
-            "give another output folder or the same data."
+class _Run:
+    """What an update changes, and its way to and from the run's folder."""
+
+    def __init__(self, objective: Objective, settings: TrainingSettings, data_hash: str) -> None:
+        self.objective, self.settings, self.data_hash = objective, settings, data_hash
+        self.network = objective.network
+        self.folder = Path(settings.out)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.optimizer: Any = torch.optim.AdamW(
+            weight_decay_groups(self.network, settings.weight_decay),
+            lr=settings.learning_rate,
+            betas=(settings.beta1, settings.beta2),
         )
-    checkpoints.load_weights(objective.network, newest / "model")
-    checkpoints.load_weights(ema.module, newest / "ema")
-    stored = checkpoints.load_optimizer_state(newest)
-    optimizer.load_state_dict(stored["optimizer"])
-    ema.n_averaged.fill_(stored["averaged"])
-    objective.load_extra_state(stored["extra"])
-    return int(state["step"])
+        self.ema = make_ema(self.network, settings.ema_decay)
 
+    def update(
+        self, accelerator: Accelerator, prepared: Any, step: int, rate: float
+    ) -> dict[str, Tensor | float]:
+        """One optimiser update at this learning rate; return every value to log."""
+        settings = self.settings
+        generator = step_generator(settings.seed, step, accelerator.process_index)
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))  # latent noise
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.objective.train()
+        losses = prepared(step, generator)
+        accelerator.backward(losses["loss"])
+        norm = accelerator.clip_grad_norm_(self.network.parameters(), settings.max_grad_norm)
+        if not bool(torch.isfinite(losses["loss"].detach())):
+            raise WeightsError(
+                f"The loss became {float(losses['loss'])} at step {step} of {self.folder}; lower "
+                "learning_rate and resume from the last checkpoint."
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        extra = self.objective.after_update(step)
+        self.ema.update_parameters(self.network)
+        return {**losses, "grad_norm": norm, **extra}
 
-class MetricsLog:
-    """Progress bar on stderr and one JSON line per 10 steps in metrics.jsonl."""
+    def look(self, step: int, ended: bool, log: MetricsLog) -> None:
+        """Validation and preview of the averaged weights, at their intervals and at the end."""
 
-    every = 10
+        def due(every: int) -> bool:
+            return every > 0 and (ended or step % every == 0)
 
-    def __init__(self, path: Path, start: int, settings: TrainingSettings, main: bool) -> None:
-        self.path = path
-        self.settings = settings
-        self.sums: dict[str, float] = {}
-        self.count = 0
-        self.clock = time.monotonic()
-        if main and path.is_file():
-            self._drop_after(start)
-        self.file = path.open("a") if main else None
-        self.bar = tqdm(
-            total=settings.steps, initial=start, disable=not main, file=sys.stderr,
-            mininterval=2.0, desc=path.parent.name,
+        self.objective.eval()
+        self.ema.eval()
+        with torch.no_grad():
+            if due(self.settings.validate_every):
+                log.write({"step": step, **self.objective.validate(self.ema.module)})
+            if due(self.settings.preview_every):
+                sheet = self.objective.preview(self.ema.module)
+                if sheet is not None:
+                    (self.folder / "previews").mkdir(exist_ok=True)
+                    sheet.save(self.folder / "previews" / f"step-{step:08d}.png")
+
+    def save(self, step: int, log: MetricsLog) -> Path:
+        """Write a checkpoint after `step` updates."""
+        return checkpoints.save_checkpoint(
+            self.folder, step, self.network, self.ema.module,
+            {"optimizer": self.optimizer.state_dict(), "averaged": int(self.ema.n_averaged),
+             "extra": self.objective.extra_state()},
+            {"settings": asdict(self.settings), "data_hash": self.data_hash,
+             "metrics": log.pending()},
+            self.settings.keep_checkpoints,
         )  # fmt: skip
 
-    def __enter__(self) -> MetricsLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-        if self.file:
-            self.file.close()
-
-    def _drop_after(self, step: int) -> None:
-        """Drop lines of steps that a resumed run is about to take again."""
-        lines = [line for line in self.path.read_text().splitlines() if line.strip()]
-        kept = [line for line in lines if json.loads(line).get("step", 0) <= step]
-        self.path.write_text("".join(line + "\n" for line in kept))
-
-    def add(
-        self, step: int, losses: dict[str, Tensor], extra: dict[str, float], rate: float
-    ) -> None:
-        """Take one step's values; write their means every `every` steps."""
-        values = {**{k: float(v.detach()) for k, v in losses.items()}, **extra}
-        for key, value in values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
-        self.count += 1
-        self.bar.update(1)
-        if step % self.every and step != self.settings.steps:
-            return
-        seconds = time.monotonic() - self.clock
-        means = {key: value / self.count for key, value in self.sums.items()}
-        speed = self.count * self.settings.batch_size / max(seconds, 1e-9)
-        self.bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
-        self.write({"step": step, **means, "learning_rate": rate, "samples_per_second": speed})
-        self.sums, self.count, self.clock = {}, 0, time.monotonic()
-
-    def write(self, values: dict[str, float | int]) -> None:
-        """Append one JSON line at once, so that a kill loses nothing."""
-        if self.file is None:
-            return
-        rounded = {
-            key: value if isinstance(value, int) or not math.isfinite(value) else round(value, 6)
-            for key, value in values.items()
-        }
-        self.file.write(json.dumps(rounded) + "\n")
-        self.file.flush()
+    def resume(self) -> dict[str, Any]:
+        """Load the newest checkpoint, or `init`; return the checkpoint's state.json or {}."""
+        found = checkpoints.list_checkpoints(self.folder)
+        if found and not self.settings.resume:
+            raise InputError(
+                f"{self.folder} holds checkpoints of an earlier run; give another output folder "
+                "or resume it."
+            )
+        if not found:
+            if self.settings.init:
+                for model in (self.network, self.ema.module):
+                    checkpoints.load_weights(model, Path(self.settings.init))
+            return {}
+        newest = found[-1]
+        state = checkpoints.read_state(newest)
+        if state.get("data_hash") != self.data_hash:
+            raise WeightsError(
+                f"{newest} was trained on other data ({state.get('data_hash')}, now "
+                f"{self.data_hash}); give another output folder or the same data."
+            )
+        checkpoints.load_weights(self.network, newest / "model")
+        checkpoints.load_weights(self.ema.module, newest / "ema")
+        stored = checkpoints.load_optimizer_state(newest)
+        self.optimizer.load_state_dict(stored["optimizer"])
+        self.ema.n_averaged.fill_(stored["averaged"])
+        self.objective.load_extra_state(stored["extra"])
+        return state
