@@ -74,6 +74,7 @@ class AutoencoderObjective(Objective):
         posterior = self.network.encode(target.foreground, target.background, target.mask)
         posterior.mean, posterior.logvar = posterior.mean.float(), posterior.logvar.float()
         posterior.std, posterior.var = posterior.std.float(), posterior.var.float()
+        kl = kl_loss(posterior, target.mask.shape[-2] * target.mask.shape[-1])
         latents = posterior.mean + posterior.std * torch.randn_like(posterior.mean)
         if torch.rand((), generator=generator) < settings.equivariance:
             latents, target = scaled(latents, target, generator)
@@ -86,7 +87,7 @@ class AutoencoderObjective(Objective):
                 cast(CompositionLoss, settings.composition),
                 self.perceptual[0] if use_lpips else None,
             )
-            losses["kl"] = kl_loss(posterior, target.mask.shape[-2] * target.mask.shape[-1])
+            losses["kl"] = kl
             losses["loss"] = weighted_sum(losses, settings)
             if self.adversary and step >= settings.adversarial_start:
                 term, weight = self.adversary[0].generator_term(
@@ -182,18 +183,23 @@ def neutralise_parts(
     """Empty the foreground (colour 0, mask 0) or grey the background of a share of samples.
 
     A condition latent encodes what is given and leaves the rest neutral, so the autoencoder must
-    know such inputs. The picture I is composed again. Half of the share goes to either part.
+    know such inputs. Half of the share goes to either part. Of these samples the picture I is
+    composed again; the others keep theirs, which need not equal their composite.
     """
     draw = torch.rand(target.mask.shape[0], generator=generator).to(target.mask.device)
-    keep_foreground = (draw >= share / 2).float()[:, None, None, None]
-    keep_background = ((draw < share / 2) | (draw >= share)).float()[:, None, None, None]
-    lead = (1,) * (target.foreground.ndim - 4)
+    draw = draw[:, None, None, None]
+    keep_foreground = (draw >= share / 2).float()
+    keep_background = ((draw < share / 2) | (draw >= share)).float()
+    several = (1,) * (target.foreground.ndim - 4)
     parts = {
-        "foreground": target.foreground * keep_foreground.view(-1, *lead, 1, 1, 1),
+        "foreground": target.foreground * keep_foreground.view(-1, *several, 1, 1, 1),
         "background": target.background * keep_background,
-        "mask": target.mask * keep_foreground.view(-1, *lead, 1, 1, 1),
+        "mask": target.mask * keep_foreground.view(-1, *several, 1, 1, 1),
     }
-    return LayerComponents(**parts, predicted_image=composite(**parts))
+    image = target.predicted_image
+    if image is not None:
+        image = torch.where(draw >= share, image, composite(**parts))
+    return LayerComponents(**parts, predicted_image=image)
 
 
 def scaled(
