@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,11 @@ def save_checkpoint(
     state: dict[str, Any],
     keep: int,
 ) -> Path:
-    """Write one checkpoint atomically, then drop all but the newest `keep`."""
+    """Write one checkpoint atomically, then drop all but the newest `keep`.
+
+    Raises:
+        WeightsError: when it cannot be written; earlier checkpoints stay as they are.
+    """
     target = checkpoint_path(run, step)
     temporary = run / f".{target.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -61,9 +66,14 @@ def save_checkpoint(
         (temporary / "state.json").write_text(json.dumps({"step": step, **state}, indent=2))
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
-    except BaseException:
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap OSError
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"The checkpoint {target} cannot be written ({reason}); free some space, then the same "
+            "command goes on from the one before."
+        ) from error
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
     for old in list_checkpoints(run)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -103,7 +113,7 @@ def load_optimizer_state(checkpoint: Path) -> dict[str, Any]:
     """Return the optimiser state of a checkpoint; never unpickles arbitrary objects."""
     try:
         return dict(torch.load(checkpoint / "optimizer.pt", weights_only=True, map_location="cpu"))
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise WeightsError(
             f"{checkpoint / 'optimizer.pt'} cannot be read; delete this checkpoint to go on "
             "from the one before."

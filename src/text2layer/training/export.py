@@ -56,7 +56,12 @@ def _replacing(out: Path) -> Iterator[Path]:
             file.chmod(0o644)  # safetensors writes files for the owner alone
         if out.exists():
             os.replace(out, old)
-        os.replace(temporary, out)
+        try:
+            os.replace(temporary, out)
+        except OSError:
+            if old.exists():
+                os.replace(old, out)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
