@@ -1,0 +1,213 @@
+"""Training of the autoencoder: what it learns, logs, resumes and leaves behind."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.training.runs import assert_same_checkpoint, metrics
+from tests.training.toy_source import DiscSource, stop_at
+from text2layer.models.autoencoder import CaT2IAutoencoder
+from text2layer.tensors import composite
+from text2layer.training.autoencoder import (
+    AutoencoderObjective,
+    components,
+    neutralise_parts,
+    scaled,
+    train_autoencoder,
+    weighted_sum,
+)
+from text2layer.training.loop import step_generator
+
+TERMS = {
+    "l1_foreground", "l1_background", "l1_image", "mask_l1", "composition", "laplacian", "kl",
+    "loss", "grad_norm", "learning_rate",
+}  # fmt: skip
+
+
+def test_a_short_run_learns_and_leaves_a_ready_model(autoencoder_settings, source):
+    settings = autoencoder_settings(
+        steps=80, batch_size=8, learning_rate=4e-3, validate_every=40, preview_every=80
+    )
+    result = train_autoencoder(settings, source, DiscSource(name="others"))
+    run = Path(settings.out)
+    assert (result.step, result.interrupted) == (80, False)
+    assert result.checkpoint == run / "checkpoint-00000080"
+    lines = [line for line in metrics(run) if "loss" in line]
+    assert [line["step"] for line in lines] == list(range(10, 90, 10))
+    assert set(lines[0]) == TERMS | {"step"}
+    assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
+    held_out = [line for line in metrics(run) if "val_composition" in line]
+    assert [line["step"] for line in held_out] == [40, 80]
+    assert held_out[1]["val_l1_background"] < held_out[0]["val_l1_background"]
+    with Image.open(run / "previews" / "step-00000080.png") as sheet:
+        assert sheet.width > 4 * 32
+
+    autoencoder = CaT2IAutoencoder.from_pretrained(run / "model")
+    batch = source.compose(64, torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        latents = autoencoder.encode(batch.foreground, batch.background, batch.mask).mode()
+    scaled_latents = autoencoder.scale_latents(latents)
+    torch.testing.assert_close(scaled_latents.mean((0, 2, 3)), torch.zeros(4), atol=0.2, rtol=0)
+    torch.testing.assert_close(scaled_latents.std((0, 2, 3)), torch.ones(4), atol=0.2, rtol=0)
+
+
+def test_bfloat16_learns_too(autoencoder_settings, source):
+    settings = autoencoder_settings(steps=20, batch_size=8, mixed_precision="bf16")
+    train_autoencoder(settings, source, source)
+    first, last = metrics(Path(settings.out))
+    assert last["loss"] < first["loss"]
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {},
+        {"auxiliary_head": False, "composition": "dim", "equivariance": 0.5},
+        {"adversarial_weight": 0.5, "adversarial_start": 2, "size": 64, "equivariance": 0.5},
+    ],
+    ids=["plain", "no-sup", "adversarial"],
+)
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+    features, autoencoder_settings, tmp_path
+):
+    size = features.get("size", 32)
+    settings = autoencoder_settings(steps=13, batch_size=2, checkpoint_every=4, **features)
+    whole = train_autoencoder(settings, DiscSource(size), DiscSource(size))
+
+    again = replace(settings, out=str(tmp_path / "again"))
+    stopping = DiscSource(size, on_compose=stop_at(5))  # in the middle of a line's ten updates
+    first = train_autoencoder(again, stopping, DiscSource(size))
+    assert (first.step, first.interrupted) == (6, True)
+    assert first.checkpoint.name == "checkpoint-00000006"
+    resumed = train_autoencoder(again, DiscSource(size), DiscSource(size))
+    assert (resumed.step, resumed.interrupted) == (13, False)
+
+    assert metrics(tmp_path / "again") == metrics(Path(settings.out))
+    assert_same_checkpoint(resumed.checkpoint, whole.checkpoint)
+
+
+def test_no_sup_has_no_image_term(autoencoder_settings, source):
+    settings = autoencoder_settings(steps=1, auxiliary_head=False)
+    train_autoencoder(settings, source, source)
+    assert set(metrics(Path(settings.out))[0]) == TERMS - {"l1_image"} | {"step"}
+
+
+def test_the_discriminator_joins_at_its_step_and_is_logged(autoencoder_settings):
+    settings = autoencoder_settings(
+        steps=4, batch_size=2, size=64, adversarial_weight=0.5, adversarial_start=3
+    )
+    objective = AutoencoderObjective(
+        settings, DiscSource(64), DiscSource(64), torch.device("cpu")
+    ).train()
+    assert "adversarial" not in objective(2, step_generator(0, 2))
+    assert objective.after_update(2) == {}
+    losses = objective(3, step_generator(0, 3))
+    plain = weighted_sum(losses, settings)
+    assert losses["adversarial"].item() != 0
+    assert losses["loss"].item() != pytest.approx(plain.item(), rel=1e-6)
+    losses["loss"].backward()
+    assert objective.after_update(3)["discriminator"] > 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "terms"),
+    [
+        ("l1_weight", ["l1_foreground", "l1_background", "l1_image"]),
+        ("mask_l1_weight", ["mask_l1"]),
+        ("composition_weight", ["composition"]),
+        ("laplacian_weight", ["laplacian"]),
+        ("kl_weight", ["kl"]),
+        ("mask_weight", ["mask_l1", "composition", "laplacian"]),
+    ],
+)
+def test_every_term_can_be_switched_off(setting, terms, autoencoder_settings):
+    values = {name: torch.tensor(2.0**i) for i, name in enumerate(sorted(TERMS))}
+    settings = autoencoder_settings(kl_weight=0.5, mask_weight=1.5)
+    factors = {"composition": 2 * 1.5, "laplacian": 3 * 1.5, "mask_l1": 1.5, "kl": 0.5}
+    lost = sum(float(values[term]) * factors.get(term, 1.0) for term in terms)
+    with_term = float(weighted_sum(values, settings))
+    without = float(weighted_sum(values, replace(settings, **{setting: 0.0})))
+    assert with_term - without == pytest.approx(lost)
+
+
+def test_lpips_on_every_third_update_has_thrice_its_weight(autoencoder_settings):
+    values = dict.fromkeys(TERMS, torch.tensor(0.0))
+    values["lpips_image"] = torch.tensor(1.0)
+    settings = autoencoder_settings(lpips_weight=0.5, lpips_every=3)
+    assert float(weighted_sum(values, settings)) == pytest.approx(1.5)
+
+
+def test_neutralised_samples_are_what_a_condition_encodes():
+    target = components(DiscSource().compose(400, torch.Generator().manual_seed(0)))
+    result = neutralise_parts(target, 0.5, torch.Generator().manual_seed(1))
+    flat_mask = result.mask.flatten(1)
+    emptied = (flat_mask == 0).all(1)
+    greyed = (result.background.flatten(1) == 0).all(1)
+    assert 0.15 < emptied.float().mean() < 0.35
+    assert 0.15 < greyed.float().mean() < 0.35
+    assert not (emptied & greyed).any()
+    assert (result.foreground[emptied] == 0).all()
+    assert torch.equal(result.predicted_image[emptied], target.background[emptied])
+    expected = target.mask * target.foreground
+    torch.testing.assert_close(result.predicted_image[greyed], expected[greyed])
+    kept = ~(emptied | greyed)
+    for part in target:
+        assert torch.equal(result[part][kept], target[part][kept])
+
+
+def test_an_untouched_sample_keeps_a_photo_that_is_not_its_composite():
+    target = components(DiscSource().compose(8, torch.Generator().manual_seed(0)))
+    target.predicted_image = target.predicted_image * 0.5
+    result = neutralise_parts(target, 0.0, torch.Generator().manual_seed(1))
+    for part in target:
+        assert torch.equal(result[part], target[part])
+
+
+def test_neutralising_several_layers_takes_all_of_them():
+    target = components(DiscSource(16).compose(6, torch.Generator().manual_seed(0)))
+    several = type(target)(
+        foreground=target.foreground[:, None].repeat(1, 2, 1, 1, 1),
+        background=target.background,
+        mask=target.mask[:, None].repeat(1, 2, 1, 1, 1),
+        predicted_image=target.predicted_image,
+    )
+    result = neutralise_parts(several, 2.0, torch.Generator().manual_seed(0))  # all foregrounds
+    assert (result.mask == 0).all()
+    assert (result.foreground == 0).all()
+    assert torch.equal(result.predicted_image, target.background)
+
+
+def test_scaling_moves_latent_and_pictures_alike():
+    batch = components(DiscSource(64).compose(3, torch.Generator().manual_seed(0)))
+    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    seen = set()
+    for seed in range(8):
+        small, target = scaled(latents, batch, torch.Generator().manual_seed(seed))
+        side = small.shape[-1]
+        seen.add(side)
+        assert small.shape == (3, 4, side, side)
+        assert target.foreground.shape == (3, 3, 8 * side, 8 * side)
+        assert target.mask.shape == (3, 1, 8 * side, 8 * side)
+        if side == 4:
+            halved = Image.fromarray((batch.mask[0, 0].numpy() * 255).astype(np.float32), "F")
+            expected = np.asarray(halved.resize((32, 32), Image.Resampling.BILINEAR))
+            np.testing.assert_allclose(target.mask[0, 0].numpy() * 255, expected, atol=1e-2)
+    assert seen == {4, 6}
+    error = (target.predicted_image - composite(
+        target.foreground, target.background, target.mask)).abs()  # fmt: skip
+    assert error.mean() < 0.02
+
+
+def test_scaling_does_not_change_the_kl_term(autoencoder_settings, source):
+    values = []
+    for share in (0.0, 1.0):
+        settings = autoencoder_settings(equivariance=share, partial=0.0)
+        torch.manual_seed(0)
+        objective = AutoencoderObjective(settings, source, source, torch.device("cpu"))
+        values.append(objective(0, step_generator(0, 0)))
+    assert values[0]["l1_image"].item() != pytest.approx(values[1]["l1_image"].item(), rel=1e-3)
+    assert values[0]["kl"].item() == pytest.approx(values[1]["kl"].item(), rel=1e-5)
