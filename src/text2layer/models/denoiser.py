@@ -31,11 +31,14 @@ _SD_SCHEDULE = {
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
+    # for tests: base and paper at toy size
     "tiny": {"network": PixArtTransformer2DModel, "width": 32, "heads": 2, "layers": 2},
+    "tiny-paper": {"network": UNet2DConditionModel, "channels": (32, 64), "heads": 2},
     "base": {"network": PixArtTransformer2DModel, "width": 320, "heads": 5, "layers": 10},
     "base-unet": {"network": UNet2DConditionModel, "channels": (96, 192, 288), "heads": 6},
     "paper": {"network": UNet2DConditionModel, "channels": (320, 640, 1280, 1280), "heads": 8},
 }
+EPSILON_PRESETS = ("tiny-paper", "paper")
 
 
 def build_denoiser(
@@ -44,7 +47,7 @@ def build_denoiser(
     """Build an untrained denoiser of PRESETS.
 
     Args:
-        preset: tiny, base, base-unet or paper.
+        preset: a name of PRESETS.
         latent_channels: channels of the autoencoder's latent.
         text_channels: width of the text encoder's token states.
         sample_size: latent cells per side that positions are laid out for; other sizes are
@@ -84,8 +87,8 @@ def build_denoiser(
 
 
 def build_scheduler(preset: str, shift: float = 1.0) -> SchedulerMixin:
-    """Rectified flow (Euler) for base and tiny; Stable Diffusion's epsilon/DDIM for paper."""
-    if preset == "paper":
+    """Stable Diffusion's epsilon/DDIM for the paper's presets, else rectified flow (Euler)."""
+    if preset in EPSILON_PRESETS:
         return DDIMScheduler(**_SD_SCHEDULE)
     return FlowMatchEulerDiscreteScheduler(shift=shift)
 

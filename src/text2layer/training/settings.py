@@ -78,7 +78,9 @@ class DenoiserSettings(TrainingSettings):
     """Training of the latent denoiser."""
 
     out: str = setting("runs/denoiser", "Folder for checkpoints, metrics.jsonl and previews.")
-    preset: str = setting("base", "Architecture and objective: tiny | base | base-unet | paper.")
+    preset: str = setting(
+        "base", "Network and objective: tiny | tiny-paper | base | base-unet | paper."
+    )
     autoencoder: str = setting("", "Folder of the trained autoencoder.")
     text_encoder: str = setting("minilm", "Text encoder: a name of the weights table or a path.")
     cache_samples: int = setting(0, "Samples encoded once before training; 0 encodes on the fly.")
@@ -190,7 +192,7 @@ def check(settings: S) -> S:
         shares = [settings.job_text, settings.job_background]
         shares += [settings.job_foreground, settings.job_image]
         if abs(sum(shares) - 1) > 1e-6:
-            raise InputError(f"The four job shares must sum to 1, they sum to {sum(shares)}.")
+            raise InputError(f"The four job shares must sum to 1, they sum to {sum(shares):.4g}.")
     return settings
 
 

@@ -1,0 +1,139 @@
+"""The denoiser: stock networks, flags, conditions, schedulers."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PixArtTransformer2DModel,
+    UNet2DConditionModel,
+)
+
+from tests.toy_model import TEXT_WIDTH, build_network
+from text2layer.errors import InputError
+from text2layer.models.denoiser import (
+    GIVEN,
+    build_denoiser,
+    build_scheduler,
+    denoise,
+    flag_tensor,
+    is_flow,
+    patch_size,
+)
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny-paper"])
+def network(request):
+    return build_network(request.param)
+
+
+def arguments(count: int = 2, height: int = 8, width: int = 8, tokens: int = 5) -> dict:
+    """Inputs of `denoise` for the toy networks."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "noisy": torch.randn(count, 4, height, width, generator=generator),
+        "condition": torch.randn(count, 4, height, width, generator=generator),
+        "flags": flag_tensor([None, "background"][:count], torch.empty(0)),
+        "timestep": torch.full((count,), 500.0),
+        "text_states": torch.randn(count, tokens, TEXT_WIDTH, generator=generator),
+        "text_mask": torch.ones(count, tokens, dtype=torch.bool),
+    }
+
+
+def test_flags_name_what_is_given_in_the_order_of_the_channels():
+    assert GIVEN == ("foreground", "background", "image")
+    flags = flag_tensor([None, "image", "foreground", "background"], torch.empty(0).half())
+    assert flags.tolist() == [[0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert flags.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("preset", "kind"),
+    [
+        ("tiny", PixArtTransformer2DModel),
+        ("base", PixArtTransformer2DModel),
+        ("base-unet", UNet2DConditionModel),
+        ("tiny-paper", UNet2DConditionModel),
+        ("paper", UNet2DConditionModel),
+    ],
+)
+def test_presets_are_stock_networks_over_noise_condition_and_flags(preset, kind):
+    with torch.device("meta"):
+        built = build_denoiser(preset, latent_channels=6, text_channels=24)
+    assert type(built) is kind
+    assert built.config.in_channels == 2 * 6 + 3
+    assert built.config.out_channels == 6
+
+
+def test_the_paper_preset_is_stable_diffusions_unet_apart_from_its_input():
+    with torch.device("meta"):
+        built = build_denoiser("paper", latent_channels=4, text_channels=768)
+    in_channels = 2 * 4 + 3
+    stable_diffusion = 859_520_964
+    more_inputs = (in_channels - 4) * 320 * 9
+    assert sum(p.numel() for p in built.parameters()) == stable_diffusion + more_inputs
+
+
+def test_schedulers_are_flow_or_the_papers_epsilon_ddim():
+    flow, epsilon = build_scheduler("base"), build_scheduler("paper")
+    assert isinstance(flow, FlowMatchEulerDiscreteScheduler)
+    assert is_flow(flow)
+    assert isinstance(epsilon, DDIMScheduler)
+    assert not is_flow(epsilon)
+    assert epsilon.config.prediction_type == "epsilon"
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2  # Stable Diffusion's schedule
+    expected = np.cumprod(1 - betas)
+    np.testing.assert_allclose(epsilon.alphas_cumprod.numpy(), expected, rtol=1e-4)
+    assert build_scheduler("tiny", shift=3.0).config.shift == 3.0
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 12), (10, 6)])
+def test_the_output_is_like_the_noisy_latent(network, height, width):
+    with torch.no_grad():
+        output = denoise(network, **arguments(2, height, width))
+    assert output.shape == (2, 4, height, width)
+    assert torch.isfinite(output).all()
+
+
+@pytest.mark.parametrize("changed", ["noisy", "condition", "flags", "timestep", "text_states"])
+def test_every_input_counts_for_its_own_sample_alone(network, changed):
+    given = arguments()
+    other = {**given, changed: given[changed].clone()}
+    other[changed][1] = 1 - other[changed][1]
+    with torch.no_grad():
+        before, after = denoise(network, **given), denoise(network, **other)
+    torch.testing.assert_close(after[0], before[0], atol=1e-5, rtol=1e-5)
+    assert (after[1] - before[1]).abs().max() > 1e-3
+
+
+def test_masked_tokens_do_not_count(network):
+    given = arguments()
+    given["text_mask"][:, 3:] = False
+    other = {**given, "text_states": given["text_states"].clone()}
+    other["text_states"][:, 3:] += 10
+    shorter = {k: v[:, :3] if k.startswith("text") else v for k, v in given.items()}
+    with torch.no_grad():
+        output = denoise(network, **given)
+        torch.testing.assert_close(denoise(network, **other), output)
+        torch.testing.assert_close(denoise(network, **shorter), output, atol=1e-5, rtol=1e-5)
+
+
+def test_a_scalar_timestep_serves_the_batch(network):
+    given = arguments()
+    with torch.no_grad():
+        expected = denoise(network, **given)
+        given["timestep"] = torch.tensor(500.0)
+        assert torch.equal(denoise(network, **given), expected)
+
+
+def test_patch_sizes_are_what_the_networks_need():
+    assert patch_size(build_network("tiny")) == 2
+    assert patch_size(build_network("tiny-paper")) == 2
+    with torch.device("meta"):
+        assert patch_size(build_denoiser("paper", 4, 768)) == 8
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    with pytest.raises(InputError, match="No denoiser preset is called 'huge'; choose one of tiny"):
+        build_denoiser("huge", 4, 16)
