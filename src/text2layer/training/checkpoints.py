@@ -103,7 +103,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     """Return the contents of a checkpoint's state.json."""
     try:
         return dict(json.loads((checkpoint / "state.json").read_text()))
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{checkpoint / 'state.json'} cannot be read ({error}); delete this checkpoint."
         ) from error
@@ -113,7 +113,7 @@ def load_optimizer_state(checkpoint: Path) -> dict[str, Any]:
     """Return the optimiser state of a checkpoint; never unpickles arbitrary objects."""
     try:
         return dict(torch.load(checkpoint / "optimizer.pt", weights_only=True, map_location="cpu"))
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, TypeError, ValueError, pickle.PickleError) as error:
         raise WeightsError(
             f"{checkpoint / 'optimizer.pt'} cannot be read; delete this checkpoint to go on "
             "from the one before."

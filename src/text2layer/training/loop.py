@@ -7,6 +7,7 @@ that was stopped and resumed sees the same batches and noise as one that was not
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -212,10 +213,11 @@ class _Run:
         losses = prepared(step, generator)
         accelerator.backward(losses["loss"])
         norm = accelerator.clip_grad_norm_(self.network.parameters(), settings.max_grad_norm)
-        if not bool(torch.isfinite(losses["loss"].detach())):
+        loss = float(losses["loss"].detach())
+        if not math.isfinite(loss):
             raise WeightsError(
-                f"The loss became {float(losses['loss'])} at step {step} of {self.folder}; lower "
-                "learning_rate and resume from the last checkpoint."
+                f"The loss became {loss} at step {step} of {self.folder}; lower learning_rate and "
+                "resume from the last checkpoint."
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,231 @@
+"""The shared loop: schedule, averaged weights, stopping, resuming, refusing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.training.runs import metrics, weights
+from tests.training.toy_source import DiscSource
+from text2layer.errors import InputError, WeightsError
+from text2layer.models.autoencoder import CaT2IAutoencoder
+from text2layer.training import checkpoints
+from text2layer.training.autoencoder import AutoencoderObjective, train_autoencoder
+from text2layer.training.loop import (
+    Objective,
+    learning_rate_factor,
+    make_ema,
+    step_generator,
+    train,
+    weight_decay_groups,
+)
+from text2layer.training.settings import settings_from
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_rate_warms_up_holds_and_falls_to_zero():
+    settings = settings_from("denoiser", "tiny", steps=100, warmup_steps=10, decay_fraction=0.2)
+    factors = [learning_rate_factor(step, settings) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[4] == pytest.approx(0.5)
+    assert factors[9:81] == [1.0] * 72
+    assert factors[90] == pytest.approx(0.5)
+    assert factors[100] == 0.0
+    assert factors[80:] == sorted(factors[80:], reverse=True)
+
+
+def test_without_decay_the_rate_stays():
+    settings = settings_from("denoiser", "tiny", steps=10, warmup_steps=0, decay_fraction=0.0)
+    assert {learning_rate_factor(step, settings) for step in range(10)} == {1.0}
+
+
+def test_every_step_and_process_draws_its_own_numbers():
+    drawn = {
+        float(torch.rand((), generator=step_generator(seed, step, process), dtype=torch.float64))
+        for seed in range(3)
+        for step in range(5)
+        for process in range(4)
+    }
+    assert len(drawn) == 3 * 5 * 4
+
+
+def test_averaged_weights_follow_the_formula():
+    torch.manual_seed(0)
+    network = CaT2IAutoencoder.from_preset("tiny")
+    ema = make_ema(network, decay=0.25)
+    expected = None
+    for count in range(6):
+        with torch.no_grad():
+            network.quant_conv.weight.normal_()
+            network.heads["mask"][1].running_mean.normal_()
+        network.heads["mask"][1].num_batches_tracked += 1
+        ema.update_parameters(network)
+        current = network.quant_conv.weight.double()
+        decay = min(0.25, (1 + count) / (10 + count))
+        expected = current if expected is None else decay * expected + (1 - decay) * current
+    torch.testing.assert_close(ema.module.quant_conv.weight.double(), expected, rtol=1e-5, atol=0)
+    mean = network.heads["mask"][1].running_mean
+    assert not torch.equal(ema.module.heads["mask"][1].running_mean, mean)  # buffers too
+    assert ema.module.heads["mask"][1].num_batches_tracked == 6
+
+
+def test_norms_and_biases_are_not_decayed():
+    network = CaT2IAutoencoder.from_preset("tiny")
+    decayed, free = weight_decay_groups(network, 0.3)
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
+    assert len(decayed["params"]) + len(free["params"]) == len(list(network.parameters()))
+    chosen = {id(parameter) for parameter in decayed["params"]}
+    for module in network.modules():
+        own = {name: id(p) for name, p in module.named_parameters(recurse=False)}
+        is_kernel = isinstance(module, (nn.Conv2d, nn.Linear))
+        assert (own.get("weight") in chosen) == (is_kernel and "weight" in own)
+        assert own.get("bias") not in chosen
+
+
+def test_a_run_that_is_done_is_not_trained_again(autoencoder_settings, source):
+    settings = autoencoder_settings(steps=2)
+    first = train_autoencoder(settings, source, source)
+    before = weights(first.checkpoint / "model")
+    again = train_autoencoder(settings, source, source)
+    assert (again.step, again.interrupted, again.checkpoint) == (2, False, first.checkpoint)
+    assert all(torch.equal(before[k], v) for k, v in weights(again.checkpoint / "model").items())
+
+
+def test_a_time_limit_ends_with_a_checkpoint(autoencoder_settings, source):
+    settings = autoencoder_settings(steps=50, max_minutes=1e-9)
+    result = train_autoencoder(settings, source, source)
+    assert (result.step, result.interrupted) == (1, True)
+    assert checkpoints.read_state(result.checkpoint)["step"] == 1
+
+
+def test_checkpoints_come_at_their_interval_and_name_data_and_settings(
+    autoencoder_settings, source
+):
+    settings = autoencoder_settings(steps=7, checkpoint_every=2, keep_checkpoints=3)
+    train_autoencoder(settings, source, source)
+    found = checkpoints.list_checkpoints(Path(settings.out))
+    assert [int(path.name[-8:]) for path in found] == [4, 6, 7]
+    state = checkpoints.read_state(found[0])
+    assert state["data_hash"] == source.fingerprint
+    assert state["settings"]["learning_rate"] == settings.learning_rate
+
+
+def test_other_data_is_refused(autoencoder_settings):
+    settings = autoencoder_settings(steps=2, max_minutes=1e-9)
+    train_autoencoder(settings, DiscSource(), DiscSource())
+    with pytest.raises(WeightsError, match="was trained on other data") as error:
+        train_autoencoder(settings, DiscSource(name="other"), DiscSource())
+    assert "\n" not in str(error.value)
+
+
+def test_starting_anew_over_checkpoints_is_refused(autoencoder_settings, source):
+    result = train_autoencoder(autoencoder_settings(steps=1), source, source)
+    with pytest.raises(InputError, match="holds checkpoints of an earlier run"):
+        train_autoencoder(autoencoder_settings(steps=1, resume=False), source, source)
+    assert result.checkpoint.is_dir()
+    assert len(metrics(result.checkpoint.parent)) == 1
+
+
+def test_a_checkpoint_of_another_preset_is_refused(autoencoder_settings, source):
+    train_autoencoder(autoencoder_settings(steps=2, max_minutes=1e-9), source, source)
+    with pytest.raises(WeightsError, match="does not fit this architecture"):
+        train_autoencoder(autoencoder_settings(steps=2, auxiliary_head=False), source, source)
+
+
+def test_a_run_can_start_from_saved_weights(autoencoder_settings, source, tmp_path):
+    torch.manual_seed(5)
+    given = CaT2IAutoencoder.from_preset("tiny")
+    given.save_pretrained(tmp_path / "given")
+    settings = autoencoder_settings(
+        steps=1, init=str(tmp_path / "given"), learning_rate=1e-12, weight_decay=0.0
+    )
+    result = train_autoencoder(settings, source, source)
+    for part in ("model", "ema"):
+        trained = weights(result.checkpoint / part)
+        for name, value in given.named_parameters():
+            torch.testing.assert_close(trained[name], value.detach(), atol=1e-8, rtol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(
+    autoencoder_settings, source
+):
+    class Broken(AutoencoderObjective):
+        def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+            losses = super().forward(step, generator)
+            return {**losses, "loss": losses["loss"] * (float("nan") if step == 2 else 1.0)}
+
+    settings = autoencoder_settings(steps=5, checkpoint_every=1)
+
+    def make(device: torch.device) -> Objective:
+        return Broken(settings, source, source, device)
+
+    with pytest.raises(WeightsError, match=r"The loss became nan at step 2.*lower learning_rate"):
+        train(make, settings, source.fingerprint)
+    newest = checkpoints.list_checkpoints(Path(settings.out))[-1]
+    assert newest.name == "checkpoint-00000002"
+    assert all(torch.isfinite(value).all() for value in weights(newest / "model").values())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_missing_device_is_one_sentence(autoencoder_settings, source):
+    with pytest.raises(InputError, match="no CUDA device is available"):
+        train_autoencoder(autoencoder_settings(device="cuda"), source, source)
+
+
+def test_two_precisions_in_one_process_are_one_sentence(autoencoder_settings, source):
+    train_autoencoder(autoencoder_settings(steps=1), source, source)
+    with pytest.raises(InputError, match="one for all runs of a process"):
+        train_autoencoder(autoencoder_settings(steps=2, mixed_precision="bf16"), source, source)
+
+
+SCRIPT = """
+import sys
+from tests.training.toy_source import DiscSource
+from text2layer.training.autoencoder import train_autoencoder
+from text2layer.training.settings import settings_from
+
+settings = settings_from("autoencoder", "tiny", out=sys.argv[1], steps=10**6, device="cpu",
+    mixed_precision="no", checkpoint_every=10**6, preview_every=0, validate_every=0)
+result = train_autoencoder(settings, DiscSource(), DiscSource())
+print(result.step, result.interrupted)
+"""
+
+
+def test_sigterm_leaves_a_whole_checkpoint_that_resumes(autoencoder_settings, tmp_path):
+    run = tmp_path / "run"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(run)],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not (run / "metrics.jsonl").is_file() or not (run / "metrics.jsonl").stat().st_size:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline, "the run wrote no metrics"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        printed, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    step, interrupted = printed.split()
+    assert interrupted == "True"
+    (checkpoint,) = checkpoints.list_checkpoints(run)
+    assert checkpoint.name == f"checkpoint-{int(step):08d}"
+    assert not list(run.glob(".*"))
+
+    settings = autoencoder_settings(steps=int(step) + 1, out=str(run))
+    resumed = train_autoencoder(settings, DiscSource(), DiscSource())
+    assert (resumed.step, resumed.interrupted) == (int(step) + 1, False)
+    steps = [line["step"] for line in metrics(run)]
+    assert steps == sorted(set(steps))
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] == resumed.step

@@ -1,0 +1,90 @@
+"""Settings of the trainers: presets, overrides, limits."""
+
+from dataclasses import fields
+
+import pytest
+
+from text2layer.errors import InputError
+from text2layer.training.settings import PRESETS, check, settings_from
+
+ALL = [(trainer, preset) for trainer, presets in PRESETS.items() for preset in presets]
+
+
+@pytest.mark.parametrize(("trainer", "preset"), ALL)
+def test_every_preset_passes_its_own_check(trainer, preset):
+    settings = settings_from(trainer, preset)
+    assert check(settings) is settings
+    assert settings == PRESETS[trainer][preset]
+
+
+@pytest.mark.parametrize("trainer", PRESETS)
+def test_every_field_has_a_line_of_help(trainer):
+    for item in fields(PRESETS[trainer]["base"]):
+        text = item.metadata["help"]
+        assert text.endswith("."), item.name
+        assert text[0].isupper() or text[0].islower(), item.name
+
+
+def test_the_paper_preset_is_the_papers():
+    settings = settings_from("autoencoder", "paper")
+    assert (settings.steps, settings.size) == (250_000, 256)
+    assert (settings.beta1, settings.beta2) == (0.5, 0.9)
+    assert (settings.lpips_weight, settings.adversarial_weight) == (1.0, 0.5)
+    assert settings.adversarial_start == 50_000
+    weights = (settings.mask_l1_weight, settings.composition_weight, settings.laplacian_weight)
+    assert weights == (1.0, 2.0, 3.0)
+    assert (settings.mask_weight, settings.kl_weight) == (1.0, 1e-6)
+    assert settings.composition == "joint"
+    assert settings_from("denoiser", "paper").steps == 75_000
+    assert settings_from("denoiser", "paper").caption_dropout == 0.1
+
+
+def test_overrides_replace_the_presets_values():
+    settings = settings_from("denoiser", "tiny", steps=7, seed=3)
+    assert (settings.steps, settings.seed, settings.preset) == (7, 3, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"batch_size": -1}, "batch_size must be at least 1"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1"),
+        ({"lpips_every": 0}, "lpips_every must be at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
+        ({"learning_rate": float("inf")}, "learning_rate must be above 0, got inf"),
+        ({"kl_weight": -1e-6}, "kl_weight must be 0 or more"),
+        ({"decay_fraction": 1.5}, "decay_fraction must lie in 0..1"),
+        ({"partial": 2.0}, "partial must lie in 0..1"),
+        ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1"),
+        ({"mixed_precision": "fp8"}, "mixed_precision must be no or bf16 or fp16, got 'fp8'"),
+        ({"device": "tpu"}, "device must be auto or cpu or cuda, got 'tpu'"),
+        ({"composition": "both"}, "composition must be joint or dim, got 'both'"),
+        ({"colour": 1}, "The autoencoder trainer has no setting 'colour'"),
+    ],
+)
+def test_values_that_cannot_be_used_are_named(overrides, words):
+    with pytest.raises(InputError, match=words) as error:
+        settings_from("autoencoder", "tiny", **overrides)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"job_text": 0.5}, "sum to 0.8"),
+        ({"job_text": 1.2, "job_image": -0.4}, "must lie in 0..1"),
+        ({"caption_variants": 0}, "caption_variants must be at least 1"),
+        ({"caption_dropout": -0.1}, "caption_dropout must lie in 0..1"),
+        ({"cache_samples": -5}, "cache_samples must be 0 or more"),
+    ],
+)
+def test_the_denoisers_values_too(overrides, words):
+    with pytest.raises(InputError, match=words):
+        settings_from("denoiser", "tiny", **overrides)
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    with pytest.raises(InputError, match="No denoiser preset is called 'huge'; choose one of tiny"):
+        settings_from("denoiser", "huge")
