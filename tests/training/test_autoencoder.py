@@ -8,10 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.toy_library import build_toy_library
 from tests.training.runs import assert_same_checkpoint, metrics
 from tests.training.toy_source import DiscSource, stop_at
+from text2layer.data.composer import Composer
+from text2layer.data.library import Library
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.tensors import composite
+from text2layer.training import checkpoints
 from text2layer.training.autoencoder import (
     AutoencoderObjective,
     components,
@@ -211,3 +215,17 @@ def test_scaling_does_not_change_the_kl_term(autoencoder_settings, source):
         values.append(objective(0, step_generator(0, 0)))
     assert values[0]["l1_image"].item() != pytest.approx(values[1]["l1_image"].item(), rel=1e-3)
     assert values[0]["kl"].item() == pytest.approx(values[1]["kl"].item(), rel=1e-5)
+
+
+def test_a_missing_picture_is_counted_and_training_goes_on(autoencoder_settings, tmp_path):
+    root = build_toy_library(tmp_path / "library")
+    files = sorted((root / "foregrounds").iterdir())
+    files[0].unlink()
+    files[3].write_bytes(files[3].read_bytes()[:40])  # cut short
+    library = Library(root)
+    sources = [Composer(library, split, size=32, progress=False) for split in ("train", "val")]
+    assert sum(library.skipped.values()) == 2
+    settings = autoencoder_settings(steps=2, validate_every=2)
+    result = train_autoencoder(settings, *sources)
+    assert (result.step, result.interrupted) == (2, False)
+    assert checkpoints.read_state(result.checkpoint)["data_hash"] == library.fingerprint

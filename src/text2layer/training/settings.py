@@ -131,7 +131,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 S = TypeVar("S", bound=TrainingSettings)
 
 
-def settings_from(trainer: str, preset: str, **overrides: Any) -> Any:
+def settings_from(trainer: str, preset: str, /, **overrides: Any) -> Any:
     """Return the settings of PRESETS[trainer][preset] with fields replaced.
 
     Raises:

@@ -1,0 +1,64 @@
+"""Exported models: half precision, complete, and never in place of a model that was better."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from text2layer.pipelines import Text2LayerPipeline
+from text2layer.training.export import export_pipeline, save_model
+
+
+def test_an_exported_pipeline_is_half_the_size_and_names_its_text_encoder(pipeline, tmp_path):
+    before = {k: v.clone() for k, v in pipeline.denoiser.state_dict().items()}
+    folder = export_pipeline(pipeline, tmp_path / "model")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"autoencoder", "denoiser", "scheduler", "model_index.json"}
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["text_encoder_name"] == pipeline.config.text_encoder_name
+    full = sum(p.numel() * 4 for p in pipeline.denoiser.parameters())
+    stored = folder / "denoiser" / "diffusion_pytorch_model.safetensors"
+    assert stored.stat().st_size == pytest.approx(full / 2, rel=0.1)
+    assert stored.stat().st_mode & 0o777 == 0o644
+    for name, value in pipeline.denoiser.state_dict().items():  # what was given is not changed
+        assert value.dtype == torch.float32
+        assert torch.equal(value, before[name])
+
+    loaded = Text2LayerPipeline.from_pretrained(folder)
+    assert loaded.denoiser.dtype == loaded.autoencoder.dtype == torch.float32
+    for name, value in loaded.autoencoder.state_dict().items():
+        expected = pipeline.autoencoder.state_dict()[name]
+        if value.is_floating_point():
+            expected = expected.half().float()
+        assert torch.equal(value, expected), name
+    assert loaded.autoencoder.config.latent_scale == pipeline.autoencoder.config.latent_scale
+
+
+def test_a_newer_export_takes_the_place_of_the_older(pipeline, tmp_path):
+    folder = save_model(pipeline.autoencoder, tmp_path / "model")
+    (folder / "stale").touch()
+    save_model(pipeline.denoiser, folder)
+    assert json.loads((folder / "config.json").read_text())["_class_name"] != "CaT2IAutoencoder"
+    assert not (folder / "stale").exists()
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("at", ["writing", "renaming"])
+def test_an_export_that_fails_leaves_the_older(at, pipeline, tmp_path, monkeypatch):
+    folder = save_model(pipeline.autoencoder, tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    real = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if at == "writing" or Path(target).name == "model" and Path(source).suffix == ".tmp":
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(pipeline.autoencoder, folder)
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [folder]

@@ -1,0 +1,210 @@
+"""Latents for the denoiser: jobs, captions, the cache, and the measured statistics."""
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+
+from tests.toy_model import build_autoencoder
+from tests.training.toy_source import DiscSource
+from text2layer.errors import InputError
+from text2layer.models.conditioning import condition_latents
+from text2layer.models.text_encoder import encode_prompts, load_text_encoder
+from text2layer.training.latents import (
+    CachedLatents,
+    LatentsOnTheFly,
+    TextTable,
+    draw_captions,
+    draw_jobs,
+    measure_latent_statistics,
+)
+
+
+@pytest.fixture(scope="module")
+def text(toy_text_encoder):
+    return load_text_encoder(toy_text_encoder)
+
+
+@pytest.fixture
+def on_the_fly(text):
+    """Build `LatentsOnTheFly` for settings."""
+
+    def make(settings, source=None):
+        return LatentsOnTheFly(
+            settings, source or DiscSource(), build_autoencoder(), *text, torch.device("cpu")
+        )
+
+    return make
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_jobs_come_in_their_shares(denoiser_settings):
+    settings = denoiser_settings(
+        job_text=0.4, job_background=0.3, job_foreground=0.2, job_image=0.1
+    )
+    counts = Counter(draw_jobs(settings, 4000, generator()))
+    shares = {None: 0.4, "background": 0.3, "foreground": 0.2, "image": 0.1}
+    assert {k: v / 4000 for k, v in counts.items()} == pytest.approx(shares, abs=0.03)
+
+
+def test_a_given_layer_is_left_out_of_half_the_captions(source):
+    batch = source.compose(400, generator())
+    for job, left_out in (("background", "sky"), ("foreground", "ball")):
+        captions = draw_captions(source, batch, [job] * 400, random.Random(0))
+        without = [text for text in captions if left_out not in text]
+        assert 0.4 < len(without) / 400 < 0.6
+        assert all({"background": "ball", "foreground": "sky"}[job] in text for text in captions)
+    for job in (None, "image"):
+        captions = draw_captions(source, batch, [job] * 400, random.Random(0))
+        assert all("ball" in text and "sky" in text for text in captions)
+
+
+def test_a_batch_on_the_fly_is_the_encoding_of_its_samples(
+    on_the_fly, text, denoiser_settings, source
+):
+    latents = on_the_fly(
+        denoiser_settings(
+            job_text=0.25, job_background=0.25, job_foreground=0.25, job_image=0.25,
+            caption_dropout=0.0,
+        )
+    )  # fmt: skip
+    made = latents.draw(12, generator(3))
+    batch = source.compose(12, generator(3))
+    autoencoder = latents.autoencoder
+    with torch.no_grad():
+        expected = autoencoder.scale_latents(
+            autoencoder.encode(batch.foreground, batch.background, batch.mask).mode()
+        )
+    torch.testing.assert_close(made.latents, expected, atol=0.03, rtol=0.03)  # bfloat16
+    kinds = [tuple(row) for row in made.flags.int().tolist()]
+    assert set(kinds) == {(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)}
+    for row, kind in enumerate(kinds):
+        one = slice(row, row + 1)
+        given = {
+            (1, 0, 0): {"foreground": batch.foreground[one], "mask": batch.mask[one]},
+            (0, 1, 0): {"background": batch.background[one]},
+            (0, 0, 1): {"image": batch.image[one]},
+        }.get(kind)
+        if given is None:
+            assert (made.condition[row] == 0).all()
+            continue
+        with torch.no_grad():
+            condition = condition_latents(autoencoder, **given)[0]
+        torch.testing.assert_close(made.condition[row], condition, atol=0.03, rtol=0.03)
+    assert made.text_states.shape[:2] == made.text_mask.shape
+    assert made.text_states.dtype == made.latents.dtype == torch.float32
+
+
+def test_the_same_generator_state_gives_the_same_batch(on_the_fly, denoiser_settings):
+    latents = on_the_fly(denoiser_settings())
+    one, same, other = (latents.draw(4, generator(seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(getattr(one, name), getattr(same, name)) for name in vars(one))
+    assert not torch.equal(one.latents, other.latents)
+
+
+def test_dropped_captions_are_the_empty_prompt(on_the_fly, text, denoiser_settings):
+    batch = on_the_fly(denoiser_settings(caption_dropout=1.0)).draw(3, generator())
+    states, mask = encode_prompts(*text, ["", "", ""])
+    torch.testing.assert_close(batch.text_states, states)
+    assert torch.equal(batch.text_mask, mask)
+
+
+def test_cached_latents_are_those_encoded_on_the_fly(on_the_fly, text, denoiser_settings):
+    """The one sample of the cache, drawn again and again, against the same sample encoded live."""
+    settings = denoiser_settings(
+        cache_samples=1, caption_variants=1, caption_dropout=0.0,
+        job_text=0.0, job_background=1.0, job_foreground=0.0, job_image=0.0,
+    )  # fmt: skip
+    live = on_the_fly(settings)
+    cached = CachedLatents(live, generator(5)).draw(3, generator(6))
+    expected = live.draw(1, generator(5))
+    for row in range(3):
+        for name in ("latents", "condition"):
+            value, wanted = getattr(cached, name)[row], getattr(expected, name)[0]
+            torch.testing.assert_close(value, wanted.bfloat16().float())
+            assert value.dtype == torch.float32
+        assert torch.equal(cached.flags[row], expected.flags[0])
+        assert torch.equal(cached.text_mask[row], expected.text_mask[0])
+        torch.testing.assert_close(
+            cached.text_states[row], expected.text_states[0].bfloat16().float()
+        )
+
+
+def test_the_cache_keeps_jobs_conditions_and_captions_together(
+    on_the_fly, text, denoiser_settings, source
+):
+    settings = denoiser_settings(
+        cache_samples=40, caption_variants=2, caption_dropout=0.3,
+        job_text=0.4, job_background=0.2, job_foreground=0.2, job_image=0.2,
+    )  # fmt: skip
+    live = on_the_fly(settings)
+    cache = CachedLatents(live, generator(5))
+    assert cache.latents.shape == (40, 4, 4, 4)
+    names = {index: caption for caption, index in cache.text.index.items()}
+    replay = generator(5)  # the samples once more, in the batches of the cache
+    start = 0
+    for count in (16, 16, 8):
+        batch = source.compose(count, replay)
+        jobs = draw_jobs(settings, count, replay)
+        latents, condition = live.encode(batch, jobs)
+        torch.randint(2**62, (), generator=replay)
+        for row, job in enumerate(jobs):
+            at = start + row
+            assert torch.equal(cache.latents[at], latents[row].bfloat16())
+            found = cache.conditions[cache.condition_rows[at]]
+            assert torch.equal(found, condition[row].bfloat16())
+            assert cache.flags[at].sum() == (job is not None)
+            whole = source.captions(batch, random.Random(0))[row].split(" ", 1)[1]
+            for index in cache.caption_rows[at].tolist():
+                assert names[index].split(" ", 1)[1] in whole  # whole, or the missing layer alone
+        start += count
+
+    drawn = cache.draw(200, generator(1))
+    empty, _ = encode_prompts(*text, [""])
+    lengths = drawn.text_mask.sum(1)
+    dropped = lengths == empty.shape[1]
+    assert 0.2 < dropped.float().mean() < 0.4
+    assert drawn.text_mask.shape[1] == lengths.max()
+
+
+def test_the_text_table_gives_the_encoders_states(text):
+    captions = ["a red ball", "a blue sky", "a red ball in front of a blue sky", "a red ball"]
+    table = TextTable(*text, captions)
+    assert list(table.index) == ["", "a red ball", "a blue sky", captions[2]]
+    rows = torch.tensor([3, 0, 1])
+    states, mask = table.gather(rows)
+    expected, expected_mask = encode_prompts(*text, [captions[2], "", "a red ball"])
+    assert torch.equal(mask, expected_mask)
+    torch.testing.assert_close(states, expected, atol=0.02, rtol=0.01)  # kept in bfloat16
+    assert (states[~mask] == 0).all()
+
+
+def test_measured_statistics_give_unit_variance_per_channel(source):
+    autoencoder = build_autoencoder()
+    shift, scale = measure_latent_statistics(autoencoder, source, samples=64, seed=3)
+    replay = generator(3)
+    parts = [source.compose(16, replay) for _ in range(4)]
+    with torch.no_grad():
+        latents = torch.cat(
+            [autoencoder.encode(p.foreground, p.background, p.mask).mode() for p in parts]
+        )
+    for channel in range(4):
+        values = latents[:, channel].double().numpy()
+        assert float(shift[channel]) == pytest.approx(values.mean(), abs=1e-5)
+        assert float(scale[channel]) == pytest.approx(1 / values.std(), rel=1e-4)
+    autoencoder.set_latent_statistics(shift, scale)
+    scaled = autoencoder.scale_latents(latents)
+    torch.testing.assert_close(scaled.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(scaled.std((0, 2, 3)), torch.ones(4), atol=1e-2, rtol=0)
+
+
+def test_a_constant_channel_is_one_sentence(source):
+    autoencoder = build_autoencoder()
+    with torch.no_grad():
+        autoencoder.quant_conv.weight[2] = 0
+    with pytest.raises(InputError, match="Latent channel 2 is constant over 32 samples"):
+        measure_latent_statistics(autoencoder, source, samples=32)
