@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"network": PixArtTransformer2DModel, "width": 32, "heads": 2, "layers": 2},
     "tiny-paper": {"network": UNet2DConditionModel, "channels": (32, 64), "heads": 2},
     "base": {"network": PixArtTransformer2DModel, "width": 320, "heads": 5, "layers": 10},
-    "base-unet": {"network": UNet2DConditionModel, "channels": (96, 192, 288), "heads": 6},
+    "base-unet": {"network": UNet2DConditionModel, "channels": (96, 160, 224), "heads": 8},
     "paper": {"network": UNet2DConditionModel, "channels": (320, 640, 1280, 1280), "heads": 8},
 }
 EPSILON_PRESETS = ("tiny-paper", "paper")

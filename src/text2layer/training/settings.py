@@ -114,7 +114,10 @@ AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
 DENOISER_PRESETS: dict[str, DenoiserSettings] = {
     "tiny": DenoiserSettings(preset="tiny", steps=20, batch_size=4, size=32),
     "base": DenoiserSettings(
-        steps=6000, batch_size=32, learning_rate=6e-4, cache_samples=24_000, max_grad_norm=1.0
+        steps=10_000, batch_size=24, learning_rate=6e-4, cache_samples=24_000
+    ),
+    "base-unet": DenoiserSettings(
+        preset="base-unet", steps=10_000, batch_size=24, learning_rate=6e-4, cache_samples=24_000
     ),
     "base-gpu": DenoiserSettings(steps=10_000, batch_size=512, size=256, learning_rate=5e-4),
     "paper": DenoiserSettings(
