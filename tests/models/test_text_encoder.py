@@ -156,6 +156,14 @@ def test_a_folder_without_a_model_is_one_sentence(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_folder_without_a_tokenizer_is_one_sentence(bert_folder):
+    for file in bert_folder.glob("*token*"):
+        file.unlink()
+    with pytest.raises(WeightsError, match="the tokenizer's files are missing") as error:
+        load_text_encoder(bert_folder)
+    assert "\n" not in str(error.value)
+
+
 def test_the_hash_follows_the_values_and_not_the_file(bert_folder, tmp_path):
     _, encoder = load_text_encoder(bert_folder)
     before = text_encoder_hash(encoder)

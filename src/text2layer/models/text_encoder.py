@@ -49,6 +49,7 @@ def load_text_encoder(
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+        check_tokenizer(tokenizer)
         with _quiet_transformers():
             encoder = _model_class(config.model_type).from_pretrained(
                 source, local_files_only=True, dtype=torch.float32, use_safetensors=True
@@ -60,6 +61,15 @@ def load_text_encoder(
             "safetensors form and its tokenizer."
         ) from error
     return tokenizer, encoder.eval().requires_grad_(False)
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError for a vocabulary of special tokens alone.
+
+    Transformers gives such a tokenizer, and no error, where a folder lacks its tokenizer files.
+    """
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ValueError("the tokenizer's files are missing")
 
 
 def encode_prompts(

@@ -47,6 +47,8 @@ class Given:
 
 def check_prompts(prompt: str | Sequence[str]) -> list[str]:
     """Return the prompts as a list; an empty one is refused."""
+    if not isinstance(prompt, (str, Sequence)):
+        raise InputError(f"A prompt must be text or a list of texts, got {prompt!r}.")
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     if not prompts:
         raise InputError("The list of prompts is empty; give at least one prompt.")
@@ -80,7 +82,7 @@ def fitting_size(
     """
     width, height = asked
     if given is None:
-        return width or default, height or default
+        return default if width is None else width, default if height is None else height
     size = given.size if hasattr(given, "size") else None
     if isinstance(given, np.ndarray):
         size = (given.shape[1], given.shape[0]) if given.ndim == 3 else None
@@ -111,12 +113,21 @@ def check_size(width: int, height: int, factor: int) -> None:
 
 def check_numbers(steps: int, guidance_scale: float, pictures: int) -> None:
     """Raise InputError for step counts, guidance or picture counts that cannot be used."""
+    if isinstance(steps, bool) or not isinstance(steps, int):
+        raise InputError(f"The number of steps must be a whole number, got {steps!r}.")
     if not 1 <= steps <= 1000:
         raise InputError(f"The number of steps must lie in 1..1000, got {steps}.")
     if not 0 <= guidance_scale <= 100:
         raise InputError(f"The guidance scale must lie in 0..100, got {guidance_scale}.")
     if not 1 <= pictures <= MAX_PICTURES:
         raise InputError(f"One call makes 1 to {MAX_PICTURES} pictures, {pictures} were asked for.")
+
+
+def check_names(chosen: Sequence[str], known: Sequence[str]) -> None:
+    """Raise InputError unless a step callback asks for tensors that exist."""
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise InputError(f"A step callback can have {' and '.join(known)}, not {unknown[0]!r}.")
 
 
 def check_generators(

@@ -7,14 +7,21 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from text2layer.errors import Text2LayerError, WeightsError
 
+if TYPE_CHECKING:
+    from torch import nn
+
 PIPELINE_CLASS = "Text2LayerPipeline"
 COMPONENTS = ("autoencoder", "denoiser", "scheduler")
+LOADER_ERRORS = (
+    AttributeError, ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError,
+    SafetensorError,
+)  # fmt: skip
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -57,6 +64,23 @@ def text_encoder_components(
     return {"tokenizer": tokenizer, "text_encoder": encoder}
 
 
+def check_weights(folder: Path, model: nn.Module) -> None:
+    """Raise WeightsError unless the folder's weights are the model's, all and no others.
+
+    Loaders only warn of weights that are missing, and leave them random.
+    """
+    stored: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            stored.update(weights.keys())
+    different = sorted(stored ^ set(model.state_dict()))
+    if different:
+        raise WeightsError(
+            f"The weights in {str(folder)!r} are of another architecture ({different[0]} and "
+            f"{len(different) - 1} more do not match); the copy is damaged or from another version."
+        )
+
+
 def model_hash(folder: Path) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 over the model's own weights."""
     digest = hashlib.sha256()
@@ -76,7 +100,7 @@ def one_sentence(folder: Path) -> Iterator[None]:
         yield
     except Text2LayerError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except LOADER_ERRORS as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(
             f"The model in {str(folder)!r} cannot be loaded ({reason[:200]}); the copy is damaged "

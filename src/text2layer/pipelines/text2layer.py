@@ -18,11 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from text2layer.errors import InputError
-from text2layer.layers import Layer, LayeredImage
+from text2layer.layers import Layer, LayeredImage, clean_name
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.conditioning import condition_latents
 from text2layer.models.denoiser import denoise, flag_tensor, patch_size
-from text2layer.models.text_encoder import MAX_PROMPT_TOKENS, encode_prompts
+from text2layer.models.text_encoder import (
+    MAX_PROMPT_TOKENS,
+    check_tokenizer,
+    encode_prompts,
+)
 from text2layer.pipelines import inputs, loading
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
@@ -117,9 +121,17 @@ class Text2LayerPipeline(DiffusionPipeline):
             pretrained_model_name_or_path = released_model()
         folder = Path(pretrained_model_name_or_path)
         index = loading.read_index(folder)
-        kwargs = {**loading.text_encoder_components(folder, index, kwargs), **kwargs}
+        kwargs = {
+            "use_safetensors": True,  # never a pickle
+            **loading.text_encoder_components(folder, index, kwargs),
+            **kwargs,
+        }
         with loading.one_sentence(folder):
             pipeline = super().from_pretrained(folder, **kwargs)
+            for name in loading.COMPONENTS[:2]:
+                if name not in kwargs:
+                    loading.check_weights(folder / name, getattr(pipeline, name))
+            check_tokenizer(pipeline.tokenizer)
         pipeline.model_name = folder.resolve().name
         pipeline.model_hash = loading.model_hash(folder)
         return pipeline
@@ -191,6 +203,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         inputs.check_size(width, height, self.size_multiple)
         if output_type not in ("layered", "pt", "latent"):
             raise InputError(f"output_type must be layered, pt or latent, got {output_type!r}.")
+        inputs.check_names(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         generators = inputs.check_generators(generator, len(prompts))
         given = inputs.check_given((width, height), foreground, background, image)
 
@@ -219,7 +232,7 @@ class Text2LayerPipeline(DiffusionPipeline):
                 self.denoiser, stacked,
                 torch.cat([condition, condition]) if guided else condition,
                 torch.cat([flags, flags]) if guided else flags,
-                timestep.to(dtype), states, mask,
+                timestep, states, mask,
             )  # fmt: skip
             if guided:
                 without, with_prompt = output.chunk(2)
@@ -261,16 +274,16 @@ class Text2LayerPipeline(DiffusionPipeline):
     def add_layer(self, layered: LayeredImage, prompt: str, **kwargs: Any) -> LayeredImage:
         """Generate one more foreground over a layered picture and return it with the new layer.
 
-        The composite so far is the given background, at the model's size or, where that fits, at
-        the picture's own; the new layer is resized to the canvas. Keyword arguments are those of
-        a call.
+        The composite so far is the given background, and so decides the shape; the new layer is
+        resized to the canvas. Keyword arguments are those of a call.
         """
         if "num_images_per_prompt" in kwargs or not isinstance(prompt, str):
             raise InputError("add_layer adds one layer for one prompt.")
         made = self(prompt, background=layered, **kwargs).layers[0]
         layer = made.foregrounds[0].resized(layered.size)
         taken = {layer.name for layer in layered.foregrounds}
-        name = next(n for i in range(1, len(taken) + 2) if (n := f"{prompt[:60]} {i}") not in taken)
+        label = clean_name(prompt[:60].strip(), "Layer")
+        name = next(n for i in range(1, len(taken) + 2) if (n := f"{label} {i}") not in taken)
         return layered.add(layer.replace(name=name, metadata=made.metadata))
 
     def _prepare_latents(
