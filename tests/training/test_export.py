@@ -52,7 +52,7 @@ def test_an_export_that_fails_leaves_the_older(at, pipeline, tmp_path, monkeypat
     real = os.replace
 
     def full(source: Path, target: Path) -> None:
-        if at == "writing" or Path(target).name == "model" and Path(source).suffix == ".tmp":
+        if at == "writing" or (Path(target).name == "model" and Path(source).suffix == ".tmp"):
             raise OSError(28, "No space left on device")
         real(source, target)
 
