@@ -1,4 +1,4 @@
-"""The pipeline on tiny random networks: seeds, batches, sizes, guidance, callbacks, given layers."""
+"""The pipeline on tiny random networks: seeds, batches, sizes, guidance, given layers."""
 
 import numpy as np
 import pytest
