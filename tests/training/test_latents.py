@@ -11,10 +11,14 @@ from tests.training.toy_source import DiscSource
 from text2layer.errors import InputError
 from text2layer.models.conditioning import condition_latents
 from text2layer.models.text_encoder import encode_prompts, load_text_encoder
-from text2layer.training.latents import (
+from text2layer.training.latent_cache import (
     CachedLatents,
+    encode_samples,
+    encode_texts,
+    gather_text,
+)
+from text2layer.training.latents import (
     LatentsOnTheFly,
-    TextTable,
     draw_captions,
     draw_jobs,
     measure_latent_statistics,
@@ -120,7 +124,8 @@ def test_cached_latents_are_those_encoded_on_the_fly(on_the_fly, text, denoiser_
         job_text=0.0, job_background=1.0, job_foreground=0.0, job_image=0.0,
     )  # fmt: skip
     live = on_the_fly(settings)
-    cached = CachedLatents(live, generator(5)).draw(3, generator(6))
+    held = encode_samples(live, generator(5))
+    cached = CachedLatents(settings, live.device, held).draw(3, generator(6))
     expected = live.draw(1, generator(5))
     for row in range(3):
         for name in ("latents", "condition"):
@@ -142,27 +147,29 @@ def test_the_cache_keeps_jobs_conditions_and_captions_together(
         job_text=0.4, job_background=0.2, job_foreground=0.2, job_image=0.2,
     )  # fmt: skip
     live = on_the_fly(settings)
-    cache = CachedLatents(live, generator(5))
-    assert cache.latents.shape == (40, 4, 4, 4)
-    names = {index: caption for caption, index in cache.text.index.items()}
+    held = encode_samples(live, generator(5))
+    assert held["latents"].shape == (40, 4, 4, 4)
     replay = generator(5)  # the samples once more, in the batches of the cache
     start = 0
     for count in (16, 16, 8):
         batch = source.compose(count, replay)
         jobs = draw_jobs(settings, count, replay)
         latents, condition = live.encode(batch, jobs)
-        torch.randint(2**62, (), generator=replay)
-        for row, job in enumerate(jobs):
-            at = start + row
-            assert torch.equal(cache.latents[at], latents[row].bfloat16())
-            found = cache.conditions[cache.condition_rows[at]]
-            assert torch.equal(found, condition[row].bfloat16())
-            assert cache.flags[at].sum() == (job is not None)
-            whole = source.captions(batch, random.Random(0))[row].split(" ", 1)[1]
-            for index in cache.caption_rows[at].tolist():
-                assert names[index].split(" ", 1)[1] in whole  # whole, or the missing layer alone
+        rng = random.Random(int(torch.randint(2**62, (), generator=replay)))
+        captions = [draw_captions(source, batch, jobs, rng) for _ in range(2)]
+        rows = slice(start, start + count)
+        assert torch.equal(held["latents"][rows], latents.bfloat16())
+        assert torch.equal(held["conditions"][held["condition_rows"][rows]], condition.bfloat16())
+        given = torch.tensor([job is not None for job in jobs])
+        assert torch.equal(held["flags"][rows].sum(1).bool(), given)
+        for variant, texts in enumerate(captions):
+            states, mask = gather_text(held, held["captions"][rows, variant])
+            expected, expected_mask = encode_prompts(*text, texts)
+            assert torch.equal(mask, expected_mask)
+            torch.testing.assert_close(states, expected, atol=0.02, rtol=0.01)
         start += count
 
+    cache = CachedLatents(settings, live.device, held)
     drawn = cache.draw(200, generator(1))
     empty, _ = encode_prompts(*text, [""])
     lengths = drawn.text_mask.sum(1)
@@ -171,12 +178,34 @@ def test_the_cache_keeps_jobs_conditions_and_captions_together(
     assert drawn.text_mask.shape[1] == lengths.max()
 
 
+def test_a_cache_file_is_read_again_only_for_the_same_samples(
+    on_the_fly, denoiser_settings, tmp_path, source
+):
+    file = tmp_path / "latents.safetensors"
+    live = on_the_fly(denoiser_settings(cache_samples=6), source)
+    first = CachedLatents.open(file, live, generator(5))
+    written = file.stat().st_mtime_ns
+    again = CachedLatents.open(file, live, generator(99))  # not encoded again: the seed is unused
+    assert file.stat().st_mtime_ns == written
+    assert torch.equal(first.tensors["latents"], again.tensors["latents"])
+
+    other = CachedLatents.open(
+        file, on_the_fly(denoiser_settings(cache_samples=7), source), generator(5)
+    )
+    assert len(other.tensors["latents"]) == 7
+    file.write_bytes(file.read_bytes()[:-100])
+    whole = CachedLatents.open(
+        file, on_the_fly(denoiser_settings(cache_samples=7), source), generator(5)
+    )
+    assert torch.equal(whole.tensors["latents"], other.tensors["latents"])
+
+
 def test_the_text_table_gives_the_encoders_states(text):
     captions = ["a red ball", "a blue sky", "a red ball in front of a blue sky", "a red ball"]
-    table = TextTable(*text, captions)
-    assert list(table.index) == ["", "a red ball", "a blue sky", captions[2]]
+    index, table = encode_texts(*text, captions)
+    assert index == {"": 0, "a red ball": 1, "a blue sky": 2, captions[2]: 3}
     rows = torch.tensor([3, 0, 1])
-    states, mask = table.gather(rows)
+    states, mask = gather_text(table, rows)
     expected, expected_mask = encode_prompts(*text, [captions[2], "", "a red ball"])
     assert torch.equal(mask, expected_mask)
     torch.testing.assert_close(states, expected, atol=0.02, rtol=0.01)  # kept in bfloat16

@@ -17,7 +17,8 @@ from text2layer.models.text_encoder import load_text_encoder
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 from text2layer.training.checkpoints import load_autoencoder
 from text2layer.training.export import export_pipeline
-from text2layer.training.latents import CachedLatents, LatentBatch, LatentsOnTheFly
+from text2layer.training.latent_cache import CachedLatents
+from text2layer.training.latents import LatentBatch, LatentsOnTheFly
 from text2layer.training.loop import Objective, TrainingResult, step_generator, train
 from text2layer.training.previews import PREVIEW_PROMPTS, generation_sheet
 from text2layer.training.settings import DenoiserSettings
@@ -62,7 +63,9 @@ class DenoiserObjective(Objective):
         live = LatentsOnTheFly(settings, source, autoencoder, tokenizer, text_encoder, device)
         self.latents: LatentsOnTheFly | CachedLatents = live
         if settings.cache_samples:
-            self.latents = CachedLatents(live, step_generator(settings.seed, LATENT_CACHE_SEED))
+            file = Path(settings.cache_file or Path(settings.out) / "latents.safetensors")
+            seeded = step_generator(settings.seed, LATENT_CACHE_SEED)
+            self.latents = CachedLatents.open(file, live, seeded)
         held_out = LatentsOnTheFly(
             settings, validation, autoencoder, tokenizer, text_encoder, device
         )

@@ -1,15 +1,13 @@
-"""What the denoiser trains on: latents, condition latents and text states, encoded or cached."""
+"""What the denoiser trains on: latents, condition latents and text states, encoded on the fly."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from text2layer.data.source import Composition
 from text2layer.errors import InputError
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from text2layer.data.source import Part, SampleSource
 
 ENCODING_BATCH = 16
-TEXT_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -43,33 +40,6 @@ class LatentBatch:
     flags: Tensor
     text_states: Tensor
     text_mask: Tensor
-
-
-class TextTable:
-    """Token states of every distinct caption, encoded once and gathered by index."""
-
-    def __init__(self, tokenizer: Any, encoder: Any, captions: Iterable[str]) -> None:
-        self.index = {text: i for i, text in enumerate(dict.fromkeys(["", *captions]))}
-        texts = list(self.index)
-        by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        states: list[Tensor] = [torch.empty(0)] * len(texts)
-        bar = tqdm(range(0, len(texts), TEXT_BATCH), desc="encode captions", mininterval=2.0)
-        for start in bar:
-            chosen = by_length[start : start + TEXT_BATCH]
-            encoded, mask = encode_prompts(tokenizer, encoder, [texts[i] for i in chosen])
-            for row, i in enumerate(chosen):
-                states[i] = encoded[row, mask[row]].bfloat16().cpu()
-        self.lengths = torch.tensor([s.shape[0] for s in states])
-        self.starts = torch.cumsum(self.lengths, 0) - self.lengths
-        self.states = torch.cat(states)  # (sum of lengths, D)
-
-    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return states (B, L, D) float32 and mask (B, L) of the captions with these indices."""
-        lengths = self.lengths[rows]
-        steps = torch.arange(int(lengths.max()))
-        mask = steps[None] < lengths[:, None]
-        positions = (self.starts[rows][:, None] + steps[None]).clamp(max=len(self.states) - 1)
-        return self.states[positions].float() * mask[..., None], mask
 
 
 class LatentsOnTheFly:
@@ -125,62 +95,6 @@ class LatentsOnTheFly:
                 encoded = condition_latents(self.autoencoder, **given)
             condition[rows] = encoded.float()
         return latents, condition
-
-
-class CachedLatents:
-    """Encodes `settings.cache_samples` once and draws batches from them.
-
-    A sample keeps its job; its caption is one of `settings.caption_variants`, drawn each time.
-    """
-
-    def __init__(self, live: LatentsOnTheFly, generator: torch.Generator) -> None:
-        settings = live.settings
-        self.settings, self.device = settings, live.device
-        latents, conditions, jobs = [], [], []
-        captions: list[list[str]] = []
-        bar = tqdm(total=settings.cache_samples, desc="encode samples", mininterval=2.0)
-        while len(captions) < settings.cache_samples:
-            count = min(ENCODING_BATCH, settings.cache_samples - len(captions))
-            batch = live.source.compose(count, generator)
-            chosen = draw_jobs(settings, count, generator)
-            encoded, condition = live.encode(batch, chosen)
-            latents.append(encoded.bfloat16())
-            given = [row for row, job in enumerate(chosen) if job is not None]
-            conditions.append(condition[given].bfloat16())
-            jobs += chosen
-            rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
-            variants = [
-                draw_captions(live.source, batch, chosen, rng)
-                for _ in range(settings.caption_variants)
-            ]
-            captions += [list(texts) for texts in zip(*variants, strict=True)]
-            bar.update(count)
-        bar.close()
-        self.latents = torch.cat(latents)
-        blank = torch.zeros_like(self.latents[:1])
-        self.conditions = torch.cat([blank, *conditions])
-        is_given = torch.tensor([job is not None for job in jobs])
-        self.condition_rows = torch.where(is_given, torch.cumsum(is_given, 0), 0)
-        self.flags = flag_tensor(jobs, torch.empty(0))
-        self.text = TextTable(
-            live.tokenizer, live.text_encoder, (text for texts in captions for text in texts)
-        )
-        self.caption_rows = torch.tensor([[self.text.index[t] for t in row] for row in captions])
-
-    def draw(self, batch_size: int, generator: torch.Generator) -> LatentBatch:
-        """Return one batch, the same for the same generator state."""
-        rows = torch.randint(len(self.latents), (batch_size,), generator=generator)
-        variants = torch.randint(self.caption_rows.shape[1], (batch_size,), generator=generator)
-        captions = self.caption_rows[rows, variants]
-        dropped = torch.rand(batch_size, generator=generator) < self.settings.caption_dropout
-        states, mask = self.text.gather(torch.where(dropped, 0, captions))  # row 0: empty caption
-        return LatentBatch(
-            self.latents[rows].float().to(self.device),
-            self.conditions[self.condition_rows[rows]].float().to(self.device),
-            self.flags[rows].to(self.device),
-            states.to(self.device),
-            mask.to(self.device),
-        )
 
 
 def draw_jobs(

@@ -84,6 +84,7 @@ class DenoiserSettings(TrainingSettings):
     autoencoder: str = setting("", "Folder of the trained autoencoder.")
     text_encoder: str = setting("minilm", "Text encoder: a name of the weights table or a path.")
     cache_samples: int = setting(0, "Samples encoded once before training; 0 encodes on the fly.")
+    cache_file: str = setting("", "Where encoded samples are kept; OUT/latents.safetensors.")
     caption_variants: int = setting(3, "Captions drawn per cached sample.")
     caption_dropout: float = setting(0.1, "Share of empty captions, for guidance.")
     job_text: float = setting(0.7, "Share of samples with nothing given.")

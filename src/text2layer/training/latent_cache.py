@@ -1,0 +1,180 @@
+"""Samples encoded once before training, kept in memory and in one safetensors file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from text2layer.models.denoiser import flag_tensor
+from text2layer.models.text_encoder import encode_prompts, text_encoder_hash
+from text2layer.training.latents import (
+    ENCODING_BATCH,
+    LatentBatch,
+    LatentsOnTheFly,
+    draw_captions,
+    draw_jobs,
+)
+from text2layer.training.settings import DenoiserSettings
+
+TEXT_BATCH = 256
+# what decides the contents of a cache, besides the networks and the data
+KEY_SETTINGS = (
+    "cache_samples", "caption_variants", "size", "seed", "style_weights",
+    "job_text", "job_background", "job_foreground", "job_image",
+)  # fmt: skip
+
+
+class CachedLatents:
+    """Draws batches from encoded samples.
+
+    A sample keeps its job; its caption is one of `settings.caption_variants`, drawn each time.
+
+    Args:
+        settings: caption dropout.
+        device: where batches are wanted.
+        tensors: what `encode_samples` gives.
+    """
+
+    def __init__(
+        self, settings: DenoiserSettings, device: torch.device, tensors: dict[str, Tensor]
+    ) -> None:
+        self.settings, self.device, self.tensors = settings, device, tensors
+
+    @classmethod
+    def open(cls, path: Path, live: LatentsOnTheFly, generator: torch.Generator) -> CachedLatents:
+        """Read the file when it holds exactly these samples; else encode them and write it."""
+        key = cache_key(live)
+        tensors = _read(path, key)
+        if tensors is None:
+            tensors = encode_samples(live, generator)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.tmp")
+            whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            save_file(whole, temporary, metadata={"key": key})
+            os.replace(temporary, path)
+        return cls(live.settings, live.device, tensors)
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> LatentBatch:
+        """Return one batch, the same for the same generator state."""
+        held = self.tensors
+        rows = torch.randint(len(held["latents"]), (batch_size,), generator=generator)
+        variants = torch.randint(held["captions"].shape[1], (batch_size,), generator=generator)
+        dropped = torch.rand(batch_size, generator=generator) < self.settings.caption_dropout
+        captions = torch.where(dropped, 0, held["captions"][rows, variants])  # 0: empty caption
+        states, mask = gather_text(held, captions)
+        return LatentBatch(
+            held["latents"][rows].float().to(self.device),
+            held["conditions"][held["condition_rows"][rows]].float().to(self.device),
+            held["flags"][rows].to(self.device),
+            states.to(self.device),
+            mask.to(self.device),
+        )
+
+
+def encode_samples(live: LatentsOnTheFly, generator: torch.Generator) -> dict[str, Tensor]:
+    """Compose and encode `settings.cache_samples` samples with their captions.
+
+    Returns:
+        latents (N, C, h, w) and conditions (1 + given, C, h, w; row 0 is zero) in bfloat16,
+        condition_rows (N,), flags (N, 3), captions (N, variants) into the text table, and the
+        table itself: text_states (T, D) bfloat16, text_starts and text_lengths, row 0 the empty
+        caption.
+    """
+    settings = live.settings
+    latents, conditions, jobs = [], [], []
+    captions: list[list[str]] = []
+    bar = tqdm(total=settings.cache_samples, desc="encode samples", mininterval=2.0)
+    while len(captions) < settings.cache_samples:
+        count = min(ENCODING_BATCH, settings.cache_samples - len(captions))
+        batch = live.source.compose(count, generator)
+        chosen = draw_jobs(settings, count, generator)
+        encoded, condition = live.encode(batch, chosen)
+        latents.append(encoded.bfloat16().cpu())
+        given = [row for row, job in enumerate(chosen) if job is not None]
+        conditions.append(condition[given].bfloat16().cpu())
+        jobs += chosen
+        rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
+        variants = [
+            draw_captions(live.source, batch, chosen, rng) for _ in range(settings.caption_variants)
+        ]
+        captions += [list(texts) for texts in zip(*variants, strict=True)]
+        bar.update(count)
+    bar.close()
+    is_given = torch.tensor([job is not None for job in jobs])
+    index, table = encode_texts(
+        live.tokenizer, live.text_encoder, (text for texts in captions for text in texts)
+    )
+    return {
+        "latents": torch.cat(latents),
+        "conditions": torch.cat([torch.zeros_like(latents[0][:1]), *conditions]),
+        "condition_rows": torch.where(is_given, torch.cumsum(is_given, 0), 0),
+        "flags": flag_tensor(jobs, torch.empty(0)),
+        "captions": torch.tensor([[index[text] for text in row] for row in captions]),
+        **table,
+    }
+
+
+def encode_texts(
+    tokenizer: Any, encoder: Any, captions: Iterable[str]
+) -> tuple[dict[str, int], dict[str, Tensor]]:
+    """Encode every distinct caption once; return its row by text, and the table."""
+    index = {text: row for row, text in enumerate(dict.fromkeys(["", *captions]))}
+    texts = list(index)
+    by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    states: list[Tensor] = [torch.empty(0)] * len(texts)
+    for start in tqdm(range(0, len(texts), TEXT_BATCH), desc="encode captions", mininterval=2.0):
+        chosen = by_length[start : start + TEXT_BATCH]
+        encoded, mask = encode_prompts(tokenizer, encoder, [texts[row] for row in chosen])
+        for place, row in enumerate(chosen):
+            states[row] = encoded[place, mask[place]].bfloat16().cpu()
+    lengths = torch.tensor([state.shape[0] for state in states])
+    return index, {
+        "text_states": torch.cat(states),
+        "text_lengths": lengths,
+        "text_starts": torch.cumsum(lengths, 0) - lengths,
+    }
+
+
+def gather_text(table: dict[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return states (B, L, D) float32, zero behind a caption's end, and mask (B, L) bool."""
+    lengths = table["text_lengths"][rows]
+    steps = torch.arange(int(lengths.max()))
+    mask = steps[None] < lengths[:, None]
+    positions = table["text_starts"][rows][:, None] + steps[None]
+    states = table["text_states"][positions.clamp(max=len(table["text_states"]) - 1)]
+    return states.float() * mask[..., None], mask
+
+
+def cache_key(live: LatentsOnTheFly) -> str:
+    """Hash of everything that decides a cache: networks, data and the settings that matter."""
+    parts = {name: getattr(live.settings, name) for name in KEY_SETTINGS}
+    parts["autoencoder"] = text_encoder_hash(live.autoencoder)
+    parts["statistics"] = [live.autoencoder.config.latent_shift]
+    parts["statistics"] += [live.autoencoder.config.latent_scale]
+    parts["text_encoder"] = text_encoder_hash(live.text_encoder)
+    parts["data"] = live.source.fingerprint
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path: Path, key: str) -> dict[str, Tensor] | None:
+    """Return the tensors of a cache file, or None when it is absent, damaged or another one."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("key") != key:
+                return None
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return None
