@@ -65,7 +65,7 @@ class Layer:
         set_field(self, "metadata", checked_metadata(self.metadata))
 
     @classmethod
-    def from_rgba(cls, rgba: np.ndarray, **fields: Any) -> Self:  # noqa: ANN401
+    def from_rgba(cls, rgba: np.ndarray, **fields: Any) -> Self:
         """A layer of a cut-out (h, w, 4) uint8, edge colours continued under alpha 0."""
         if not isinstance(rgba, np.ndarray) or rgba.ndim != 3 or rgba.shape[2] != 4:
             raise InputError("A cut-out must be an (h, w, 4) uint8 array.")
@@ -83,7 +83,7 @@ class Layer:
         """Opacity as 0..255, as files hold it and as the composite uses it."""
         return round(self.opacity * 255)
 
-    def replace(self, **changes: Any) -> Self:  # noqa: ANN401
+    def replace(self, **changes: Any) -> Self:
         """A copy with some attributes changed, checked again."""
         return dataclasses.replace(self, **changes)
 
@@ -188,7 +188,7 @@ class LayeredImage:
         """A copy with one more layer on top."""
         return self.replace(foregrounds=(*self.foregrounds, layer))
 
-    def replace(self, **changes: Any) -> Self:  # noqa: ANN401
+    def replace(self, **changes: Any) -> Self:
         """A copy with some attributes changed, checked again."""
         return dataclasses.replace(self, **changes)
 

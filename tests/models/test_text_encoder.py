@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.text_encoder import encode_prompts, load_text_encoder, text_encoder_hash
+from text2layer.models.text_encoder import encode_prompts, load_text_encoder, parameter_hash
 from text2layer.pretrained import resolve
 
 WORDS = ["a", "red", "blue", "ball", "on", "grass", "dog"]
@@ -171,9 +171,9 @@ def test_a_folder_without_a_tokenizer_is_one_sentence(bert_folder):
 
 def test_the_hash_follows_the_values_and_not_the_file(bert_folder, tmp_path):
     _, encoder = load_text_encoder(bert_folder)
-    before = text_encoder_hash(encoder)
+    before = parameter_hash(encoder)
     encoder.save_pretrained(tmp_path / "again", max_shard_size="2KB")
     load_text_encoder(bert_folder)[0].save_pretrained(tmp_path / "again")
-    assert text_encoder_hash(load_text_encoder(tmp_path / "again")[1]) == before
+    assert parameter_hash(load_text_encoder(tmp_path / "again")[1]) == before
     next(encoder.parameters()).data[0, 0] += 1e-3
-    assert text_encoder_hash(encoder) != before
+    assert parameter_hash(encoder) != before

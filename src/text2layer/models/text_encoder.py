@@ -123,7 +123,7 @@ def encode_prompts(
     return states.masked_fill(~mask[..., None], 0.0), mask
 
 
-def text_encoder_hash(encoder: nn.Module) -> str:
+def parameter_hash(encoder: nn.Module) -> str:
     """SHA-256 of a text encoder's parameters (names, shapes, float32 values), in hexadecimal.
 
     It does not depend on file layout, device or precision tricks of the loader, so that a

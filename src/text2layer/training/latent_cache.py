@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from text2layer.models.denoiser import flag_tensor
-from text2layer.models.text_encoder import encode_prompts, text_encoder_hash
+from text2layer.models.text_encoder import encode_prompts, parameter_hash
 from text2layer.training.latents import (
     ENCODING_BATCH,
     LatentBatch,
@@ -159,10 +159,10 @@ def gather_text(table: dict[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]
 def cache_key(live: LatentsOnTheFly) -> str:
     """Hash of everything that decides a cache: networks, data and the settings that matter."""
     parts = {name: getattr(live.settings, name) for name in KEY_SETTINGS}
-    parts["autoencoder"] = text_encoder_hash(live.autoencoder)
+    parts["autoencoder"] = parameter_hash(live.autoencoder)
     parts["statistics"] = [live.autoencoder.config.latent_shift]
     parts["statistics"] += [live.autoencoder.config.latent_scale]
-    parts["text_encoder"] = text_encoder_hash(live.text_encoder)
+    parts["text_encoder"] = parameter_hash(live.text_encoder)
     parts["data"] = live.source.fingerprint
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
