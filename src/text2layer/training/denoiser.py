@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,6 +11,7 @@ from diffusers import ModelMixin
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from text2layer.errors import InputError
 from text2layer.models.denoiser import build_denoiser, build_scheduler, denoise, is_flow
@@ -87,7 +89,8 @@ class DenoiserObjective(Objective):
             level = torch.sigmoid(self.settings.timestep_mean + self.settings.timestep_std * normal)
         else:
             level = torch.rand(count, generator=on_device, device=batch.latents.device)
-        return {"loss": self.error(self.network, batch, level, on_device)}
+        with training_attention(batch.latents.device):
+            return {"loss": self.error(self.network, batch, level, on_device)}
 
     def error(
         self, network: Any, batch: LatentBatch, level: Tensor, generator: torch.Generator
@@ -147,6 +150,15 @@ class DenoiserObjective(Objective):
                 height=self.settings.size,
             )
         return generation_sheet(made.layers)
+
+
+def training_attention(device: torch.device) -> AbstractContextManager[None]:
+    """Plain attention on a CPU, whose fused backward pass is slow for short sequences.
+
+    Forward and backward of preset base took 0.52 s instead of 0.59 s (batch 24, 64 tokens, two
+    cores, bfloat16); a GPU keeps its fused kernels.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def train_denoiser(
