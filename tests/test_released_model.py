@@ -1,0 +1,66 @@
+"""The model that ships with the package: whole, small enough, and the same picture twice."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from text2layer.pipelines import Text2LayerPipeline, loading, released_model
+
+LIMIT = 60_000_000  # bytes of weights that a released model may have
+
+
+@pytest.fixture(scope="module")
+def released():
+    pipe = Text2LayerPipeline.from_pretrained()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_its_weights_are_safetensors_below_the_limit():
+    files = [file for file in released_model().rglob("*") if file.is_file()]
+    weights = [file for file in files if file.suffix == ".safetensors"]
+    assert {file.parent.name for file in weights} == {"autoencoder", "denoiser"}
+    assert sum(file.stat().st_size for file in weights) <= LIMIT
+    assert {file.suffix for file in files} <= {".safetensors", ".json", ".md"}
+
+
+def test_it_carries_the_attributions_that_its_training_data_ask_for():
+    text = (released_model() / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    for word in ("CC-BY-3.0", "Scopia", "Blend Swap", "MIT", "Apache-2.0"):
+        assert word in text
+
+
+def test_its_hash_is_that_of_its_files(released):
+    digest = hashlib.sha256()
+    for name in ("autoencoder", "denoiser"):
+        for file in sorted((released_model() / name).glob("*.safetensors")):
+            digest.update(file.name.encode() + file.read_bytes())
+    assert released.model_hash == digest.hexdigest()[:16] == loading.model_hash(released_model())
+
+
+def test_the_same_seed_gives_the_same_layers(released):
+    def draw(seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        return released("a red apple", generator=generator, num_inference_steps=4).layers[0]
+
+    one, same, other = draw(3), draw(3), draw(4)
+    assert one == same
+    assert not np.array_equal(one.composite, other.composite)
+    assert one.size == (released.config.default_size,) * 2
+    assert one.metadata["model_hash"] == released.model_hash
+
+
+def test_foregrounds_and_prompts_matter(released):
+    """Trained weights: the mask is neither empty nor full, and another prompt another picture."""
+
+    def draw(prompt: str):
+        generator = torch.Generator().manual_seed(0)
+        return released(prompt, generator=generator, num_inference_steps=8).layers[0]
+
+    cat, sea = draw("a 3d icon of a yellow cat in a forest"), draw("a red car in front of the sea")
+    for picture in (cat, sea):
+        assert 0.01 < (picture.mask > 127).mean() < 0.9
+    difference = np.abs(cat.composite.astype(int) - sea.composite.astype(int)).mean()
+    assert difference > 5
