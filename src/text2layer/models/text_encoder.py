@@ -124,7 +124,7 @@ def encode_prompts(
 
 
 def parameter_hash(encoder: nn.Module) -> str:
-    """SHA-256 of a text encoder's parameters (names, shapes, float32 values), in hexadecimal.
+    """SHA-256 of a network's parameters (names, shapes, float32 values), in hexadecimal.
 
     It does not depend on file layout, device or precision tricks of the loader, so that a
     checkpoint can say which encoder it was trained with.

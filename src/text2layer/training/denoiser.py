@@ -155,8 +155,8 @@ class DenoiserObjective(Objective):
 def training_attention(device: torch.device) -> AbstractContextManager[None]:
     """Plain attention on a CPU, whose fused backward pass is slow for short sequences.
 
-    Forward and backward of preset base took 0.52 s instead of 0.59 s (batch 24, 64 tokens, two
-    cores, bfloat16); a GPU keeps its fused kernels.
+    Forward and backward of preset base took 0.52 s instead of 0.61 s in one run (batch 24, 64
+    tokens, two cores, bfloat16; docs/log.md says how sure that is). A GPU keeps its fused kernels.
     """
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
