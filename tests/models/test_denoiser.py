@@ -18,8 +18,10 @@ from text2layer.models.denoiser import (
     build_scheduler,
     denoise,
     flag_tensor,
+    initialise,
     is_flow,
     patch_size,
+    whitening_of,
 )
 
 
@@ -53,6 +55,7 @@ def test_flags_name_what_is_given_in_the_order_of_the_channels():
     [
         ("tiny", PixArtTransformer2DModel),
         ("base", PixArtTransformer2DModel),
+        ("large", PixArtTransformer2DModel),
         ("base-unet", UNet2DConditionModel),
         ("tiny-paper", UNet2DConditionModel),
         ("paper", UNet2DConditionModel),
@@ -137,3 +140,65 @@ def test_patch_sizes_are_what_the_networks_need():
 def test_an_unknown_preset_names_the_known_ones():
     with pytest.raises(InputError, match="No denoiser preset is called 'huge'; choose one of tiny"):
         build_denoiser("huge", 4, 16)
+
+
+def correlated_states(count: int = 4000) -> torch.Tensor:
+    """States of which a few strong shared directions hide the rest, as sentence encoders give."""
+    generator = torch.Generator().manual_seed(3)
+    mixing = torch.randn(TEXT_WIDTH, TEXT_WIDTH, generator=generator)
+    mixing *= torch.logspace(1, -1, TEXT_WIDTH)[:, None]
+    states = torch.randn(count, TEXT_WIDTH, generator=generator) @ mixing
+    return 0.4 * states / states.std() + 0.1  # MiniLM's scale
+
+
+def test_whitening_leaves_no_mean_and_no_correlation():
+    states = correlated_states()
+    mean, matrix = whitening_of(states, floor=1e-6)
+    white = (states - mean) @ matrix.T
+    torch.testing.assert_close(white.mean(0), torch.zeros(TEXT_WIDTH), atol=1e-3, rtol=0)
+    torch.testing.assert_close(torch.cov(white.T), torch.eye(TEXT_WIDTH), atol=0.03, rtol=0)
+
+
+def test_whitening_of_constant_states_stays_finite():
+    mean, matrix = whitening_of(torch.ones(10, 4))
+    assert torch.equal(mean, torch.ones(4))
+    assert torch.isfinite(matrix).all()
+
+
+def test_an_initialised_network_is_silent_and_hears_its_text():
+    torch.manual_seed(0)
+    built = build_denoiser("tiny", latent_channels=4, text_channels=TEXT_WIDTH, sample_size=8)
+    states = correlated_states()
+    initialise(built, states)
+    given = arguments()
+    assert denoise(built, **given).abs().max() == 0
+    with torch.no_grad():
+        projected = built.caption_projection.linear_1(states)
+    torch.testing.assert_close(projected.mean(0), torch.zeros(32), atol=1e-3, rtol=0)
+
+    def spread(values: torch.Tensor) -> float:
+        """Share of the variance in the strongest direction."""
+        return float(torch.linalg.svdvals(torch.cov(values.T))[0] / values.var(0).sum())
+
+    assert spread(projected) < 0.7 * spread(states)
+
+    def text_share(network: PixArtTransformer2DModel) -> float:
+        """How much of the blocks' output changes with the text."""
+        outputs = []
+        network.norm_out.register_forward_hook(lambda _, inputs, __: outputs.append(inputs[0]))
+        with torch.no_grad():
+            for shift in (0, 7):  # other captions' tokens in the same places
+                text = states[shift : shift + 10].view(2, 5, TEXT_WIDTH)
+                denoise(network, **{**given, "text_states": text})
+        return float((outputs[0] - outputs[1]).std() / outputs[0].std())
+
+    plain = build_denoiser("tiny", latent_channels=4, text_channels=TEXT_WIDTH, sample_size=8)
+    assert text_share(built) > 2 * text_share(plain)
+
+
+def test_initialising_leaves_a_unet_as_it_is():
+    built = build_network("tiny-paper")
+    before = {name: value.clone() for name, value in built.state_dict().items()}
+    initialise(built, correlated_states())
+    for name, value in built.state_dict().items():
+        assert torch.equal(value, before[name])

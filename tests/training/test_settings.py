@@ -58,7 +58,10 @@ def test_overrides_replace_the_presets_values():
         ({"decay_fraction": 1.5}, "decay_fraction must lie in 0..1"),
         ({"partial": 2.0}, "partial must lie in 0..1"),
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1"),
-        ({"mixed_precision": "fp8"}, "mixed_precision must be no or bf16 or fp16, got 'fp8'"),
+        (
+            {"mixed_precision": "fp8"},
+            "mixed_precision must be auto or no or bf16 or fp16, got 'fp8'",
+        ),
         ({"device": "tpu"}, "device must be auto or cpu or cuda, got 'tpu'"),
         ({"composition": "both"}, "composition must be joint or dim, got 'both'"),
         ({"colour": 1}, "The autoencoder trainer has no setting 'colour'"),

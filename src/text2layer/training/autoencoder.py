@@ -19,6 +19,7 @@ from text2layer.training.checkpoints import load_autoencoder
 from text2layer.training.export import save_model
 from text2layer.training.latents import measure_latent_statistics
 from text2layer.training.loop import Objective, TrainingResult, step_generator, train
+from text2layer.training.precision import fast_inference
 from text2layer.training.settings import AutoencoderSettings
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class AutoencoderObjective(Objective):
         chunks = range(0, VALIDATION_SAMPLES, 16)
         for index in chunks:
             target = LayerComponents(**{k: v[index : index + 16] for k, v in batches.items()})
-            with torch.autocast(target.mask.device.type, torch.bfloat16):
+            with fast_inference(target.mask.device):
                 latents = autoencoder.encode(target.foreground, target.background, target.mask)
                 prediction = autoencoder.decode(latents.mode(), clamp=False)
             for key, value in reconstruction_losses(in_float32(prediction), target).items():

@@ -14,7 +14,13 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from text2layer.errors import InputError
-from text2layer.models.denoiser import build_denoiser, build_scheduler, denoise, is_flow
+from text2layer.models.denoiser import (
+    build_denoiser,
+    build_scheduler,
+    denoise,
+    initialise,
+    is_flow,
+)
 from text2layer.models.text_encoder import load_text_encoder
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 from text2layer.training.checkpoints import load_autoencoder
@@ -22,6 +28,7 @@ from text2layer.training.export import export_pipeline
 from text2layer.training.latent_cache import CachedLatents
 from text2layer.training.latents import LatentBatch, LatentsOnTheFly
 from text2layer.training.loop import Objective, TrainingResult, step_generator, train
+from text2layer.training.precision import fast_inference
 from text2layer.training.previews import PREVIEW_PROMPTS, generation_sheet
 from text2layer.training.settings import DenoiserSettings
 
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 VALIDATION_SAMPLES = 256
 VALIDATION_BATCH = 64
 LATENT_CACHE_SEED = 7
+INITIAL_CAPTIONS = 256  # captions whose token states the text layer is fitted to
 
 
 class DenoiserObjective(Objective):
@@ -61,8 +69,9 @@ class DenoiserObjective(Objective):
             text_channels=text_config.hidden_size,
             sample_size=128 // autoencoder.latent_factor,
         ).to(device)
-        self.scheduler = build_scheduler(settings.preset)
+        self.scheduler = build_scheduler(settings.preset, settings.sampling_shift)
         live = LatentsOnTheFly(settings, source, autoencoder, tokenizer, text_encoder, device)
+        initialise(self.network, live.token_states(INITIAL_CAPTIONS))
         self.latents: LatentsOnTheFly | CachedLatents = live
         if settings.cache_samples:
             file = Path(settings.cache_file or Path(settings.out) / "latents.safetensors")
@@ -123,7 +132,7 @@ class DenoiserObjective(Objective):
         for batch in self.validation_batches:
             count = batch.latents.shape[0]
             level = (torch.arange(count, device=batch.latents.device) + 0.5) / count
-            with torch.autocast(batch.latents.device.type, torch.bfloat16):
+            with fast_inference(batch.latents.device):
                 total += float(self.error(network, batch, level, generator))
         return {"val_loss": total / len(self.validation_batches)}
 
@@ -142,7 +151,7 @@ class DenoiserObjective(Objective):
         """The same prompts and seeds every time."""
         pipeline = self.pipeline(network)
         pipeline.set_progress_bar_config(disable=True)
-        with torch.autocast(network.device.type, torch.bfloat16):
+        with fast_inference(network.device):
             made = pipeline(
                 PREVIEW_PROMPTS,
                 generator=[torch.Generator().manual_seed(i) for i in range(len(PREVIEW_PROMPTS))],

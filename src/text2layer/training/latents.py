@@ -15,6 +15,7 @@ from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.conditioning import condition_latents
 from text2layer.models.denoiser import flag_tensor
 from text2layer.models.text_encoder import encode_prompts
+from text2layer.training.precision import fast_inference
 from text2layer.training.settings import DenoiserSettings
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class LatentsOnTheFly:
     ) -> None:
         self.settings, self.source, self.device = settings, source, device
         self.autoencoder = autoencoder.to(device).eval().requires_grad_(False)
+        self.autoencoder.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
         self.tokenizer, self.text_encoder = tokenizer, text_encoder.to(device)
 
     def draw(self, batch_size: int, generator: torch.Generator) -> LatentBatch:
@@ -79,10 +81,17 @@ class LatentsOnTheFly:
         latents, condition = self.encode(batch, jobs)
         return LatentBatch(latents, condition, flag_tensor(jobs, latents), states, mask)
 
+    def token_states(self, count: int) -> Tensor:
+        """States (tokens, D) of all tokens of `count` training captions, always the same."""
+        batch = self.source.compose(count, torch.Generator().manual_seed(0))
+        captions = self.source.captions(batch, random.Random(0))
+        states, mask = encode_prompts(self.tokenizer, self.text_encoder, captions)
+        return states[mask]
+
     @torch.no_grad()
     def encode(self, batch: Composition, jobs: list[str | None]) -> tuple[Tensor, Tensor]:
         """Return scaled latents and condition latents (zero for jobs of None), float32."""
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with fast_inference(self.device):
             posterior = self.autoencoder.encode(batch.foreground, batch.background, batch.mask)
         latents = self.autoencoder.scale_latents(posterior.mode().float())
         condition = torch.zeros_like(latents)
@@ -91,7 +100,7 @@ class LatentsOnTheFly:
             given = {kind: getattr(batch, kind)[rows]}
             if kind == "foreground":
                 given["mask"] = batch.mask[rows]
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with fast_inference(self.device):
                 encoded = condition_latents(self.autoencoder, **given)
             condition[rows] = encoded.float()
         return latents, condition

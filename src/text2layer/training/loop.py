@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from diffusers import ModelMixin
 from PIL import Image
@@ -26,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel
 from text2layer.errors import InputError, WeightsError
 from text2layer.training import checkpoints
 from text2layer.training.metrics import MetricsLog
+from text2layer.training.precision import resolve_precision
 from text2layer.training.settings import TrainingSettings
 
 
@@ -176,11 +177,14 @@ def train(
 def _accelerator(settings: TrainingSettings) -> Accelerator:
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is cuda but no CUDA device is available; use device cpu.")
+    on_cpu = settings.device == "cpu"
+    device = torch.device("cpu") if on_cpu else PartialState().device
+    precision = resolve_precision(settings.mixed_precision, device)
     try:
-        return Accelerator(cpu=settings.device == "cpu", mixed_precision=settings.mixed_precision)
+        return Accelerator(cpu=on_cpu, mixed_precision=precision)
     except ValueError as error:
         raise InputError(
-            f"mixed_precision {settings.mixed_precision} cannot be used here "
+            f"mixed_precision {precision} cannot be used here "
             f"({str(error).splitlines()[0]}); use no or bf16, one for all runs of a process."
         ) from error
 

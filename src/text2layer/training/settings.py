@@ -40,7 +40,9 @@ class TrainingSettings:
     beta2: float = setting(0.99, "AdamW's second beta.")
     max_grad_norm: float = setting(1.0, "Gradient norm above which gradients are scaled down.")
     ema_decay: float = setting(0.999, "Decay of the averaged weights (warmed up from 0).")
-    mixed_precision: str = setting("bf16", "no | bf16 | fp16.")
+    mixed_precision: str = setting(
+        "auto", "auto | no | bf16 | fp16; auto takes bf16 where the device multiplies it fast."
+    )
     device: str = setting("auto", "auto | cpu | cuda.")
     seed: int = setting(0, "Seed of weights, data order and noise.")
     checkpoint_every: int = setting(500, "Updates between checkpoints.")
@@ -79,7 +81,7 @@ class DenoiserSettings(TrainingSettings):
 
     out: str = setting("runs/denoiser", "Folder for checkpoints, metrics.jsonl and previews.")
     preset: str = setting(
-        "base", "Network and objective: tiny | tiny-paper | base | base-unet | paper."
+        "base", "Network and objective: tiny | tiny-paper | base | large | base-unet | paper."
     )
     autoencoder: str = setting("", "Folder of the trained autoencoder.")
     text_encoder: str = setting("minilm", "Text encoder: a name of the weights table or a path.")
@@ -93,6 +95,9 @@ class DenoiserSettings(TrainingSettings):
     job_image: float = setting(0.1, "Share with the whole picture given.")
     timestep_mean: float = setting(0.0, "Mean of the logit-normal timestep (rectified flow).")
     timestep_std: float = setting(1.0, "Deviation of the logit-normal timestep.")
+    sampling_shift: float = setting(
+        1.0, "Shift of the sampling steps towards noise (rectified flow, arXiv 2403.03206)."
+    )
     preview_guidance: float = setting(3.0, "Guidance scale of preview pictures.")
     preview_steps: int = setting(20, "Sampling steps of preview pictures.")
 
@@ -115,12 +120,16 @@ AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
 DENOISER_PRESETS: dict[str, DenoiserSettings] = {
     "tiny": DenoiserSettings(preset="tiny", steps=20, batch_size=4, size=32),
     "base": DenoiserSettings(
-        steps=10_000, batch_size=24, learning_rate=6e-4, cache_samples=24_000
+        steps=10_000, batch_size=16, learning_rate=8e-4, cache_samples=16_000,
+        timestep_mean=0.6, sampling_shift=2.0,
     ),
     "base-unet": DenoiserSettings(
         preset="base-unet", steps=10_000, batch_size=24, learning_rate=6e-4, cache_samples=24_000
     ),
-    "base-gpu": DenoiserSettings(steps=10_000, batch_size=512, size=256, learning_rate=5e-4),
+    "base-gpu": DenoiserSettings(
+        preset="large", steps=10_000, batch_size=512, size=256, learning_rate=5e-4,
+        timestep_mean=0.6, sampling_shift=2.0,
+    ),
     "paper": DenoiserSettings(
         preset="paper", steps=75_000, batch_size=32, size=256, learning_rate=1e-4,
         text_encoder="openai/clip-vit-large-patch14",
@@ -166,9 +175,10 @@ SHARES = (
     "decay_fraction", "equivariance", "partial", "caption_dropout", "job_text", "job_background",
     "job_foreground", "job_image",
 )  # fmt: skip
+ABOVE_ZERO = ("learning_rate", "max_grad_norm", "sampling_shift")
 BELOW_ONE = ("beta1", "beta2", "ema_decay")
 CHOICES = {
-    "mixed_precision": ("no", "bf16", "fp16"),
+    "mixed_precision": ("auto", "no", "bf16", "fp16"),
     "device": ("auto", "cpu", "cuda"),
     "composition": ("joint", "dim"),
 }
@@ -181,7 +191,7 @@ def check(settings: S) -> S:
         (NOT_NEGATIVE, lambda value: 0 <= value < math.inf, "be 0 or more"),
         (SHARES, lambda value: 0 <= value <= 1, "lie in 0..1"),
         (BELOW_ONE, lambda value: 0 <= value < 1, "be at least 0 and below 1"),
-        (("learning_rate", "max_grad_norm"), lambda value: 0 < value < math.inf, "be above 0"),
+        (ABOVE_ZERO, lambda value: 0 < value < math.inf, "be above 0"),
     ]
     for names, fits, words in limits:
         for name in names:
