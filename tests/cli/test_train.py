@@ -38,6 +38,12 @@ def test_from_a_library_to_a_picture(run, library: Path, tmp_path: Path) -> None
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
 
+    result = run("evaluate", "prompt", denoiser / "pipeline", library, "--samples", 8, "--json")
+    assert result.exit_code == 0, result.stderr
+    scores = json.loads(result.stdout)
+    assert (scores["samples"], scores["chance"]) == (16, 1 / 8)  # batches are full
+    assert 0 <= scores["chosen_own"] <= 1
+
     picture = tmp_path / "apple.psd"
     result = run(
         "generate", "a red apple in front of a blue sky", "-o", picture, "--seed", 1,

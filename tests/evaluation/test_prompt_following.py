@@ -1,0 +1,93 @@
+"""How far the prompt counts: an oracle that knows the pictures, and a network that is deaf."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.toy_model import build_pipeline
+from text2layer.errors import InputError
+from text2layer.evaluation.prompt_following import LEVELS, evaluate_prompt_following
+from text2layer.models.autoencoder import LayerComponents
+
+CAPTIONS = ["a red apple", "a blue ball", "a green dog", "a yellow cat"]
+
+
+@pytest.fixture
+def pipeline(toy_text_encoder):
+    return build_pipeline(toy_text_encoder)
+
+
+def pictures(count: int) -> LayerComponents:
+    generator = torch.Generator().manual_seed(0)
+    colours = torch.rand(2, count, 3, 1, 1, generator=generator) * 2 - 1
+    foreground, background = colours.expand(2, count, 3, 64, 64)
+    mask = torch.zeros(count, 1, 64, 64)
+    mask[:, :, 16:48, 16:48] = 1
+    return LayerComponents(foreground, background, mask)
+
+
+class Reader(nn.Module):
+    """Knows the picture behind each caption and moves to it; elsewhere it says `blind`."""
+
+    def __init__(self, pipeline, parts: LayerComponents, blind: float) -> None:
+        super().__init__()
+        posterior = pipeline.autoencoder.encode(parts.foreground, parts.background, parts.mask)
+        self.clean = pipeline.autoencoder.scale_latents(posterior.mode()).detach()
+        self.device = torch.device("cpu")
+        self.blind, self.config = blind, pipeline.denoiser.config
+        self.known: dict[tuple[float, ...], int] = {}
+
+    def key(self, states: torch.Tensor) -> tuple[float, ...]:
+        return tuple(round(float(value), 4) for value in states.sum(0)[:4])
+
+    def forward(self, stacked, encoder_hidden_states, timestep, **_: object):
+        noisy = stacked[:, :4]
+        level = (timestep / 1000)[:, None, None, None]
+        rows = [self.known.get(self.key(states)) for states in encoder_hidden_states]
+        clean = torch.stack([
+            self.clean[row] if row is not None else torch.full_like(noisy[0], self.blind)
+            for row in rows
+        ])  # fmt: skip
+        return ((noisy - clean) / level,)  # x_t = (1 - t) x + t e, so e - x = (x_t - x) / t
+
+
+def test_a_network_that_reads_is_always_right(pipeline):
+    from text2layer.models.text_encoder import encode_prompts
+
+    parts = pictures(4)
+    reader = Reader(pipeline, parts, blind=0.0)
+    states, _ = encode_prompts(pipeline.tokenizer, pipeline.text_encoder, [*CAPTIONS, ""])
+    reader.known = {reader.key(states[row]): row for row in range(4)}
+    pipeline.denoiser = reader
+    scores = evaluate_prompt_following(pipeline, [(parts, CAPTIONS)], choices=4)
+    assert scores["chosen_own"] == 1.0
+    assert (scores["chance"], scores["samples"]) == (0.25, 4)
+    for level in LEVELS:
+        own, empty, other = (scores[f"error_{k}"][f"{level:g}"] for k in ("own", "empty", "other"))
+        assert own == pytest.approx(0, abs=1e-8)
+        to_empty = reader.clean.square().mean() / level**2
+        assert empty == pytest.approx(float(to_empty), rel=1e-4)
+        pairs = [(a, b) for a in range(4) for b in range(4) if a != b]
+        apart = sum(float((reader.clean[a] - reader.clean[b]).square().mean()) for a, b in pairs)
+        assert other == pytest.approx(apart / len(pairs) / level**2, rel=1e-4)
+
+
+def test_a_deaf_network_has_the_same_error_for_every_caption(pipeline):
+    for block in pipeline.denoiser.transformer_blocks:
+        nn.init.zeros_(block.attn2.to_out[0].weight)
+    scores = evaluate_prompt_following(pipeline, [(pictures(4), CAPTIONS)], choices=4)
+    assert scores["error_own"] == pytest.approx(scores["error_other"], rel=1e-4)
+    assert scores["error_own"] == pytest.approx(scores["error_empty"], rel=1e-4)
+
+
+def test_epsilon_models_are_scored_too(toy_text_encoder):
+    pipeline = build_pipeline(toy_text_encoder, preset="tiny-paper")
+    scores = evaluate_prompt_following(pipeline, [(pictures(2), CAPTIONS[:2])], choices=2)
+    assert all(value > 0 for value in scores["error_own"].values())
+
+
+def test_too_few_captions_are_one_sentence(pipeline):
+    with pytest.raises(InputError, match="A batch of 2 captions cannot offer 8"):
+        evaluate_prompt_following(pipeline, [(pictures(2), CAPTIONS[:2])])
+    with pytest.raises(InputError, match="no batch"):
+        evaluate_prompt_following(pipeline, [])
