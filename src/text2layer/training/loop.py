@@ -201,6 +201,7 @@ class _Run:
             weight_decay_groups(self.network, settings.weight_decay),
             lr=settings.learning_rate,
             betas=(settings.beta1, settings.beta2),
+            fused=True,  # one pass over the weights: a third of the time on a CPU (docs/log.md)
         )
         self.ema = make_ema(self.network, settings.ema_decay)
 
