@@ -31,7 +31,13 @@ FLOORS = {
 # the front window: names that are imported when first used, from any floor
 WINDOW = ""
 # on the same floor, sisters that may be imported (DESIGN.md: training reads data)
-SISTERS = {"data": set(), "evaluation": set(), "training": {"data"}, "cli": set(), "server": set()}
+SISTERS = {
+    "data": set(),
+    "evaluation": set(),
+    "training": {"data"},
+    "cli": {"server"},
+    "server": set(),
+}
 
 
 def room(module: str) -> str:

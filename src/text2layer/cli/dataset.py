@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from text2layer.cli.label import label
 from text2layer.cli.outputs import check_picture
 from text2layer.cli.sources import choose_device, is_library, on_terminal, report_skipped
 from text2layer.errors import InputError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from text2layer.data.contact_sheet import Parts
 
 app = typer.Typer(help="Compose training data and look at it.", no_args_is_help=True)
+app.command("label")(label)
 
 Size = Annotated[int, typer.Option(help="Width and height in pixels.", min=8)]
 Seed = Annotated[int, typer.Option(help="Same seed and library, same samples.", min=0)]

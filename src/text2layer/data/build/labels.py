@@ -1,0 +1,168 @@
+"""Labels of masks and fills, good or bad: JSON lines that a person or a rule writes.
+
+One line is one verdict: `{"key": ..., "kind": "mask", "good": false, "reason": "incomplete",
+"source": "photo", "by": ..., "at": ...}`. A later line for the same key and kind replaces an
+earlier one, and a line with `"good": null` takes it back, so that a file only ever grows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from text2layer.data.schema import KEY
+from text2layer.errors import DataError
+
+Kind = Literal["mask", "fill"]
+KINDS: tuple[Kind, ...] = ("mask", "fill")
+SOURCES = ("composed", "photo")
+
+# PAPER.md section 5.4: what makes a mask or a fill bad; the label page counts them from 1
+REASONS: dict[Kind, tuple[str, ...]] = {
+    "mask": ("incomplete", "background included", "too small", "no object", "other"),
+    "fill": ("object left", "artefact", "not cohesive", "blurred", "other"),
+}
+
+
+@dataclass(frozen=True)
+class Label:
+    """A verdict on the mask or the fill of one sample.
+
+    Attributes:
+        key: of the sample.
+        kind: "mask" or "fill".
+        good: the verdict; None takes an earlier one back.
+        reason: why it is bad, one of `REASONS[kind]`; "" for good ones and where none was given.
+        source: "composed" (the truth is known) or "photo" (someone looked at it).
+        by: who judged.
+        at: when, ISO 8601; "" where it does not matter.
+    """
+
+    key: str
+    kind: Kind
+    good: bool | None
+    reason: str = ""
+    source: str = "photo"
+    by: str = ""
+    at: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, str) or not KEY.fullmatch(self.key):
+            raise DataError(f"the key {self.key!r} is not that of a sample")
+        if self.kind not in KINDS:
+            raise DataError(f"the kind {self.kind!r} is neither mask nor fill")
+        if self.good not in (True, False, None):
+            raise DataError(f"the verdict {self.good!r} is not true, false or null")
+        if self.reason and (self.good is not False or self.reason not in REASONS[self.kind]):
+            known = ", ".join(REASONS[self.kind])
+            raise DataError(
+                f"the reason {self.reason!r} is not one for a bad {self.kind} ({known})"
+            )
+        if self.source not in SOURCES:
+            raise DataError(f"the source {self.source!r} is neither composed nor photo")
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Label:
+        """Read and check a JSON object; DataError, as a clause, says what is wrong."""
+        try:
+            return cls(**fields)
+        except TypeError:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise DataError(f"its fields must be among {known}, with key, kind and good") from None
+
+
+def read_labels(path: str | Path) -> dict[tuple[str, Kind], Label]:
+    """The verdicts in force by (key, kind), in the order they were first given.
+
+    A last line without its line break is what a killed writer leaves, and is passed over.
+
+    Raises:
+        DataError: a line is not a label; says which. A missing file is an empty one.
+    """
+    path = Path(path)
+    if not path.exists():
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The labels {path} cannot be read: {error}.") from None
+    found: dict[tuple[str, Kind], Label] = {}
+    for number, line in enumerate(lines[:-1], start=1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+            if not isinstance(fields, dict):
+                raise DataError("it is not a JSON object")
+            label = Label.from_json(fields)
+        except ValueError:
+            raise DataError(f"Line {number} of {path} is not JSON; mend or remove it.") from None
+        except DataError as error:
+            raise DataError(f"Line {number} of {path} is no label: {error}.") from None
+        if label.good is None:
+            found.pop((label.key, label.kind), None)
+        else:
+            found[label.key, label.kind] = label
+    return found
+
+
+def append_label(path: str | Path, label: Label) -> None:
+    """Add one line and bring it to the disk; a line cut off by a kill before it is dropped.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    data = _line(label).encode()
+    try:
+        with Path(path).open("a+b") as file:
+            _drop_partial_line(file.fileno())
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise DataError(f"The label could not be written to {path}: {error.strerror}.") from None
+
+
+def write_labels(path: str | Path, labels: Iterable[Label]) -> None:
+    """Write a whole file of labels in one step."""
+    from text2layer.io.atomic import writing
+
+    with writing(path) as file:
+        file.write("".join(map(_line, labels)).encode())
+
+
+def count_labels(labels: Iterable[Label]) -> dict[str, int]:
+    """How many there are by source, kind and verdict: {"photo mask good": 12, ...}, sorted."""
+    counts = Counter(
+        f"{label.source} {label.kind} {'good' if label.good else 'bad'}" for label in labels
+    )
+    return dict(sorted(counts.items()))
+
+
+def _line(label: Label) -> str:
+    fields = {
+        name: value
+        for name, value in asdict(label).items()
+        if value != "" or name in ("key", "kind", "source")
+    }
+    return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def _drop_partial_line(handle: int) -> None:
+    size = os.lseek(handle, 0, os.SEEK_END)
+    kept = size
+    while kept:
+        start = max(0, kept - 4096)
+        os.lseek(handle, start, os.SEEK_SET)
+        block = os.read(handle, kept - start)
+        if (place := block.rfind(b"\n")) >= 0:
+            kept = start + place + 1
+            break
+        kept = start
+    if kept < size:
+        os.ftruncate(handle, kept)

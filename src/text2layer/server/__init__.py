@@ -1,0 +1,1 @@
+"""Local pages and services; each binds to this machine unless told otherwise."""
