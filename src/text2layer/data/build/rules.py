@@ -1,0 +1,98 @@
+"""Rules: what a mask must be like before the expensive stages see the photo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from text2layer.data.build import masks
+from text2layer.data.build.photo import Photo
+from text2layer.data.build.settings import BuildSettings
+from text2layer.models.saliency import SaliencyModel, load_saliency
+
+
+class Rules:
+    """Measure every mask, reject by the settings' bounds; the cheap rules first.
+
+    The second saliency network looks only at photos that passed the others. With
+    `quality_filter=False` everything is measured and nothing rejected, but for masks without any
+    object and holes that leave nothing to fill from: no later stage could go on with those.
+
+    Scores it writes: saliency_maximum, object_share, border_share, components, hole_share (all but
+    the count in 0..1), and agreement where there is a second network.
+    """
+
+    name = "rules"
+
+    def __init__(
+        self, settings: BuildSettings, threads: int = 0, second: SaliencyModel | None = None
+    ) -> None:
+        self._settings = settings
+        self._second = second
+        if second is None and settings.second_saliency:
+            self._second = load_saliency(settings.second_saliency, threads)
+        self.model_hashes: dict[str, str] = {}
+        if self._second is not None:
+            self.model_hashes["second_saliency"] = self._second.sha256
+
+    def run(self, photos: Sequence[Photo]) -> None:
+        """Write scores and `photo.hole`; reject."""
+        for photo in photos:
+            self._measure(photo)
+            for reason, detail in self._complaints(photo):
+                photo.reject(self.name, reason, detail)
+            if photo.rejected is None and self._second is not None:
+                self._compare(photo, self._second)
+
+    def _measure(self, photo: Photo) -> None:
+        mask, settings = photo.mask, self._settings
+        assert mask is not None
+        photo.hole = masks.cut_hole(
+            mask, settings.mask_threshold, settings.dilation, settings.dilation_below
+        )
+        photo.scores |= {
+            "saliency_maximum": round(photo.saliency_maximum, 4),
+            "object_share": round(masks.object_share(mask), 4),
+            "border_share": round(masks.border_share(mask), 4),
+            "components": float(masks.count_parts(mask)),
+            "hole_share": round(float(photo.hole.mean()), 4),
+        }
+
+    def _complaints(self, photo: Photo) -> Iterator[tuple[str, str]]:
+        """Reason and detail of every rule that the photo breaks, in order."""
+        settings, scores = self._settings, photo.scores
+        assert photo.hole is not None
+        if not photo.hole.any():
+            yield "nothing found", "the mask is empty"
+        if photo.hole.all():
+            yield "hole too large", "it is the whole picture"
+        if not settings.quality_filter:
+            return
+        found, share = scores["saliency_maximum"], scores["object_share"]
+        if found < settings.min_saliency:
+            yield "nothing found", f"saliency {found:.2f}, at least {settings.min_saliency:g}"
+        if share < settings.min_object:
+            yield (
+                "object too small",
+                f"{share:.1%} of the picture, at least {settings.min_object:g}",
+            )
+        if share > settings.max_object:
+            yield "object too large", f"{share:.1%} of the picture, at most {settings.max_object:g}"
+        if scores["components"] > settings.max_components:
+            parts = f"{scores['components']:.0f} parts, at most {settings.max_components}"
+            yield "too many parts", parts
+        if scores["border_share"] > settings.max_border:
+            border = f"{scores['border_share']:.1%} of the border, at most {settings.max_border:g}"
+            yield "touches the border", border
+        if scores["hole_share"] > settings.max_hole:
+            hole = f"{scores['hole_share']:.1%} of the picture, at most {settings.max_hole:g}"
+            yield "hole too large", hole
+
+    def _compare(self, photo: Photo, second: SaliencyModel) -> None:
+        assert photo.image is not None
+        assert photo.mask is not None
+        photo.second_mask = second.predict([photo.image])[0].mask
+        agreement = masks.intersection_over_union(photo.mask, photo.second_mask)
+        photo.scores["agreement"] = round(agreement, 4)
+        if self._settings.quality_filter and agreement < self._settings.min_agreement:
+            detail = f"IoU {agreement:.2f}, at least {self._settings.min_agreement:g}"
+            photo.reject(self.name, "networks disagree", detail)

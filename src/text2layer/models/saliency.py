@@ -1,0 +1,238 @@
+"""Salient-object networks of others: photo in, soft mask out.
+
+    >>> network = load_saliency("u2net")
+    >>> network.predict([photo])[0].mask          # (H, W) uint8, as large as the photo
+
+U^2-Net (Qin et al. 2020) and IS-Net (Qin et al. 2022) are known by the hash of their file, wherever
+it lies. U^2-Net gives what rembg gives with the same weights: shrunk with Lanczos, divided by the
+brightest value, ImageNet statistics, stretched to 0..1, resized back with Lanczos.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from text2layer.errors import InputError, WeightsError
+from text2layer.models.onnx_session import open_session
+from text2layer.models.weights_hash import file_sha256, module_sha256
+from text2layer.pretrained import WEIGHTS, resolve
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+NAMES = ("u2net", "u2netp", "isnet")
+USUAL_SIDE = 1024  # of networks that leave their input size open: BiRefNet, IS-Net, InSPyReNet
+FLAT = 1e-6  # a map with less contrast is not stretched: it would be noise
+TRUST = "TEXT2LAYER_TRUST_REMOTE_CODE"
+
+
+@dataclass(frozen=True)
+class SaliencyMap:
+    """What a network found in a photo.
+
+    Attributes:
+        mask: (H, W) uint8 of the photo's size, stretched so that the least value is 0 and the
+            largest 255.
+        maximum: largest value (0..1) before stretching; small where nothing was found.
+    """
+
+    mask: np.ndarray
+    maximum: float
+
+
+class SaliencyModel(Protocol):
+    """A salient-object network.
+
+    Attributes:
+        name: as the user gave it.
+        sha256: of its weights.
+    """
+
+    name: str
+    sha256: str
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:
+        """One map for each (H, W, 3) uint8 photo; the photos may differ in size."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network wants its input.
+
+    Attributes:
+        mean: subtracted from the colour.
+        std: divided by after that.
+        by_brightest: divide by the photo's brightest value first, not by 255.
+    """
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    by_brightest: bool = False
+
+    def prepare(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """(H, W, 3) uint8 -> (1, 3, height, width) float32 for a `size` of (width, height)."""
+        resized = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+        colour = np.array(resized, np.float32)
+        colour /= max(float(colour.max()), FLAT) if self.by_brightest else 255.0
+        colour -= np.array(self.mean, np.float32)
+        colour /= np.array(self.std, np.float32)
+        return np.ascontiguousarray(colour.transpose(2, 0, 1)[None])
+
+
+RECIPES = {
+    WEIGHTS["u2net"].sha256: Recipe(by_brightest=True),
+    WEIGHTS["u2netp"].sha256: Recipe(by_brightest=True),
+    # (x - 128) / 256 in levels, as the network's packager runs it
+    WEIGHTS["isnet"].sha256: Recipe((128 / 255,) * 3, (256 / 255,) * 3),
+}
+
+
+def load_saliency(name: str, threads: int = 0) -> SaliencyModel:
+    """Load a salient-object network.
+
+    Args:
+        name: "u2net", "u2netp" or "isnet"; the path of an .onnx file; or a folder or hub id of a
+            network for transformers' AutoModelForImageSegmentation (BiRefNet, for example).
+        threads: of one operator; 0 leaves it to the library.
+
+    An .onnx file that is none of the three gets ImageNet statistics and the input size that its
+    graph asks for; its first output is taken, through a sigmoid if its values leave 0..1.
+
+    Raises:
+        InputError: a library that it needs is not installed, or `name` is empty.
+        WeightsError: the weights are missing, damaged, or no such network.
+    """
+    if not name:
+        raise InputError("The saliency network has no name; give u2net, u2netp, isnet or a file.")
+    if name in NAMES:
+        return OnnxSaliency(name, resolve(name), WEIGHTS[name].sha256, threads)
+    path = Path(name).expanduser()
+    if path.suffix.lower() == ".onnx":
+        if not path.is_file():
+            raise WeightsError(f"The saliency network {name} is not there; check the path.")
+        return OnnxSaliency(name, path, file_sha256(path), threads)
+    if path.is_dir() or name.count("/") == 1:
+        return _from_transformers(name, threads)
+    raise InputError(
+        f"There is no saliency network {name!r}; give {', '.join(NAMES)}, an .onnx file, "
+        f"or a hub id such as owner/name."
+    )
+
+
+class OnnxSaliency:
+    """A network in an .onnx file; see `SaliencyModel`.
+
+    One photo at a time: the graphs known here are exported for a batch of one, and on a CPU a
+    batch would not be faster.
+    """
+
+    def __init__(self, name: str, path: Path, sha256: str, threads: int = 0) -> None:
+        self.name = name
+        self.sha256 = sha256
+        self._recipe = RECIPES.get(sha256, Recipe())
+        self._session = open_session(path, threads)
+        inputs = self._session.get_inputs()
+        shape = inputs[0].shape if len(inputs) == 1 else []
+        colours = len(shape) == 4 and (shape[1] == 3 or not isinstance(shape[1], int))
+        if not colours or inputs[0].type != "tensor(float)":
+            raise WeightsError(
+                f"{path} is no saliency network: it must take one float picture (1, 3, H, W), but "
+                f"takes {[(i.name, i.shape, i.type) for i in inputs]}."
+            )
+        height, width = (side if isinstance(side, int) else USUAL_SIDE for side in shape[2:])
+        self._size = (width, height)
+        self._input = inputs[0].name
+        self._output = self._session.get_outputs()[0].name
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:
+        """One map for each (H, W, 3) uint8 photo."""
+        return [self._predict(image) for image in images]
+
+    def _predict(self, image: np.ndarray) -> SaliencyMap:
+        values = self._recipe.prepare(image, self._size)
+        output = np.asarray(self._session.run([self._output], {self._input: values})[0])
+        return stretch(output.reshape(output.shape[-2:]), (image.shape[1], image.shape[0]))
+
+
+class TorchSaliency:
+    """A torch network, square input with ImageNet statistics; see `SaliencyModel`.
+
+    Args:
+        name: as the user gave it.
+        network: (N, 3, S, S) float32 -> (N, 1, S, S) logits, alone, as `.logits`, or as the last
+            of a sequence (BiRefNet).
+        side: S.
+    """
+
+    def __init__(self, name: str, network: Any, side: int = USUAL_SIDE) -> None:
+        import torch
+
+        self.name = name
+        self.sha256 = module_sha256(network)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._network = network.float().eval().to(self._device)
+        self._side = side
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:
+        """One map for each (H, W, 3) uint8 photo."""
+        return [self._predict(image) for image in images]
+
+    def _predict(self, image: np.ndarray) -> SaliencyMap:
+        import torch
+
+        values = torch.from_numpy(Recipe().prepare(image, (self._side, self._side)))
+        with torch.inference_mode():
+            output = self._network(values.to(self._device))
+        output = getattr(output, "logits", output)
+        logits = output[-1] if isinstance(output, (list, tuple)) else output
+        probability = logits.reshape(logits.shape[-2:]).sigmoid().cpu().numpy()
+        return stretch(probability, (image.shape[1], image.shape[0]))
+
+
+def stretch(values: np.ndarray, size: tuple[int, int]) -> SaliencyMap:
+    """Stretch a network's (h, w) output over 0..255 and resize it to (width, height).
+
+    Values that leave 0..1 are taken for logits and go through a sigmoid first.
+    """
+    if not np.isfinite(values).all():
+        return SaliencyMap(np.zeros(size[::-1], np.uint8), 0.0)
+    lowest, highest = float(values.min()), float(values.max())
+    if lowest < -FLAT or highest > 1 + FLAT:
+        values = 1 / (1 + np.exp(-np.clip(values, -60, 60)))
+        lowest, highest = float(values.min()), float(values.max())
+    if highest - lowest > FLAT:
+        values = (values - lowest) / (highest - lowest)
+    levels = (values.clip(0, 1) * 255).astype(np.uint8)
+    mask = Image.fromarray(levels).resize(size, Image.Resampling.LANCZOS)
+    return SaliencyMap(np.array(mask), highest)
+
+
+def _from_transformers(name: str, threads: int) -> SaliencyModel:
+    """A network for AutoModelForImageSegmentation from a folder or the hub."""
+    try:
+        import torch
+        from transformers import AutoModelForImageSegmentation
+    except ImportError:
+        raise InputError("A network from the hub needs transformers and torch.") from None
+    if threads:
+        torch.set_num_threads(threads)
+    trusted = os.environ.get(TRUST, "") == "1"
+    try:
+        network = AutoModelForImageSegmentation.from_pretrained(name, trust_remote_code=trusted)
+    except Exception as error:  # the hub's client, transformers or the repository's own code
+        reason = " ".join(str(error).split())[:200]
+        hint = ""
+        if "trust_remote_code" in str(error):
+            reason = "it brings its own code"
+            hint = f" Set {TRUST}=1 if you trust its authors and want that code run."
+        raise WeightsError(
+            f"The saliency network {name!r} cannot be loaded: {reason}.{hint}"
+        ) from None
+    return TorchSaliency(name, network)
