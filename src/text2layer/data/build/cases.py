@@ -6,6 +6,7 @@ samples of a build that someone looked at. The same arguments give the same case
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Saliency = Callable[[np.ndarray], np.ndarray]  # picture -> soft mask
 
+FRAME = 256  # pixels; side of the composed pictures
+SOLID_STYLES = ("3d render", "3d icon")
 SMALL_SCALE = (0.06, 0.17)  # of objects that are too small: longest side / shorter side of frame
 MASK_WAYS = ("good", "good", "incomplete", "spilled", "small", "stray")
 FILL_WAYS = (
@@ -97,6 +100,24 @@ def composed_cases(
         case = _fill_case(composer, placements, rng, replace(label, kind="fill"), inpaint)
         if case is not None:
             yield case
+
+
+def composer_of(library: str | Path, split: str, objects: int, seed: int = 0) -> Composer:
+    """A composer of a random part of a library: decoding every object would fill the memory.
+
+    Objects that look most like photographed ones are taken, as far as the library has any.
+
+    Raises:
+        DataError: the library cannot be used, or has nothing of that split.
+    """
+    from text2layer.data.composer import Composer
+    from text2layer.data.library import Library
+
+    source = Library(library, split)
+    found = [record for record in source.foregrounds if record.style in SOLID_STYLES]
+    found = found or source.foregrounds
+    source.foregrounds = random.Random(seed).sample(found, min(objects, len(found)))
+    return Composer(source, split, FRAME, progress=False)
 
 
 def photo_cases(shards: str | Path, labels: Mapping[tuple[str, Kind], Label]) -> Iterator[Case]:

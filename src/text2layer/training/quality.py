@@ -1,0 +1,243 @@
+"""Training of the two quality classifiers: one neuron each on frozen features (PAPER.md, 5.4).
+
+The features of all cases are computed once; a neuron on fixed features is logistic regression,
+which L-BFGS solves to its optimum, so that there is no number of epochs or learning rate to choose.
+Held-out figures are given for each source of labels apart:
+
+    composed   the heads as they are stored, on splits of the library that they never saw: other
+               concepts before other backgrounds
+    photo      cross-validation over photos: each is scored by heads trained without it
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from text2layer.data.build.cases import Case
+from text2layer.data.build.labels import KINDS, Kind, count_labels
+from text2layer.errors import DataError, InputError
+from text2layer.models.quality import (
+    Backbone,
+    QualityConfig,
+    QualityModel,
+    backbone_sha256,
+    features_of,
+    load_backbone,
+    save_quality,
+)
+from text2layer.training.ranking import Ranking, rank
+from text2layer.training.settings import setting
+
+LEAST_PHOTOS = (
+    40  # labels of photos from which the thresholds are theirs and not the composed ones'
+)
+STEPS = 200  # of L-BFGS at most; it stops at the optimum, usually before 50
+
+
+@dataclass(frozen=True)
+class QualitySettings:
+    """How the heads are trained."""
+
+    precision: float = setting(0.9, "Precision that the stored thresholds reach, held out.")
+    decay: float = setting(3e-4, "Weight of the squared weights in the loss.")
+    photo_share: float = setting(0.6, "Weight of the photo labels; composed ones get the rest.")
+    folds: int = setting(5, "Parts of the cross-validation over photos.")
+    backbone: str = setting("efficientnet-lite0", "Or a hub id of a transformers EfficientNet.")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.precision <= 1:
+            raise InputError(f"precision must lie in 0..1, got {self.precision}.")
+        if self.decay <= 0:
+            raise InputError(f"decay must be above 0, got {self.decay}.")
+        if not 0 < self.photo_share < 1:
+            raise InputError(f"photo_share must lie between 0 and 1, got {self.photo_share}.")
+        if self.folds < 2:
+            raise InputError(f"folds must be at least 2, got {self.folds}.")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features and verdicts of all cases of one kind.
+
+    Attributes:
+        features: (N, C) float32.
+        good: (N,) bool.
+        photo: (N,) bool; False is composed.
+        held_out: (N,) bool; composed cases that no head is trained on.
+        fold: (N,) int; part of the cross-validation that the case's group belongs to.
+        ways: how each case was made; "" for photos.
+    """
+
+    features: Tensor
+    good: Tensor
+    photo: Tensor
+    held_out: Tensor
+    fold: Tensor
+    ways: tuple[str, ...]
+
+
+def train_quality(
+    cases: Iterable[Case], out: str | Path, settings: QualitySettings | None = None, *,
+    progress: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Train both heads, measure them held out, and write them to a folder.
+
+    Args:
+        cases: labelled pictures of both kinds; composed cases whose group is not "train" are held
+            out.
+        out: folder that `load_quality` reads.
+        settings: see there.
+        progress: draw a bar on stderr.
+
+    Returns:
+        Counts of labels, and for each kind and source the held-out figures (`Ranking`).
+
+    Raises:
+        DataError: a kind has no good or no bad cases to train on.
+        InputError, FormatError: the folder cannot be written.
+    """
+    settings = settings or QualitySettings()
+    backbone = load_backbone(settings.backbone)
+    tables, counts = tabulate(cases, backbone, settings.folds, progress=progress)
+    heads: dict[str, nn.Linear] = {}
+    thresholds: dict[str, float] = {}
+    held_out: dict[str, Any] = {}
+    for kind in KINDS:
+        if kind not in tables:
+            raise DataError(f"There is no label of a {kind} to train on.")
+        table = tables[kind]
+        heads[kind] = fit(table, ~table.held_out, settings, kind)
+        figures = held_out_figures(table, heads[kind], settings, kind)
+        held_out[kind] = {source: ranking.to_json() for source, ranking in figures.items()}
+        if figures:
+            enough = "photo" in figures and figures["photo"].count >= LEAST_PHOTOS
+            source = "photo" if enough or "composed" not in figures else "composed"
+            thresholds[kind] = round(figures[source].threshold, 4)
+    config = QualityConfig(
+        settings.backbone, backbone_sha256(settings.backbone), thresholds, counts, held_out
+    )
+    save_quality(QualityModel(backbone, heads, config), out)
+    return {"labels": counts, "held_out": held_out, "thresholds": thresholds}
+
+
+def tabulate(
+    cases: Iterable[Case], backbone: Backbone, folds: int, *, progress: bool = True
+) -> tuple[dict[Kind, Table], dict[str, int]]:
+    """Compute the features of all cases once; also count the labels."""
+    rows: dict[Kind, list[tuple[Tensor, Case]]] = {}
+    labels = []
+    for case in tqdm(cases, desc="features", unit="case", disable=not progress):
+        features = features_of(case.label.kind, backbone, case.picture, case.mask)
+        bare = replace(case, picture=np.empty(0), mask=np.empty(0))  # pictures need not stay
+        rows.setdefault(case.label.kind, []).append((features, bare))
+        labels.append(case.label)
+    tables = {kind: _table(found, folds) for kind, found in rows.items()}
+    return tables, count_labels(labels)
+
+
+def _table(rows: Sequence[tuple[Tensor, Case]], folds: int) -> Table:
+    cases = [case for _, case in rows]
+    photo = torch.tensor([case.label.source == "photo" for case in cases])
+    seen = torch.tensor([case.group == "train" for case in cases])
+    return Table(
+        torch.stack([features for features, _ in rows]),
+        torch.tensor([bool(case.label.good) for case in cases]),
+        photo,
+        ~photo & ~seen,
+        torch.tensor([fold_of(case.group, folds) for case in cases]),
+        tuple(case.way for case in cases),
+    )
+
+
+def fold_of(group: str, folds: int) -> int:
+    """The part that a group always falls into, whatever else there is."""
+    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") % folds
+
+
+def held_out_figures(
+    table: Table, head: nn.Linear, settings: QualitySettings, kind: Kind
+) -> dict[str, Ranking]:
+    """Rankings by source of cases that the scoring head has not seen, for the sources there are."""
+    figures = {}
+    if table.held_out.any():
+        scores = _scores(head, table.features[table.held_out])
+        figures["composed"] = rank(scores, table.good[table.held_out].numpy(), settings.precision)
+    if table.photo.any():
+        scores = np.full(len(table.good), np.nan)
+        for fold in range(settings.folds):
+            tested = table.photo & (table.fold == fold)
+            if tested.any():
+                trained = ~table.held_out & ~tested
+                own = fit(table, trained, settings, kind)
+                scores[tested.numpy()] = _scores(own, table.features[tested])
+        mine = table.photo.numpy()
+        figures["photo"] = rank(scores[mine], table.good.numpy()[mine], settings.precision)
+    return figures
+
+
+def fit(table: Table, rows: Tensor, settings: QualitySettings, kind: Kind) -> nn.Linear:
+    """One neuron that minimises weighted cross-entropy + decay/2 * |weights|^2.
+
+    The features are brought to mean 0 and variance 1 first; that is folded into the weights, so
+    the head takes plain features. Good and bad weigh the same within each source.
+
+    Raises:
+        DataError: there are no good or no bad cases.
+    """
+    good = table.good[rows]
+    if good.all() or not good.any():
+        missing = "bad" if good.all() else "good"
+        raise DataError(f"No {missing} {kind} is among the labels; training needs both.")
+    x = table.features[rows].double()
+    mean, deviation = x.mean(dim=0), x.std(dim=0, unbiased=False).clamp(min=1e-4)
+    x = (x - mean) / deviation / x.shape[1] ** 0.5  # rows of length about 1 for any C
+    weight = _case_weights(good, table.photo[rows], settings.photo_share)
+    parameters = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [parameters], max_iter=STEPS, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+    )
+    target = good.double()
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        logits = x @ parameters[:-1] + parameters[-1]
+        entropy = nn.functional.binary_cross_entropy_with_logits(
+            logits, target, weight, reduction="sum"
+        )
+        loss = entropy + 0.5 * settings.decay * parameters[:-1].square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    solved = parameters.detach()
+    weights = solved[:-1] / deviation / x.shape[1] ** 0.5
+    head = nn.Linear(x.shape[1], 1)
+    bias = solved[-1:] - (weights * mean).sum()
+    head.load_state_dict({"weight": weights[None].float(), "bias": bias.float()})
+    return head
+
+
+def _case_weights(good: Tensor, photo: Tensor, photo_share: float) -> Tensor:
+    """(N,) float64 summing to 1: sources share as told, good and bad equally within a source."""
+    weight = torch.zeros(len(good), dtype=torch.float64)
+    for source, share in ((photo, photo_share), (~photo, 1 - photo_share)):
+        for verdict in (good, ~good):
+            cases = source & verdict
+            if cases.any():
+                weight[cases] = share / int(cases.sum())
+    return weight / weight.sum()
+
+
+def _scores(head: nn.Linear, features: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        scores: np.ndarray = torch.sigmoid(head(features))[:, 0].double().numpy()
+    return scores
