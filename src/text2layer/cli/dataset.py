@@ -1,4 +1,4 @@
-"""`text2layer dataset`: compose training data into shards, and look at data."""
+"""`text2layer dataset`: make training data from cut-outs or photos, and look at data."""
 
 import json
 import random
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from text2layer.cli import dataset_build, dataset_shards
 from text2layer.cli.label import label
 from text2layer.cli.outputs import check_picture
 from text2layer.cli.sources import choose_device, is_library, on_terminal, report_skipped
@@ -16,7 +17,9 @@ from text2layer.errors import InputError
 if TYPE_CHECKING:
     from text2layer.data.contact_sheet import Parts
 
-app = typer.Typer(help="Compose training data and look at it.", no_args_is_help=True)
+app = typer.Typer(help="Make training data and look at it.", no_args_is_help=True)
+dataset_build.register(app)
+dataset_shards.register(app)
 app.command("label")(label)
 
 Size = Annotated[int, typer.Option(help="Width and height in pixels.", min=8)]

@@ -1,0 +1,141 @@
+"""The same chunks on a Ray cluster: one actor per worker, fed by Ray Data.
+
+PHOTOS and OUT must be folders that every machine sees under the same path: actors read the index
+and the photos, and write shards and journals, themselves; only numbers of chunks and their results
+travel. When a machine is lost, Ray gives its chunks to another actor, and a chunk that is done
+twice gives the same bytes and is renamed into place twice.
+"""
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from text2layer import errors
+from text2layer.data.build.chunk import ChunkResult, journal_result
+from text2layer.data.build.folder import BuildFolder
+from text2layer.data.build.index import PhotoIndex
+from text2layer.data.build.worker import Results, Stop, Worker, WorkerSetup
+from text2layer.errors import InputError, Text2LayerError
+
+MOST_BLOCKS = 10_000  # of chunks' numbers that Ray schedules; beyond, a block holds several
+
+
+class ChunkActor:
+    """Works on chunks by number; Ray makes one for each worker of the cluster."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._setup = setup
+        self._worker: Worker | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """{"id": numbers of chunks} -> {"result": what became of each, as text}.
+
+        An error that a person can act on travels as text too, for Ray would wrap it.
+        """
+        return {"result": [self._done(int(number)) for number in batch["id"]]}
+
+    def _done(self, number: int) -> str:
+        folder = BuildFolder(self._setup.out)
+        try:
+            self._worker = self._worker or Worker(self._setup)
+            if folder.journal(number).exists():  # a machine was lost after it had done this one
+                return _packed(journal_result(number, folder, self._worker.stages))
+            index = PhotoIndex(folder.index)
+            try:
+                return _packed(self._worker.run(number, index.chunk(number)))
+            finally:
+                index.close()
+        except Text2LayerError as error:
+            return json.dumps({"error": type(error).__name__, "text": str(error)})
+
+
+def run_on_ray(
+    setup: WorkerSetup, numbers: Sequence[int], address: str, actors: int | None, stop: Stop
+) -> Results:
+    """Do the chunks on a cluster; results come as they are ready.
+
+    Args:
+        setup: what the actors need to know.
+        numbers: of the chunks to do.
+        address: of the cluster; "auto" takes the one at hand, and starts one here if there is none.
+        actors: how many; None lets Ray use all the cluster's cores, or GPUs if it has any.
+        stop: asked after each result; the chunks at work are then given up, and done again by the
+            next run.
+
+    Raises:
+        InputError: ray is not installed, or no cluster answers.
+        Text2LayerError: what an actor met, such as a full disk.
+    """
+    ray = _connected(address)
+    from ray import data
+
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    most = actors or gpus or max(1, int(resources.get("CPU", 1)) // setup.threads)
+    most = min(most, len(numbers))
+    items = [{"id": number} for number in numbers]
+    dataset = data.from_items(
+        items, override_num_blocks=min(len(items), max(MOST_BLOCKS, 4 * most))
+    )
+    done = dataset.map_batches(
+        ChunkActor,
+        fn_constructor_args=(setup,),
+        batch_size=1,
+        concurrency=(1, most),
+        num_gpus=1 if gpus else 0,
+        num_cpus=0 if gpus else setup.threads,
+    )
+    for row in done.iter_rows():
+        yield _unpacked(row["result"])
+        if stop():
+            return
+
+
+def _connected(address: str) -> Any:
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            "Ray is not installed; run pip install 'text2layer[ray]', or leave out --ray."
+        ) from None
+    if ray.is_initialized():
+        return ray
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if address != "auto":
+            ray.init(address=address, **options)
+        else:
+            try:
+                ray.init(address="auto", **options)
+            except ConnectionError:
+                ray.init(include_dashboard=False, **options)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"No Ray cluster answers at '{address}' ({said}); start one, or give its address."
+        ) from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray
+
+
+def _packed(result: ChunkResult) -> str:
+    """A result as JSON text: Arrow tables, which Ray fills, want the same columns in every row."""
+    fields = asdict(result) | {
+        "reasons": [[*pair, count] for pair, count in sorted(result.reasons.items())]
+    }
+    return json.dumps(fields)
+
+
+def _unpacked(text: str) -> ChunkResult:
+    fields = json.loads(text)
+    if "error" in fields:
+        raise getattr(errors, fields["error"])(fields["text"])
+    reasons = Counter({(stage, reason): count for stage, reason, count in fields.pop("reasons")})
+    return ChunkResult(**fields, reasons=reasons)
