@@ -38,10 +38,13 @@ class ShardFile:
 def writing_shard(path: Path) -> Iterator[ShardFile]:
     """A shard that becomes `path` when the block ends, and leaves nothing if it fails.
 
+    The format is that of POSIX 2001: the same bytes as older ones for names up to 100 characters,
+    and longer names, which keys of the schema may give, are held too.
+
     Raises:
         InputError, FormatError: `path` cannot be written (see `io.atomic.writing`).
     """
     with writing(path) as handle, tarfile.open(
-        fileobj=handle, mode="w", format=tarfile.USTAR_FORMAT
+        fileobj=handle, mode="w", format=tarfile.PAX_FORMAT
     ) as tar:  # fmt: skip
         yield ShardFile(tar)
