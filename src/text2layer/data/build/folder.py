@@ -75,7 +75,6 @@ class BuildFolder:
             os.ftruncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             self.remove_unfinished()
-            self.journals.mkdir(exist_ok=True)
             try:
                 yield
             finally:
@@ -103,7 +102,7 @@ class BuildFolder:
         return record
 
     def write_record(self, record: Mapping[str, Any]) -> None:
-        """Replace `build.json` in one step."""
+        """Replace `build.json` in one step; with it the folder is one of a build."""
         write_json(self.record, record)
 
     def write_journal(self, number: int, lines: Iterable[Mapping[str, Any]]) -> None:

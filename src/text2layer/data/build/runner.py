@@ -249,6 +249,7 @@ def _run_chunks(
     """Do all chunks that are not done; keep the record and the summary up to date."""
     size = setup.settings.photos_per_shard
     chunks = index.chunks(size)
+    folder.journals.mkdir(exist_ok=True)
     done = {number for number in folder.done() if number < chunks}
     todo = [number for number in range(chunks) if number not in done]
     summary.done_before = sum(min(size, len(index) - number * size) for number in done)

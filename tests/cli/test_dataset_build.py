@@ -1,0 +1,98 @@
+"""`dataset build`, `report`, `stats`, `merge` and `split` from the command line."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tests.cli.outcome import assert_one_sentence
+from tests.data.build.toy_photos import write_photos
+from tests.data.build.toy_stages import NAME
+from text2layer.data.build.settings import BuildSettings
+
+TOY = ("--stages", NAME, "--min-size", 1, "--duplicate-distance", 0, "--photos-per-shard", 4)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("photos"), 10)
+
+
+@pytest.fixture
+def built(run, photos: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "built"
+    result = run("dataset", "build", photos, out, *TOY, "--workers", 1, "--no-report")
+    assert (result.exit_code, result.stdout) == (0, f"{out}\n"), result.stderr
+    assert "kept 8" in result.stderr
+    assert "2 bright: nothing found" in result.stderr
+    return out
+
+
+def test_every_setting_is_an_option(run) -> None:
+    text = run("dataset", "build", "--help").stdout
+    for item in fields(BuildSettings):
+        assert f"--{item.name.replace('_', '-')}" in text
+    assert "[default: 512]" in " ".join(text.split())
+
+
+def test_json_and_report(run, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run("dataset", "build", photos, out, *TOY, "--workers", 1, "--json")
+    summary = json.loads(result.stdout)
+    assert (summary["photos"], summary["kept"]) == (10, 8)
+    assert summary["reasons"] == {"bright": {"nothing found": 2}}
+    (out / "report.html").unlink()
+    result = run("dataset", "report", out)
+    assert result.stdout == f"{out / 'report.html'}\n"
+    assert (out / "report.html").exists()
+    assert json.loads(run("dataset", "report", out, "--json").stdout)["kept"] == 8
+
+
+def test_stats_merge_split(run, built: Path, tmp_path: Path) -> None:
+    assert json.loads(run("dataset", "stats", built, "--json").stdout)["samples"] == 8
+    assert "mask area above 0.5" in run("dataset", "stats", built).stdout
+    result = run("dataset", "merge", built, built, tmp_path / "merged")
+    assert result.stdout == f"{tmp_path / 'merged' / 'shard-000000.tar'}\n"
+    assert "8 the same sample again" in result.stderr
+    result = run("dataset", "split", built, tmp_path / "split", "--val", 0.5, "--test", 0, "--json")
+    summary = json.loads(result.stdout)
+    assert sum(summary["samples"].values()) == 8
+    assert set(summary["samples"]) == {"train", "val"}
+
+
+def test_what_is_built_trains(run, built: Path, tmp_path: Path) -> None:
+    split = run("dataset", "split", built, tmp_path / "split", "--val", 0.5, "--test", 0)
+    assert split.exit_code == 0, split.stderr
+    result = run(
+        "train", "autoencoder", "--preset", "tiny", "--steps", 1, "--batch-size", 2, "--data",
+        tmp_path / "split", "--device", "cpu", "--mixed-precision", "no", "--preview-every", 0,
+        "--validate-every", 0, "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["build", "nowhere", "out"], "nowhere"),
+        (["build", "PHOTOS", "full", *TOY], "full"),
+        (["build", "PHOTOS", "out", "--stages", "nomodule:make"], "nomodule:make"),
+        (["build", "PHOTOS", "out", "--size", "0"], "size"),
+        (["build", "PHOTOS", "out", "--split", "half"], "half"),
+        (["report", "full"], "full"),
+        (["stats", "nowhere"], "nowhere"),
+        (["stats", "full"], "full"),
+        (["merge", "nowhere", "out"], "nowhere"),
+        (["split", "full", "out", "--by", "colour"], "colour"),
+    ],
+)
+def test_bad_input_gets_one_sentence(
+    run, photos: Path, tmp_path: Path, monkeypatch, arguments, says
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("keep me")
+    given = [photos if argument == "PHOTOS" else argument for argument in arguments]
+    assert says in assert_one_sentence(run("dataset", *given))
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
