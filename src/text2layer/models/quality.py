@@ -215,9 +215,9 @@ def load_quality(path: str | Path | None = None) -> QualityModel:
     remedy = "reinstall text2layer" if path is None else "name a folder of `train quality`"
     try:
         fields = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        tensors = _read_tensors(folder / HEADS_FILE)
         if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
             raise ValueError(f"{CONFIG_FILE} is not of format {FORMAT}")
+        tensors = _read_tensors(folder / HEADS_FILE)
         config = QualityConfig(**fields)
         heads = {kind: _head(tensors[f"{kind}.weight"], tensors[f"{kind}.bias"]) for kind in KINDS}
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -17,6 +17,8 @@ import numpy as np
 from text2layer.data.build import damage, damaged_fills
 from text2layer.data.build.damaged_fills import Inpaint
 from text2layer.data.build.labels import Kind, Label
+from text2layer.data.build.masks import cut_hole
+from text2layer.data.build.settings import BuildSettings
 
 if TYPE_CHECKING:
     from text2layer.data.composer import Composer
@@ -121,10 +123,7 @@ def composer_of(library: str | Path, split: str, objects: int, seed: int = 0) ->
 
 
 def photo_cases(shards: str | Path, labels: Mapping[tuple[str, Kind], Label]) -> Iterator[Case]:
-    """The labelled samples of a build; a sample without a label is passed over.
-
-    The hole is where the background differs from the photo: builds paste the kept pixels back.
-    """
+    """The labelled samples of a build; a sample without a label is passed over."""
     from text2layer.data.shards import ShardReader
 
     wanted = {key for key, _ in labels}
@@ -134,20 +133,17 @@ def photo_cases(shards: str | Path, labels: Mapping[tuple[str, Kind], Label]) ->
         if label := labels.get((sample.key, "mask")):
             yield Case(label, sample.image, sample.mask, sample.key)
         if label := labels.get((sample.key, "fill")):
-            hole = hole_of(sample.image, sample.background, sample.mask)
-            yield Case(label, sample.background, hole, sample.key)
+            yield Case(label, sample.background, hole_of(sample.mask), sample.key)
 
 
-def hole_of(image: np.ndarray, background: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """255 where a stored sample's background was filled in, else 0; (H, W) uint8.
+def hole_of(mask: np.ndarray) -> np.ndarray:
+    """(H, W) uint8: 255 where a build fills in the background behind a mask (H, W), else 0.
 
-    It is where the two pictures differ by more than JPEG does, or the mask says foreground, and a
-    little around it: a fill that happens to agree with the photo leaves no holes in the hole.
+    Stored samples carry no hole; this is the one that the default settings cut.
     """
-    difference = np.abs(image.astype(np.int16) - background).max(axis=2) > 24
-    near = damaged_fills.grown_hole(mask, max(2, max(mask.shape) // 50), max(mask.shape) // 20)
-    own = damaged_fills.grown_hole(mask, max(1, max(mask.shape) // 100), 0)
-    return np.where(own | (difference & near), 255, 0).astype(np.uint8)
+    usual = BuildSettings()
+    hole = cut_hole(mask, usual.mask_threshold, usual.dilation, usual.dilation_below)
+    return np.where(hole, 255, 0).astype(np.uint8)
 
 
 def _mask_case(

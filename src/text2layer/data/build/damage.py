@@ -33,7 +33,7 @@ def wobble(mask: np.ndarray, rng: np.random.Generator, strength: float = 1.0) ->
         strength: 0 leaves the edge where it is.
     """
     height, width = mask.shape
-    blur = rng.uniform(0.3, 1.0 + strength) * max(height, width) / 256
+    blur = rng.uniform(0.6, 1.2 + strength) * max(1.0, max(height, width) / 256)
     soft = _blurred(mask, blur).astype(np.float32) / 255
     edge = 0.5 + 0.35 * strength * (smooth_noise((height, width), rng, cells=10) - 0.5)
     steep = rng.uniform(1.5, 5.0)
