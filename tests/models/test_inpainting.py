@@ -1,0 +1,97 @@
+"""Inpainters: kept pixels stay, holes are filled, what cannot be filled is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import toy_onnx
+from text2layer.errors import InputError, WeightsError
+from text2layer.models.inpainting import (
+    Inpainter,
+    MiganInpainter,
+    OpencvInpainter,
+    load_inpainter,
+)
+from text2layer.pretrained import WEIGHTS, resolve
+
+
+def a_wall(width: int = 96, height: int = 64) -> np.ndarray:
+    """A smooth gradient: what any inpainter should be able to continue."""
+    down, across = np.mgrid[0:height, 0:width]
+    return np.dstack([40 + across, 60 + down, 200 - across]).astype(np.uint8)
+
+
+def a_hole(image: np.ndarray) -> np.ndarray:
+    hole = np.zeros(image.shape[:2], bool)
+    hole[20:36, 40:60] = True
+    return hole
+
+
+@pytest.fixture(params=["migan", "opencv"])
+def inpainter(request: pytest.FixtureRequest, tmp_path: Path) -> Inpainter:
+    if request.param == "opencv":
+        return OpencvInpainter()
+    return MiganInpainter(toy_onnx.inverting_inpainter(tmp_path / "toy.onnx"), threads=1)
+
+
+def test_kept_pixels_stay_exactly_and_the_input_is_not_written_to(inpainter: Inpainter) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)
+    hole = a_hole(image)
+    before = image.copy()
+    filled = inpainter.fill(image, hole)
+    assert filled.shape == image.shape
+    assert filled.dtype == np.uint8
+    assert np.array_equal(filled[~hole], image[~hole])
+    assert (filled[hole] != image[hole]).mean() > 0.9
+    assert np.array_equal(image, before)
+
+
+def test_no_hole_gives_a_copy_and_a_hole_of_everything_is_refused(inpainter: Inpainter) -> None:
+    image = a_wall()
+    nothing = np.zeros(image.shape[:2], bool)
+    same = inpainter.fill(image, nothing)
+    assert np.array_equal(same, image)
+    assert not np.shares_memory(same, image)
+    with pytest.raises(InputError, match="nothing is left to fill it from"):
+        inpainter.fill(image, ~nothing)
+    with pytest.raises(InputError, match=r"they are \(64, 96, 3\) uint8 and \(5, 5\) bool"):
+        inpainter.fill(image, np.ones((5, 5), bool))
+
+
+def test_migan_is_told_where_the_hole_is(tmp_path: Path) -> None:
+    """The toy graph paints white where its mask is 0: MI-GAN's sign for the hole."""
+    image = a_wall()
+    hole = a_hole(image)
+    toy = MiganInpainter(toy_onnx.inverting_inpainter(tmp_path / "toy.onnx"), threads=1)
+    assert (toy.fill(image, hole)[hole] == 255).all()
+
+
+def test_opencv_continues_a_gradient() -> None:
+    image = a_wall()
+    hole = a_hole(image)
+    damaged = np.where(hole[..., None], np.uint8(0), image)
+    filled = OpencvInpainter().fill(damaged, hole)
+    assert np.abs(filled[hole].astype(int) - image[hole]).mean() < 6
+    assert np.abs(damaged[hole].astype(int) - image[hole]).mean() > 50
+
+
+@pytest.mark.slow
+def test_migan_fills_a_gradient_without_what_was_there() -> None:
+    try:
+        resolve("migan", offline=True)
+    except WeightsError as error:
+        pytest.skip(str(error))
+    migan = load_inpainter("migan", threads=1)
+    assert migan.sha256 == WEIGHTS["migan"].sha256
+    image = a_wall(160, 120)
+    hole = a_hole(image)
+    damaged = np.where(hole[..., None], np.uint8([255, 0, 255]), image)
+    filled = migan.fill(damaged, hole)
+    assert np.array_equal(filled[~hole], image[~hole])
+    assert np.abs(filled[hole].astype(int) - image[hole]).mean() < 15
+
+
+def test_an_unknown_inpainter_is_refused() -> None:
+    with pytest.raises(InputError, match="no inpainter 'lama'; give migan, opencv"):
+        load_inpainter("lama")

@@ -1,0 +1,74 @@
+"""Tiny ONNX networks, written as protobuf bytes by hand: the package onnx is not needed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+FLOAT, UINT8 = 1, 2  # TensorProto.DataType
+Shape = Sequence[int | str]
+
+
+def varint(value: int) -> bytes:
+    value &= 2**64 - 1
+    out = b""
+    while value > 127:
+        out += bytes([value & 127 | 128])
+        value >>= 7
+    return out + bytes([value])
+
+
+def number(field: int, value: int) -> bytes:
+    return varint(field << 3) + varint(value)
+
+
+def message(field: int, content: bytes | str) -> bytes:
+    content = content.encode() if isinstance(content, str) else content
+    return varint(field << 3 | 2) + varint(len(content)) + content
+
+
+def value(name: str, kind: int, shape: Shape) -> bytes:
+    """ValueInfoProto."""
+    sides = b"".join(
+        message(1, number(1, side) if isinstance(side, int) else message(2, side)) for side in shape
+    )
+    return message(1, name) + message(2, message(1, number(1, kind) + message(2, sides)))
+
+
+def node(operator: str, inputs: Sequence[str], output: str, attributes: bytes = b"") -> bytes:
+    """NodeProto."""
+    names = b"".join(message(1, name) for name in inputs)
+    return names + message(2, output) + message(4, operator) + attributes
+
+
+def write(
+    path: Path,
+    nodes: Sequence[bytes],
+    inputs: Sequence[tuple[str, int, Shape]],
+    output: tuple[str, int, Shape],
+    opset: int,
+) -> Path:
+    """ModelProto."""
+    graph = b"".join(message(1, one) for one in nodes) + message(2, "toy")
+    graph += b"".join(message(11, value(*one)) for one in inputs) + message(12, value(*output))
+    operators = message(1, "") + number(2, opset)
+    path.write_bytes(number(1, 8) + message(7, graph) + message(8, operators))
+    return path
+
+
+def brightness_network(path: Path, shape: Shape = (1, 3, 12, 20), last: str = "Sigmoid") -> Path:
+    """Mean over the three colours it is given, then the operator `last`."""
+    axes = message(5, message(1, "axes") + number(8, 1) + number(20, 7))
+    nodes = [node("ReduceMean", ["input"], "mean", axes), node(last, ["mean"], "output")]
+    return write(
+        path, nodes, [("input", FLOAT, shape)], ("output", FLOAT, (shape[0], 1, *shape[2:])), 17
+    )
+
+
+def inverting_inpainter(path: Path) -> Path:
+    """White where the mask is 0, the inverted photo where it is 255; inputs as MI-GAN's."""
+    nodes = [
+        node("BitwiseAnd", ["image", "mask"], "kept"),
+        node("BitwiseNot", ["kept"], "result"),
+    ]
+    image = (1, 3, "height", "width")
+    inputs = [("image", UINT8, image), ("mask", UINT8, (1, 1, "height", "width"))]
+    return write(path, nodes, inputs, ("result", UINT8, image), 18)
