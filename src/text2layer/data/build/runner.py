@@ -19,7 +19,7 @@ from text2layer.data.build.folder import BuildFolder
 from text2layer.data.build.index import PhotoIndex
 from text2layer.data.build.interrupt import stopping_cleanly
 from text2layer.data.build.settings import BuildSettings
-from text2layer.data.build.sources import open_photos
+from text2layer.data.build.sources import PhotoSource, open_photos
 from text2layer.data.build.worker import Stop, Task, WorkerSetup, run_here, run_in_pool
 from text2layer.errors import DataError, InputError
 
@@ -107,6 +107,7 @@ def build(
     cores = available_cores()
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}.")
+    photos = Path(photos).absolute()  # resumed from elsewhere, or read by actors, it is the same
     source = open_photos(photos, captions)
     folder = BuildFolder(Path(out))
     summary = BuildSummary(folder.root)
@@ -151,13 +152,13 @@ def by_stage(reasons: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
 def _begun_record(
     folder: BuildFolder,
     settings: BuildSettings,
-    photos: str | Path,
+    photos: Path,
     captions: str | Path | None,
     stages: str,
 ) -> dict[str, Any]:
     """The build's record: that of an earlier run, which must agree, or a new one."""
     fresh = {
-        "source": str(Path(photos).absolute()),
+        "source": str(photos),
         "captions": str(Path(captions).absolute()) if captions else "",
         "stages": stages,
         "text2layer": __version__,
@@ -195,7 +196,7 @@ def _begun_record(
 def _filled_index(
     folder: BuildFolder,
     record: dict[str, Any],
-    source: Any,
+    source: PhotoSource,
     settings: BuildSettings,
     progress: bool,
     stop: Stop,
@@ -212,7 +213,7 @@ def _filled_index(
                 "build into another folder."
             )
         return index
-    index.fill(source, settings, progress=progress)
+    index.fill(source, settings, progress=progress, stop=stop)
     if stop():
         return None
     if not len(index):

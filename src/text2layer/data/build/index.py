@@ -1,0 +1,207 @@
+"""The first pass of a build: every photo once, in order, with a hash that finds near-duplicates.
+
+The index is one SQLite file, so memory does not grow with the number of photos, and a build that
+is killed while it is being filled goes on where the last transaction ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from text2layer.data.build.decode import UnusablePicture, loaded, open_picture
+from text2layer.data.build.hashing import bands, hamming, perceptual_hash
+from text2layer.data.build.photo import PhotoRef, Rejection
+from text2layer.data.build.settings import BuildSettings
+from text2layer.errors import DataError, FormatError
+
+STAGE = "index"
+BATCH = 256  # photos in a transaction
+THREADS = 4  # Pillow decodes outside the interpreter's lock
+HASH_SIDE = 128  # JPEGs are decoded at the smallest scale that is not below this, in pixels
+SIGNED = 1 << 63  # SQLite's integers are signed
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS photos (
+    number INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, ref TEXT NOT NULL,
+    hash INTEGER, reason TEXT NOT NULL, detail TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS bands (band INTEGER, value INTEGER, number INTEGER);
+CREATE INDEX IF NOT EXISTS bands_by_value ON bands (band, value);
+"""
+
+
+class PhotoIndex:
+    """All photos of a build by number, those that are left out at once included.
+
+    Args:
+        path: the SQLite file; made when it is missing.
+
+    Raises:
+        DataError: the file is not such an index.
+        FormatError: it cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._size = 1
+        try:
+            self._base = sqlite3.connect(self.path, isolation_level=None)
+            self._base.executescript(_TABLES)
+        except sqlite3.OperationalError as error:
+            raise FormatError(f"'{path}' could not be written: {error}.") from None
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"'{path}' is not an index of photos ({error}); delete it.") from None
+
+    def __len__(self) -> int:
+        """Number of photos."""
+        row = self._base.execute("SELECT coalesce(max(number) + 1, 0) FROM photos").fetchone()
+        return int(row[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._base.close()
+
+    def fill(
+        self,
+        source: Iterable[PhotoRef],
+        settings: BuildSettings,
+        *,
+        progress: bool = True,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Take in the photos of a source; those that are here already are passed over.
+
+        The verdict of a photo is that of the first reason that holds: "opted out", "no licence",
+        "no caption", "unreadable", "near duplicate".
+
+        Args:
+            source: photos in an order that does not change.
+            settings: what decides; the same for all calls.
+            progress: show a bar on stderr.
+            stop: asked before each batch; true ends the pass early.
+
+        Raises:
+            FormatError: the file cannot be written, for example because the disk is full.
+        """
+        bar = tqdm(desc="index", unit="photo", disable=not progress, mininterval=1.0)
+        with bar, ThreadPoolExecutor(THREADS) as pool:
+            for batch in _batches(source):
+                if stop():
+                    return
+                new = self._unknown(batch)
+                verdicts = list(pool.map(lambda ref: self._look(ref, settings), new))
+                try:
+                    self._base.execute("BEGIN IMMEDIATE")
+                    for ref, (value, rejection) in zip(new, verdicts, strict=True):
+                        self._add(ref, value, rejection, settings.duplicate_distance)
+                    self._base.execute("COMMIT")
+                except sqlite3.OperationalError as error:
+                    if self._base.in_transaction:
+                        self._base.execute("ROLLBACK")
+                    raise FormatError(
+                        f"'{self.path}' could not be written ({error}); free some space, then the "
+                        "same command goes on."
+                    ) from None
+                bar.update(len(batch))
+
+    def chunks(self, size: int) -> int:
+        """Number of chunks of `size` consecutive photos; `chunk` then gives those."""
+        self._size = size
+        return -(-len(self) // size)
+
+    def chunk(self, number: int) -> list[tuple[PhotoRef, Rejection | None]]:
+        """Photos of one chunk in order, each with the reason why it is left out, or None."""
+        first = number * self._size
+        rows = self._base.execute(
+            "SELECT ref, reason, detail FROM photos WHERE number >= ? AND number < ? "
+            "ORDER BY number",
+            (first, first + self._size),
+        )
+        return [
+            (PhotoRef(**json.loads(ref)), Rejection(STAGE, reason, detail) if reason else None)
+            for ref, reason, detail in rows
+        ]
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over all photos and verdicts, in order."""
+        digest = hashlib.sha256()
+        for row in self._base.execute("SELECT ref, hash, reason FROM photos ORDER BY number"):
+            digest.update(json.dumps(row).encode())
+        return digest.hexdigest()
+
+    def _unknown(self, batch: Iterable[PhotoRef]) -> list[PhotoRef]:
+        """Photos of a batch that are not in the index, each key once."""
+        new: dict[str, PhotoRef] = {}
+        for ref in batch:
+            row = self._base.execute("SELECT 1 FROM photos WHERE key = ?", (ref.key,)).fetchone()
+            if row is None:
+                new.setdefault(ref.key, ref)
+        return list(new.values())
+
+    def _look(self, ref: PhotoRef, settings: BuildSettings) -> tuple[int | None, Rejection | None]:
+        """Hash of a photo, or why it is left out."""
+        if ref.opt_out:
+            return None, Rejection(STAGE, "opted out", "its owner asks not to train on it")
+        if settings.require_license and not ref.license.strip():
+            return None, Rejection(STAGE, "no licence")
+        if settings.require_caption and not ref.caption.strip():
+            return None, Rejection(STAGE, "no caption")
+        try:
+            with open_picture(ref.read()) as picture:
+                picture.draft("L", (HASH_SIDE, HASH_SIDE))
+                return perceptual_hash(loaded(picture)), None
+        except UnusablePicture as problem:
+            if problem.reason in ("damaged", "not a picture"):
+                return None, Rejection(STAGE, "unreadable", f"{problem.reason}: {problem.detail}")
+            return None, None  # the decode stage says why, in its own words
+        except (OSError, MemoryError) as error:
+            return None, Rejection(STAGE, "unreadable", str(error) or type(error).__name__)
+
+    def _add(
+        self, ref: PhotoRef, value: int | None, rejection: Rejection | None, distance: int
+    ) -> None:
+        """Write one photo; called in order, so that the first of near-duplicates stays."""
+        number = len(self)
+        if rejection is None and value is not None:
+            twin = self._twin(value, distance)
+            if twin is not None:
+                rejection = Rejection(STAGE, "near duplicate", f"of {twin}")
+            else:
+                self._base.executemany(
+                    "INSERT INTO bands VALUES (?, ?, ?)",
+                    [(band, part - SIGNED if part >= SIGNED else part, number)
+                     for band, part in enumerate(bands(value, distance + 1))],
+                )  # fmt: skip
+        reason, detail = (rejection.reason, rejection.detail) if rejection else ("", "")
+        self._base.execute(
+            "INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?)",
+            (number, ref.key, json.dumps(ref.to_json(), sort_keys=True),
+             None if value is None else value - SIGNED, reason, detail),
+        )  # fmt: skip
+
+    def _twin(self, value: int, distance: int) -> str | None:
+        """Key of the first earlier photo whose hash differs in at most `distance` bits."""
+        found: list[tuple[int, str]] = []
+        for band, part in enumerate(bands(value, distance + 1)):
+            rows = self._base.execute(
+                "SELECT photos.number, photos.key, photos.hash FROM bands JOIN photos "
+                "ON photos.number = bands.number WHERE bands.band = ? AND bands.value = ?",
+                (band, part - SIGNED if part >= SIGNED else part),
+            )
+            found += [(n, key) for n, key, other in rows
+                      if hamming(other + SIGNED, value) <= distance]  # fmt: skip
+        return min(found)[1] if found else None
+
+
+def _batches(source: Iterable[PhotoRef]) -> Iterator[list[PhotoRef]]:
+    iterator = iter(source)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
