@@ -61,6 +61,7 @@ def test_stats_merge_split(run, built: Path, tmp_path: Path) -> None:
     assert set(summary["samples"]) == {"train", "val"}
 
 
+@pytest.mark.slow
 def test_what_is_built_trains(run, built: Path, tmp_path: Path) -> None:
     split = run("dataset", "split", built, tmp_path / "split", "--val", 0.5, "--test", 0)
     assert split.exit_code == 0, split.stderr

@@ -101,5 +101,5 @@ def test_an_error_of_an_actor_is_one_sentence(cluster: Any, photos: Path, tmp_pa
 
 def test_no_cluster_is_one_sentence(photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs the ray extra")
-    with pytest.raises(InputError, match="No Ray cluster answers at '127.0.0.1:1'"):
+    with pytest.raises(InputError, match="No Ray cluster answers"):
         build(photos, tmp_path / "out", SETTINGS, ray="127.0.0.1:1", stages=NAME, progress=False)

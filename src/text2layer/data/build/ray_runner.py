@@ -45,12 +45,16 @@ class ChunkActor:
             if folder.journal(number).exists():  # a machine was lost after it had done this one
                 return _packed(journal_result(number, folder, self._worker.stages))
             index = PhotoIndex(folder.index)
+            index.chunks(self._setup.settings.photos_per_shard)
             try:
                 return _packed(self._worker.run(number, index.chunk(number)))
             finally:
                 index.close()
         except Text2LayerError as error:
             return json.dumps({"error": type(error).__name__, "text": str(error)})
+        except Exception as error:
+            said = f"Chunk {number} failed on Ray: {type(error).__name__}: {error}"
+            return json.dumps({"error": "DataError", "text": " ".join(said.split())})
 
 
 def run_on_ray(
@@ -73,6 +77,7 @@ def run_on_ray(
     ray = _connected(address)
     from ray import data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it sets another level
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     resources = ray.cluster_resources()
@@ -87,7 +92,7 @@ def run_on_ray(
         ChunkActor,
         fn_constructor_args=(setup,),
         batch_size=1,
-        concurrency=(1, most),
+        compute=data.ActorPoolStrategy(min_size=1, max_size=most),
         num_gpus=1 if gpus else 0,
         num_cpus=0 if gpus else setup.threads,
     )
@@ -121,7 +126,6 @@ def _connected(address: str) -> Any:
         raise InputError(
             f"No Ray cluster answers at '{address}' ({said}); start one, or give its address."
         ) from None
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray
 
 
