@@ -115,7 +115,7 @@ def test_an_embedded_profile_is_followed_and_a_broken_one_ignored(tmp_path):
         (b"", "not a picture"),
         (b"hello, I am a text file", "not a picture"),
         (encoded(picture(), "JPEG")[:600], "damaged"),
-        (encoded(picture())[:150], "damaged"),
+        (encoded(Image.effect_noise((96, 64), 90))[:3000], "damaged"),
         (encoded(picture(1, 1)), "too small"),
         (encoded(picture(96, 20)), "too small"),
         (encoded(picture(200, 40)), "too elongated"),
