@@ -13,6 +13,7 @@ from text2layer.data.build.photo import Photo
 from text2layer.data.build.settings import BuildSettings
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # by content; the suffix does not count
+ANIMATED = ("GIF", "PNG", "WEBP")  # frames of a TIFF are pages, those of a camera's JPEG previews
 MAX_PIXELS = 200_000_000  # of one photo; more is refused before a pixel is decoded
 TRANSPARENT_SHARE = 0.01  # a picture with more see-through pixels is a cut-out, not a photo
 OPAQUE = 250  # alpha from which a pixel counts as opaque
@@ -93,14 +94,17 @@ def open_picture(data: bytes) -> Image.Image:
         detail = f"{picture.width}x{picture.height} px, at most {MAX_PIXELS:,} are read"
         raise UnusablePicture("too many pixels", detail)
     frames = getattr(picture, "n_frames", 1)
-    if frames > 1:
+    if frames > 1 and picture.format in ANIMATED:
         raise UnusablePicture("animated", f"{frames} frames")
     return picture
 
 
 def upright_size(picture: Image.Image) -> tuple[int, int]:
-    """(width, height) after the rotation that EXIF asks for."""
-    sideways = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    """(width, height) after the rotation that EXIF asks for; raises UnusablePicture."""
+    try:
+        sideways = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, ValueError, SyntaxError) as error:  # a PNG is decoded in search of its EXIF
+        raise UnusablePicture("damaged", str(error)) from None
     return (picture.height, picture.width) if sideways else picture.size
 
 
