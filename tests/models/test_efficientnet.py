@@ -49,7 +49,7 @@ def test_published_weights_give_the_reference_logits(published):
 
 @pytest.mark.parametrize(("length", "kernel", "stride"), [(224, 3, 2), (7, 5, 1), (15, 5, 2)])
 def test_padding_is_that_of_tensorflow(length, kernel, stride):
-    """ "SAME": the output has ceil(length / stride) pixels and an odd pixel of padding comes last."""
+    """The output has ceil(length / stride) pixels; an odd pixel of padding comes last."""
     layer = ConvolutionNorm(1, 1, kernel, stride, activate=False).eval()
     torch.nn.init.ones_(layer.convolution.weight)
     x = torch.arange(float(length)).expand(1, 1, 1, length)[..., :1, :].repeat(1, 1, length, 1)

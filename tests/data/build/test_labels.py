@@ -77,7 +77,7 @@ def test_a_file_that_is_no_text_or_cannot_be_written_is_named(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_labels(path)
     path.write_text("{\n")
-    with pytest.raises(DataError, match="Line 1 .* is not JSON"):
+    with pytest.raises(DataError, match=r"Line 1 .* is not JSON"):
         read_labels(path)
     with pytest.raises(DataError, match="could not be written"):
         append_label(tmp_path / "missing" / "labels.jsonl", GOOD)
