@@ -158,17 +158,21 @@ def overlaps(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> lis
     result = []
     for path in first.keys() & second.keys():
         one, other = first[path] > 127, second[path] > 127
+        if one.shape != other.shape:  # Pillow's thumbnail may round a side the other way
+            shape = (one.shape[1], one.shape[0])
+            other = cv2.resize(other.astype(np.uint8), shape, interpolation=0) > 0
         if (one | other).any():
             result.append(float((one & other).sum() / (one | other).sum()))
     return result
 
 
 def find_photos(folder: Path, count: int, size: int) -> list[Path]:
-    """Every k-th photo of a folder and its folders that is large enough to pass the decoder."""
+    """Every k-th photo of a folder and its folders that the decoder will not reject for its shape."""
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
         with Image.open(path) as picture:
-            if min(picture.size) >= size // 2 and picture.mode == "RGB":
+            large = min(picture.size) >= size // 2
+            if large and max(picture.size) < 2.5 * min(picture.size) and picture.mode == "RGB":
                 found.append(path)
     step = max(len(found) // count, 1)
     return found[::step][:count]

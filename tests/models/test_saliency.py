@@ -50,7 +50,7 @@ def test_u2netp_gives_the_mask_that_rembg_gives() -> None:
     found = load_saliency("u2netp", threads=1).predict([photo])[0]
     assert found.mask.shape == (280, 360)
     assert overlap(found.mask, expected) > 0.99
-    assert np.abs(found.mask.astype(int) - expected).max() <= 1
+    assert np.abs(found.mask.astype(int) - expected).max() <= 2
     assert found.mask[140, 180] > 200  # the ball
     assert found.mask[5, 5] < 50
 
