@@ -28,27 +28,27 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_photos(tmp_path_factory.mktemp("ray") / "photos", PHOTOS)
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head node that keeps the books and does no work, and one node with a core for work."""
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster of one node with a core; tests add another."""
     pytest.importorskip("ray", reason="needs the ray extra")
     from ray.cluster_utils import Cluster
 
-    # nodes and their workers inherit these; the toy stages are found by PYTHONPATH
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("TOY_STAGES_SECONDS", "0.4")
-    monkeypatch.setenv("RAY_health_check_period_ms", "500")
-    monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
-    nodes = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False},
-    )
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        # nodes and their workers inherit these; the toy stages are found by PYTHONPATH
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("TOY_STAGES_SECONDS", "0.4")
+        patch.setenv("RAY_health_check_period_ms", "500")
+        patch.setenv("RAY_health_check_failure_threshold", "3")
+        nodes = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 1,
+                "object_store_memory": STORE,
+                "include_dashboard": False,
+            },
+        )
         yield nodes
-    finally:
-        import ray
-
-        ray.shutdown()
         nodes.shutdown()
 
 
@@ -59,7 +59,16 @@ def verdicts(out: Path) -> list[dict]:
     return lines
 
 
-def test_a_lost_node_costs_nothing(cluster: Any, photos: Path, tmp_path: Path) -> None:
+def test_an_error_of_an_actor_is_one_sentence(cluster: Any, photos: Path, tmp_path: Path) -> None:
+    stages = "tests.data.build.toy_stages:no_such_function"
+    with pytest.raises(InputError, match="no_such_function"):
+        build(photos, tmp_path / "out", SETTINGS, ray=cluster.address, stages=stages,
+              report=False, progress=False)  # fmt: skip
+
+
+def test_a_lost_node_costs_nothing(
+    cluster: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lost = cluster.add_node(num_cpus=1, object_store_memory=STORE)
     cluster.wait_for_nodes()
     out = tmp_path / "ray"
@@ -83,20 +92,13 @@ def test_a_lost_node_costs_nothing(cluster: Any, photos: Path, tmp_path: Path) -
     assert 3 <= chunks_at_loss[0] < PHOTOS // 5  # the node was lost during the run
     assert (summary.photos, summary.processed, summary.interrupted) == (PHOTOS, PHOTOS, False)
     here = tmp_path / "here"
-    os.environ["TOY_STAGES_SECONDS"] = "0"
+    monkeypatch.setenv("TOY_STAGES_SECONDS", "0")
     build(photos, here, SETTINGS, workers=1, stages=NAME, report=False, progress=False)
     assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
         path.name: path.read_bytes() for path in here.glob("*.tar")
     }
     assert verdicts(out) == verdicts(here)
     assert not list(out.rglob("*.part"))
-
-
-def test_an_error_of_an_actor_is_one_sentence(cluster: Any, photos: Path, tmp_path: Path) -> None:
-    stages = "tests.data.build.toy_stages:no_such_function"
-    with pytest.raises(InputError, match="no_such_function"):
-        build(photos, tmp_path / "out", SETTINGS, ray=cluster.address, stages=stages,
-              report=False, progress=False)  # fmt: skip
 
 
 def test_no_cluster_is_one_sentence(photos: Path, tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ twice gives the same bytes and is renamed into place twice.
 
 import json
 import logging
-import os
+import signal
+import socket
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +24,7 @@ from text2layer.data.build.index import PhotoIndex
 from text2layer.data.build.worker import Results, Stop, Worker, WorkerSetup
 from text2layer.errors import InputError, Text2LayerError
 
+ANSWER_SECONDS = 5  # that a cluster's head may take to answer
 MOST_BLOCKS = 10_000  # of chunks' numbers that Ray schedules; beyond, a block holds several
 
 
@@ -74,36 +78,34 @@ def run_on_ray(
         InputError: ray is not installed, or no cluster answers.
         Text2LayerError: what an actor met, such as a full disk.
     """
-    ray = _connected(address)
-    from ray import data
+    with _connected(address) as ray:
+        from ray import data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it sets another level
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = False
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    most = actors or gpus or max(1, int(resources.get("CPU", 1)) // setup.threads)
-    most = min(most, len(numbers))
-    items = [{"id": number} for number in numbers]
-    dataset = data.from_items(
-        items, override_num_blocks=min(len(items), max(MOST_BLOCKS, 4 * most))
-    )
-    done = dataset.map_batches(
-        ChunkActor,
-        fn_constructor_args=(setup,),
-        batch_size=1,
-        compute=data.ActorPoolStrategy(min_size=1, max_size=most),
-        num_gpus=1 if gpus else 0,
-        num_cpus=0 if gpus else setup.threads,
-    )
-    for row in done.iter_rows():
-        yield _unpacked(row["result"])
-        if stop():
-            return
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it sets another level
+        data.DataContext.get_current().enable_progress_bars = False
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        most = actors or gpus or max(1, int(resources.get("CPU", 1)) // setup.threads)
+        most = min(most, len(numbers))
+        items = [{"id": number} for number in numbers]
+        blocks = min(len(items), max(MOST_BLOCKS, 4 * most))
+        done = data.from_items(items, override_num_blocks=blocks).map_batches(
+            ChunkActor,
+            fn_constructor_args=(setup,),
+            batch_size=1,
+            compute=data.ActorPoolStrategy(min_size=1, max_size=most),
+            num_gpus=1 if gpus else 0,
+            num_cpus=0 if gpus else setup.threads,
+        )
+        for row in done.iter_rows():
+            yield _unpacked(row["result"])
+            if stop():
+                return
 
 
-def _connected(address: str) -> Any:
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """The ray module, connected to a cluster; a connection that was there before stays."""
     try:
         import ray
     except ImportError:
@@ -111,22 +113,38 @@ def _connected(address: str) -> Any:
             "Ray is not installed; run pip install 'text2layer[ray]', or leave out --ray."
         ) from None
     if ray.is_initialized():
-        return ray
+        yield ray
+        return
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    before = signal.getsignal(signal.SIGTERM)
     try:
         if address != "auto":
+            _knock(address)
             ray.init(address=address, **options)
         else:
             try:
                 ray.init(address="auto", **options)
-            except ConnectionError:
+            except ConnectionError:  # there is none: this machine is the cluster
                 ray.init(include_dashboard=False, **options)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
         raise InputError(
             f"No Ray cluster answers at '{address}' ({said}); start one, or give its address."
         ) from None
-    return ray
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray puts one of its own there
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError or ValueError if no one listens there: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError("an address reads HOST:PORT")
+    socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
 
 
 def _packed(result: ChunkResult) -> str:

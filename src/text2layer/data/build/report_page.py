@@ -13,6 +13,7 @@ from text2layer.errors import InputError
 TEMPLATE = "report.html.jinja"
 INK, BAR, GRID = "#1f2933", "#3d6f9e", "#d9dee4"
 MOST_BARS = 15
+LEAST_RANGE = 5  # of a histogram's numbers, so that a single bar does not fill the plot
 
 
 def draw_report(figures: dict[str, Any], examples: Path) -> str:
@@ -85,11 +86,12 @@ def _plots(figures: dict[str, Any]) -> dict[str, str]:
 
 def _areas(area: dict[str, Any]) -> str:
     """Histograms of the mask's share of the picture, one line for each threshold."""
-    figure, axes = _figure(5.2, 2.8)
+    figure, axes = _figure(4.6, 2.7)
     for shade, (threshold, values) in zip((0.35, 0.55, 0.75, 1.0), area.items(), strict=True):
         counts = values["histogram"]
         edges = [n / len(counts) for n in range(len(counts) + 1)]
         axes.stairs(counts, edges, color=BAR, alpha=shade, label=f"mask above {threshold}")
+    axes.locator_params(axis="y", integer=True)
     axes.set_xlabel("share of the picture")
     axes.set_ylabel("samples")
     axes.legend(frameon=False, fontsize=8)
@@ -98,12 +100,15 @@ def _areas(area: dict[str, Any]) -> str:
 
 def _counts(histograms: dict[str, Any], label: str) -> str:
     """Histograms of whole numbers side by side."""
-    figure, axes = _figure(5.2, 2.8)
+    figure, axes = _figure(4.6, 2.7)
     width = 0.8 / len(histograms)
     for place, (name, values) in enumerate(histograms.items()):
         at = [int(n) + (place - (len(histograms) - 1) / 2) * width for n in values["histogram"]]
         shade = 1 - place * 0.3
         axes.bar(at, values["histogram"].values(), width, color=BAR, alpha=shade, label=name)
+    longest = max(int(n) for values in histograms.values() for n in values["histogram"])
+    axes.set_xlim(-0.5, max(longest, LEAST_RANGE) + 0.5)
+    axes.locator_params(axis="both", integer=True)
     axes.set_xlabel(label)
     axes.set_ylabel("samples")
     if len(histograms) > 1:
@@ -118,6 +123,7 @@ def _bars(values: dict[str, float], label: str) -> str:
     drawn = axes.barh(names, [values[name] for name in names], color=BAR)
     axes.bar_label(drawn, [_number(values[name]) for name in names], padding=3, fontsize=8)
     axes.margins(x=0.12)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel(label)
     return _svg(figure)
 
