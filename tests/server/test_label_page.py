@@ -139,7 +139,7 @@ def test_the_shards_are_not_touched(client, folder):
     judge(client)
     client.get("/picture/a/photo")
     assert {path.name: path.read_bytes() for path in folder.glob("*.tar")} == before
-    assert sorted(path.name for path in folder.iterdir()) == [*sorted(before), "labels.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*before, "labels.jsonl"])
 
 
 def test_labels_that_cannot_be_written_are_reported(folder):

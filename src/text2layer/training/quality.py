@@ -48,7 +48,7 @@ class QualitySettings:
     """How the heads are trained."""
 
     precision: float = setting(0.9, "Precision that the stored thresholds reach, held out.")
-    decay: float = setting(3e-4, "Weight of the squared weights in the loss.")
+    decay: float = setting(3e-3, "Weight of the squared weights in the loss.")
     photo_share: float = setting(0.6, "Weight of the photo labels; composed ones get the rest.")
     folds: int = setting(5, "Parts of the cross-validation over photos.")
     backbone: str = setting("efficientnet-lite0", "Or a hub id of a transformers EfficientNet.")
@@ -200,6 +200,9 @@ def fit(table: Table, rows: Tensor, settings: QualitySettings, kind: Kind) -> nn
     x = table.features[rows].double()
     mean, deviation = x.mean(dim=0), x.std(dim=0, unbiased=False).clamp(min=1e-4)
     x = (x - mean) / deviation / x.shape[1] ** 0.5  # rows of length about 1 for any C
+    # the optimum lies in the span of the rows: fewer unknowns where there are more features
+    basis = torch.linalg.qr(x.T).Q if len(x) < x.shape[1] else torch.eye(x.shape[1]).double()
+    x = x @ basis  # (N, min(N, C)), lengths and angles as before
     weight = _case_weights(good, table.photo[rows], settings.photo_share)
     parameters = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -219,8 +222,8 @@ def fit(table: Table, rows: Tensor, settings: QualitySettings, kind: Kind) -> nn
 
     optimizer.step(closure)
     solved = parameters.detach()
-    weights = solved[:-1] / deviation / x.shape[1] ** 0.5
-    head = nn.Linear(x.shape[1], 1)
+    weights = (basis @ solved[:-1]) / deviation / len(basis) ** 0.5
+    head = nn.Linear(len(basis), 1)
     bias = solved[-1:] - (weights * mean).sum()
     head.load_state_dict({"weight": weights[None].float(), "bias": bias.float()})
     return head
