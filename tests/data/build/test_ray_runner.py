@@ -40,14 +40,20 @@ def cluster() -> Iterator[Any]:
         patch.setenv("TOY_STAGES_SECONDS", "0.4")
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("RAY_health_check_failure_threshold", "3")
-        nodes = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 1,
-                "object_store_memory": STORE,
-                "include_dashboard": False,
-            },
-        )
+        for attempts_left in (2, 1, 0):
+            try:
+                nodes = Cluster(
+                    initialize_head=True,
+                    head_node_args={
+                        "num_cpus": 1,
+                        "object_store_memory": STORE,
+                        "include_dashboard": False,
+                    },
+                )
+                break
+            except Exception as error:  # Ray's own; its agents must answer within 15 seconds
+                if "timed out" not in str(error) or not attempts_left:
+                    raise
         yield nodes
         nodes.shutdown()
 

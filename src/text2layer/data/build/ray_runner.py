@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from text2layer import errors
@@ -24,6 +24,7 @@ from text2layer.data.build.index import PhotoIndex
 from text2layer.data.build.worker import Results, Stop, Worker, WorkerSetup
 from text2layer.errors import InputError, Text2LayerError
 
+CORES_PER_ACTOR = 2  # unless their number is given; as in the pool of one machine
 ANSWER_SECONDS = 5  # that a cluster's head may take to answer
 MOST_BLOCKS = 10_000  # of chunks' numbers that Ray schedules; beyond, a block holds several
 
@@ -67,7 +68,7 @@ def run_on_ray(
     """Do the chunks on a cluster; results come as they are ready.
 
     Args:
-        setup: what the actors need to know.
+        setup: what the actors need to know; how many threads each uses is decided here.
         numbers: of the chunks to do.
         address: of the cluster; "auto" takes the one at hand, and starts one here if there is none.
         actors: how many; None lets Ray use all the cluster's cores, or GPUs if it has any.
@@ -83,19 +84,18 @@ def run_on_ray(
 
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it sets another level
         data.DataContext.get_current().enable_progress_bars = False
-        resources = ray.cluster_resources()
-        gpus = int(resources.get("GPU", 0))
-        most = actors or gpus or max(1, int(resources.get("CPU", 1)) // setup.threads)
-        most = min(most, len(numbers))
+        gpus, cores, node_cores = _resources(ray)
+        threads = max(1, min(node_cores, cores // actors if actors else CORES_PER_ACTOR))
+        most = min(actors or gpus or cores // threads, len(numbers))
         items = [{"id": number} for number in numbers]
         blocks = min(len(items), max(MOST_BLOCKS, 4 * most))
         done = data.from_items(items, override_num_blocks=blocks).map_batches(
             ChunkActor,
-            fn_constructor_args=(setup,),
+            fn_constructor_args=(replace(setup, threads=threads),),
             batch_size=1,
             compute=data.ActorPoolStrategy(min_size=1, max_size=most),
             num_gpus=1 if gpus else 0,
-            num_cpus=0 if gpus else setup.threads,
+            num_cpus=0 if gpus else threads,
         )
         for row in done.iter_rows():
             yield _unpacked(row["result"])
@@ -137,6 +137,17 @@ def _connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _resources(ray: Any) -> tuple[int, int, int]:
+    """GPUs and cores of the cluster, and cores of its smallest node that has any.
+
+    An actor that asked for more cores than a node has would be waited for without end.
+    """
+    total = ray.cluster_resources()
+    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    smallest = min((int(cores) for cores in nodes if cores >= 1), default=1)
+    return int(total.get("GPU", 0)), max(1, int(total.get("CPU", 1))), smallest
 
 
 def _knock(address: str) -> None:
