@@ -89,15 +89,20 @@ def png_of_16_bits(image: Image.Image) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
+def exif_of(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation_is_followed(tmp_path, orientation):
     stored = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # inverse transpose
     image = picture()
     if stored is not None:
         image = image.transpose(Image.Transpose(stored))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    assert_like(decode(tmp_path, encoded(image, "JPEG", quality=95, exif=exif)), picture())
+    data = encoded(image, "JPEG", quality=95, exif=exif_of(orientation))
+    assert_like(decode(tmp_path, data), picture())
 
 
 def test_an_embedded_profile_is_followed_and_a_broken_one_ignored(tmp_path):
@@ -132,6 +137,40 @@ def test_what_cannot_be_used_has_a_reason(tmp_path, data, reason):
     assert photo.image is None
     assert (photo.rejected.stage, photo.rejected.reason) == ("decode", reason)
     assert photo.rejected.detail
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_damage_of_any_kind_is_a_reason_and_no_error(tmp_path, kind):
+    options = {"exif": exif_of(6)} if kind in ("JPEG", "PNG", "WEBP", "TIFF") else {}
+    whole, random = encoded(picture(), kind, **options), np.random.default_rng(0)
+    rejected = 0
+    for number in range(60):
+        data = bytearray(whole[: random.integers(1, len(whole))] if number % 3 == 0 else whole)
+        for place in random.integers(0, min(len(data), 20 * (number + 1)), 3):
+            data[place] = random.integers(256)
+        photo = decode(tmp_path, bytes(data))
+        assert (photo.image is None) == (photo.rejected is not None)
+        rejected += photo.rejected is not None
+    assert rejected > 10
+
+
+def test_pages_after_the_first_are_not_looked_at(tmp_path):
+    data = bytearray(encoded(picture(), "TIFF", save_all=True, append_images=MORE))
+    (first,) = struct.unpack_from("<I", data, 4)  # place of the first page's directory
+    (entries,) = struct.unpack_from("<H", data, first)
+    (second,) = struct.unpack_from("<I", data, first + 2 + 12 * entries)
+    assert struct.unpack_from("<H", data, second + 2) == (256,)  # its first entry is the width
+    data[second + 2 : second + 4] = b"\x77\x77"
+    assert_like(decode(tmp_path, bytes(data)), picture())
+
+
+def test_a_file_larger_than_any_photo_is_not_read(tmp_path):
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(2**30)  # a hole: it takes no space on the disk
+    photo = Photo(PhotoRef("a", str(tmp_path / "a.jpg")))
+    Decode(SETTINGS).run([photo])
+    assert photo.rejected.reason == "unreadable"
+    assert "1,073,741,824 bytes" in photo.rejected.detail
 
 
 def test_cut_outs_are_not_photos(tmp_path):

@@ -6,21 +6,23 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from text2layer.data.build.decode import Decode
 from text2layer.data.build.hashing import BITS, bands, hamming, perceptual_hash
 from text2layer.data.build.index import PhotoIndex
-from text2layer.data.build.photo import PhotoRef
+from text2layer.data.build.photo import Photo, PhotoRef
 from text2layer.data.build.settings import BuildSettings
 from text2layer.data.build.sources import open_photos
 from text2layer.errors import DataError, FormatError
 
 ROOT = Path(__file__).parents[3]
-SETTINGS = BuildSettings()
+SETTINGS = BuildSettings(min_size=64)
 
 
 def scene(seed: int, width: int = 320, height: int = 240) -> Image.Image:
@@ -84,10 +86,41 @@ def test_what_the_source_says_decides_before_the_pixels(photos, tmp_path):
     wanted = {"p00.jpg": "no caption", "p01.jpg": "opted out", "p02.jpg": "",
               "p03.jpg": "unreadable"}  # fmt: skip
     assert {name: found[name] for name in wanted} == wanted
-    strict = verdicts(filled(tmp_path / "b.sqlite", photos, BuildSettings(require_license=True)))
+    strict = verdicts(
+        filled(tmp_path / "b.sqlite", photos, replace(SETTINGS, require_license=True))
+    )
     assert [name for name, reason in strict.items() if not reason] == ["p02.jpg"]
-    lax = verdicts(filled(tmp_path / "c.sqlite", photos, BuildSettings(require_caption=False)))
+    lax = verdicts(filled(tmp_path / "c.sqlite", photos, replace(SETTINGS, require_caption=False)))
     assert lax["p00.jpg"] == ""
+
+
+def test_what_decode_will_reject_does_not_stand_in_for_a_better_copy(photos, tmp_path):
+    save(scene(0).resize((80, 60)), photos / "a-thumbnail.jpg")
+    save(scene(1).convert("L"), photos / "a-grey.jpg")
+    found = verdicts(filled(tmp_path / "index.sqlite", photos))
+    assert set(found.values()) == {""}  # decode says why the two are not used
+    reasons = []
+    for name in ("a-thumbnail.jpg", "a-grey.jpg"):
+        photo = Photo(PhotoRef("a", str(photos / name)))
+        Decode(SETTINGS).run([photo])
+        reasons.append(photo.rejected.reason)
+    assert reasons == ["too small", "grey"]
+
+
+def test_plain_grounds_are_not_copies_of_one_another(photos, tmp_path):
+    for number, colour in enumerate([(250, 20, 20), (20, 250, 20), (20, 20, 250)]):
+        save(Image.new("RGB", (320, 240), colour), photos / f"plain{number}.png")
+    assert set(verdicts(filled(tmp_path / "index.sqlite", photos)).values()) == {""}
+
+
+def test_a_picture_that_prohibits_data_mining_in_its_xmp_is_opted_out(photos, tmp_path):
+    terms = {"p00": "DMI-PROHIBITED-AIMLTRAINING", "p01": "DMI-ALLOWED"}
+    for name, term in terms.items():
+        xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/">plus:DataMining="{term}"</x:xmpmeta>'
+        save(scene(int(name[1:])), photos / f"{name}.jpg", xmp=xmp.encode())
+    found = verdicts(filled(tmp_path / "index.sqlite", photos))
+    assert {name for name, reason in found.items() if reason} == {"p00.jpg"}
+    assert found["p00.jpg"] == "opted out"
 
 
 def test_chunks_hold_every_photo_once_in_order(photos, tmp_path):
@@ -119,7 +152,7 @@ from text2layer.data.build.sources import open_photos
 index.BATCH = 2
 made = index.PhotoIndex(sys.argv[2])
 for ref in open_photos(sys.argv[1]):
-    made.fill([ref], BuildSettings(), progress=False)
+    made.fill([ref], BuildSettings(min_size=64), progress=False)
     print(len(made), flush=True)
 """
 
@@ -186,6 +219,7 @@ def test_hashes_with_the_highest_bit_are_found_too(tmp_path):
     refs = [PhotoRef(name, str(tmp_path / f"{name}.png"), caption="x") for name in ("a", "b")]
     for distance in (0, 4):
         index = PhotoIndex(tmp_path / f"{distance}.sqlite")
-        index.fill(refs, BuildSettings(duplicate_distance=distance), progress=False)
+        settings = BuildSettings(duplicate_distance=distance, min_size=1, min_colour=0)
+        index.fill(refs, settings, progress=False)
         index.chunks(2)
         assert [bool(rejection) for _, rejection in index.chunk(0)] == [False, True]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -57,8 +58,21 @@ def test_a_folder_gives_its_pictures_in_order_with_what_lies_beside_them(folder)
         ("a café".encode("cp1252"), "a café", True),
         (b"x" * 2**21, "", True),
         (b"", "", False),
+        ("a café".encode("utf-16-le"), "", True),
+        ("красная лиса".encode("cp1251"), "", True),
+        (b"one\ntwo\x07", "one two", False),
     ],
-    ids=["utf-8", "utf-16", "bom", "windows-1252", "too long", "empty"],
+    ids=[
+        "utf-8",
+        "utf-16",
+        "bom",
+        "windows-1252",
+        "too long",
+        "empty",
+        "no mark",
+        "cyrillic",
+        "control characters",
+    ],
 )
 def test_captions_of_any_encoding_never_stop_a_build(folder, data, caption, counted):
     (folder / "b.txt").write_bytes(data)
@@ -68,7 +82,7 @@ def test_captions_of_any_encoding_never_stop_a_build(folder, data, caption, coun
     assert len(source.messages) == counted
 
 
-@pytest.mark.parametrize("data", [b"{", b"[1]", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("data", [b"{", b"[1]", b"\xff\xfe\x00", b"[" * 100_000])
 def test_a_broken_json_is_counted_and_the_photo_stays(folder, data):
     (folder / "a.json").write_bytes(data)
     source = open_photos(folder)
@@ -81,6 +95,9 @@ def test_a_broken_json_is_counted_and_the_photo_stays(folder, data):
     [
         ({"opt_out": True}, True), ({"noai": "1"}, True), ({"NoImageAI": "true"}, True),
         ({"x-robots-tag": "noindex, noai"}, True), ({"robots": ["max-snippet:-1", "noai"]}, True),
+        ({"x_robots_tag": "noai"}, True), ({"Opt-Out": "y"}, True), ({"optout": "always"}, True),
+        ({"tdm_reservation": 1}, True), ({"do not train": "true"}, True),
+        ({"noai": float("nan")}, False), ({"noai": None}, False), ({"opt_out": "No"}, False),
         ({"opt_out": False}, False), ({"x-robots-tag": "all"}, False), ({"noai": "0"}, False),
         ({}, False),
     ],
@@ -105,6 +122,56 @@ def test_a_list_names_files_and_captions_in_its_order(folder):
     (folder / "bad.csv").write_text("name,words\na.png,x\n")
     with pytest.raises(InputError, match=r"has no column of files .* it has name, words"):
         list(open_photos(folder / "bad.csv"))
+
+
+@pytest.mark.parametrize(
+    ("row", "caption"),
+    [
+        ("a.png,café", "café"),
+        ("a.png," + "x" * 200_000, "x" * 200_000),
+        ('a.png,"two\nlines"', "two lines"),
+        ("x" * 3000 + ",c\na.png,after a name that is too long", "after a name that is too long"),
+    ],
+    ids=["windows-1252", "long field", "two lines", "long name"],
+)
+def test_odd_rows_never_stop_a_build(folder, row, caption):
+    (folder / "c.csv").write_bytes(f"file,caption\n{row}\n".encode("cp1252"))
+    assert [ref.caption for ref in open_photos(folder, folder / "c.csv")] == [caption]
+
+
+def test_semicolons_part_the_columns_too(folder):
+    (folder / "c.csv").write_text("file;caption\na.png;a fox, running\n")
+    assert [ref.caption for ref in open_photos(folder, folder / "c.csv")] == ["a fox, running"]
+
+
+def test_half_an_emoji_in_a_json_can_be_written_later(folder):
+    (folder / "a.json").write_text('{"caption": ["", "a fox \\ud83d"]}')
+    caption = next(iter(open_photos(folder))).caption
+    assert caption.encode() == b"a fox ?"
+
+
+def test_links_and_pipes_are_no_trap(folder):
+    (folder / "more" / "loop").symlink_to(folder)
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "link.jpg").symlink_to(folder / "b.jpg")
+    names = [Path(ref.location).name for ref in open_photos(folder)]
+    assert names == ["a.png", "b.jpg", "link.jpg", "a.jpeg"]
+
+
+def test_names_that_are_not_unicode(folder):
+    (folder / os.fsdecode(b"\xe9t\xe9.jpg")).write_bytes(jpeg(9))
+    refs = list(open_photos(folder))
+    assert len(refs) == 4
+    assert all(KEY.fullmatch(ref.key) for ref in refs)
+    assert all(ref.source.encode() for ref in refs)
+
+
+def test_photos_are_found_from_another_working_folder(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(folder.parent)
+    refs = list(open_photos(folder.name))
+    monkeypatch.chdir(tmp_path / "photos" / "more")
+    assert refs[0].read() == jpeg(1)
+    assert refs[1].source == "photos/b.jpg"
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -167,10 +234,22 @@ def test_parquet_lists_local_files(folder):
     refs = list(source)
     assert [(ref.caption, ref.opt_out) for ref in refs] == [("a fox", False), ("", True)]
     assert source.skipped == {"file missing": 1}
+    assert refs[0].source == "list/a.png"
     (folder / "broken.parquet").write_bytes(b"PAR1 not really")
     source = open_photos(folder)  # a folder that holds .parquet files is a list
     assert len(list(source)) == 2
     assert source.skipped["list not readable"] == 1
+
+
+def test_a_list_without_files_lies_beside_pictures(folder):
+    """As img2dataset writes them: the Parquet tells of downloads, the pictures are in folders."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"url": ["page/1"]}), folder / "00000.parquet")
+    assert len(list(open_photos(folder))) == 3
+    with pytest.raises(InputError, match=r"has no column of files .* it has url"):
+        list(open_photos(folder / "00000.parquet"))
 
 
 def test_what_is_no_source_is_one_sentence(tmp_path, folder):

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from text2layer.data.build.photo import Photo
+from text2layer.data.build.photo import Photo, PhotoRef
 from text2layer.data.build.settings import BuildSettings
+from text2layer.data.schema import MAX_BYTES
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # by content; the suffix does not count
-ANIMATED = ("GIF", "PNG", "WEBP")  # frames of a TIFF are pages, those of a camera's JPEG previews
-MAX_PIXELS = 200_000_000  # of one photo; more is refused before a pixel is decoded
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "AVIF",
+    "TIFF",
+    "BMP",
+    "GIF",
+)  # by content; the suffix does not count
+ANIMATED = (
+    "GIF",
+    "PNG",
+    "WEBP",
+    "AVIF",
+)  # frames of a TIFF are pages, those of a camera's JPEG previews
+MAX_PIXELS = 80_000_000  # of one photo, 320 MB decoded; more is refused before that
 TRANSPARENT_SHARE = 0.01  # a picture with more see-through pixels is a cut-out, not a photo
 OPAQUE = 250  # alpha from which a pixel counts as opaque
 
@@ -45,24 +60,16 @@ class Decode:
         """Set `image` of each photo, or reject it."""
         for photo in photos:
             try:
-                photo.image = self.decode(photo.ref.read())
+                photo.image = self.decode(read_photo(photo.ref))
             except UnusablePicture as problem:
                 photo.reject(self.name, problem.reason, problem.detail)
-            except (OSError, MemoryError) as error:
-                photo.reject(self.name, "unreadable", str(error) or type(error).__name__)
 
     def decode(self, data: bytes) -> np.ndarray:
         """Return (H, W, 3) uint8; raises UnusablePicture."""
         settings = self.settings
         with open_picture(data) as picture:
+            check_shape(picture, settings)
             width, height = upright_size(picture)
-            if min(width, height) < settings.min_size:
-                least = f"at least {settings.min_size} are needed"
-                raise UnusablePicture("too small", f"{width}x{height} px, {least}")
-            aspect = max(width, height) / min(width, height)
-            if aspect > settings.max_aspect:
-                most = f"at most {settings.max_aspect:g} is allowed"
-                raise UnusablePicture("too elongated", f"aspect {aspect:.2f}, {most}")
             shrink = min(1.0, settings.size / max(width, height))
             # the JPEG decoder shrinks by powers of two for free; the last factor is a good filter's
             picture.draft(None, (int(2 * shrink * picture.width), int(2 * shrink * picture.height)))
@@ -71,11 +78,39 @@ class Decode:
             size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
             upright = upright.resize(size, Image.Resampling.LANCZOS)
         pixels = np.array(upright)
-        chroma = float((pixels.max(2).astype(np.int16) - pixels.min(2)).mean())
-        if chroma < settings.min_colour:
-            least = f"at least {settings.min_colour:g} is needed"
-            raise UnusablePicture("grey", f"mean chroma {chroma:.1f}, {least}")
+        check_colour(pixels, settings)
         return pixels
+
+
+def read_photo(ref: PhotoRef) -> bytes:
+    """The encoded picture; UnusablePicture when it cannot be read or is larger than any photo."""
+    try:
+        size = ref.size if ref.offset >= 0 else os.path.getsize(ref.location)
+        if size > MAX_BYTES:
+            raise UnusablePicture("unreadable", f"{size:,} bytes, at most {MAX_BYTES:,} are read")
+        return ref.read()
+    except (OSError, ValueError) as error:
+        raise UnusablePicture("unreadable", _said(error)) from None
+
+
+def check_shape(picture: Image.Image, settings: BuildSettings) -> None:
+    """Check the size of an open picture, of which no pixel is decoded; raises UnusablePicture."""
+    width, height = picture.size
+    if min(width, height) < settings.min_size:
+        least = f"at least {settings.min_size} are needed"
+        raise UnusablePicture("too small", f"{width}x{height} px, {least}")
+    aspect = max(width, height) / min(width, height)
+    if aspect > settings.max_aspect:
+        most = f"at most {settings.max_aspect:g} is allowed"
+        raise UnusablePicture("too elongated", f"aspect {aspect:.2f}, {most}")
+
+
+def check_colour(pixels: np.ndarray, settings: BuildSettings) -> None:
+    """Check that (H, W, 3) uint8 pixels have colour; raises UnusablePicture."""
+    chroma = float((pixels.max(2) - pixels.min(2)).mean())
+    if chroma < settings.min_colour:
+        least = f"at least {settings.min_colour:g} is needed"
+        raise UnusablePicture("grey", f"mean chroma {chroma:.1f}, {least}")
 
 
 def open_picture(data: bytes) -> Image.Image:
@@ -88,14 +123,19 @@ def open_picture(data: bytes) -> Image.Image:
         raise UnusablePicture("too many pixels", f"at most {MAX_PIXELS:,} are read") from None
     except UnidentifiedImageError:
         raise UnusablePicture("not a picture", f"{len(data):,} bytes of no known format") from None
-    except (OSError, ValueError, SyntaxError, TypeError) as error:
-        raise UnusablePicture("damaged", str(error)) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # over damaged files Pillow raises nearly anything
+        raise UnusablePicture("damaged", _said(error)) from None
     if picture.width * picture.height > MAX_PIXELS:
         detail = f"{picture.width}x{picture.height} px, at most {MAX_PIXELS:,} are read"
         raise UnusablePicture("too many pixels", detail)
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format in ANIMATED:
-        raise UnusablePicture("animated", f"{frames} frames")
+    try:  # is_animated looks at two frames, n_frames would read all
+        animated = picture.format in ANIMATED and getattr(picture, "is_animated", False)
+    except Exception as error:
+        raise UnusablePicture("damaged", _said(error)) from None
+    if animated:
+        raise UnusablePicture("animated", f"a {picture.format} of several frames")
     return picture
 
 
@@ -103,8 +143,10 @@ def upright_size(picture: Image.Image) -> tuple[int, int]:
     """(width, height) after the rotation that EXIF asks for; raises UnusablePicture."""
     try:
         sideways = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (OSError, ValueError, SyntaxError) as error:  # a PNG is decoded in search of its EXIF
-        raise UnusablePicture("damaged", str(error)) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a PNG is decoded in search of its EXIF
+        raise UnusablePicture("damaged", _said(error)) from None
     return (picture.height, picture.width) if sideways else picture.size
 
 
@@ -113,10 +155,10 @@ def loaded(picture: Image.Image) -> Image.Image:
     try:
         upright = ImageOps.exif_transpose(picture)
         return _opaque(_in_srgb(_eight_bit(upright)))
-    except UnusablePicture:
+    except (UnusablePicture, MemoryError):
         raise
-    except (OSError, ValueError, SyntaxError, TypeError, EOFError, IndexError) as error:
-        raise UnusablePicture("damaged", str(error) or type(error).__name__) from None
+    except Exception as error:
+        raise UnusablePicture("damaged", _said(error)) from None
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
@@ -160,3 +202,7 @@ def _opaque(picture: Image.Image) -> Image.Image:
         raise UnusablePicture("transparent", f"{see_through:.0%} of the pixels are see-through")
     white = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(white, picture).convert("RGB")
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

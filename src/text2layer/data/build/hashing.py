@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 BITS = 64
+FLAT = 8  # grey levels: pictures whose 72 cells span less would all look alike
 
 
-def perceptual_hash(picture: Image.Image) -> int:
+def perceptual_hash(picture: Image.Image) -> int | None:
     """Difference hash: is each of 8 x 8 grey cells darker than its right neighbour?
 
     The dHash of Neal Krawetz, "Kind of Like That" (The Hacker Factor Blog, 2013): unchanged by
@@ -20,10 +21,13 @@ def perceptual_hash(picture: Image.Image) -> int:
         picture: of any size and mode that Pillow turns into grey.
 
     Returns:
-        0 .. 2^64 - 1; the first row's first cell is the highest bit.
+        0 .. 2^64 - 1; the first row's first cell is the highest bit. None for a picture that is
+        all but uniform: nothing can be said of it.
     """
     grey = picture.convert("L").resize((9, 8), Image.Resampling.BOX)
     cells = np.asarray(grey, dtype=np.int16)
+    if np.ptp(cells) < FLAT:
+        return None
     bits = (cells[:, 1:] > cells[:, :-1]).flatten()
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 

@@ -17,23 +17,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from text2layer.data.build.photo import PhotoRef
+from text2layer.data.build.provenance import (
+    FILE_NAMES,
+    KNOWN,
+    clean_text,
+    field_name,
+    file_column,
+    known_fields,
+    repaired,
+    windows_text,
+)
 from text2layer.errors import DataError, InputError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
-LISTS = {".csv": ",", ".tsv": "\t"}
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
+LISTS = (".csv", ".tsv")
+DELIMITERS = ",\t;"
 MESSAGES_KEPT = 10
 MAX_TEXT = 2**20  # bytes of a caption or of a picture's JSON; more is taken for damage
 ROWS = 1024  # of a Parquet file, read at a time
-# what fields are called by img2dataset, by data sets on hubs and by people; the first found counts
-NAMES = {
-    "caption": ("caption", "text", "alt", "description", "title"),
-    "license": ("license", "licence", "rights"),
-    "author": ("author", "creator", "artist", "photographer", "credit"),
-    "source": ("source", "url", "original_url", "page"),
-}
-FILE_NAMES = ("file", "path", "filename", "file_name", "image", "image_path")
-OPT_OUT_NAMES = ("opt_out", "noai", "noimageai", "x-robots-tag", "robots", "tdm-reservation")
-OPT_OUT_WORDS = re.compile(r"\b(noai|noimageai|noindex|noimageindex)\b", re.I)
 NOT_IN_KEYS = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -66,18 +67,19 @@ def open_photos(path: str | Path, captions: str | Path | None = None) -> PhotoSo
         DataError: there is nothing at the path.
         InputError: it is none of these, or captions were given for something else than a folder.
     """
-    place = Path(path)
+    place = Path(path).absolute()  # photos are read later, by other processes
     if not place.exists():
         raise DataError(f"There is nothing at '{path}'; name a folder of photos, shards or a list.")
     if captions is not None:
         if not place.is_dir():
             raise InputError(f"--captions goes with a folder of pictures, but '{path}' is a file.")
-        return ListSource(Path(captions), place)
+        return ListSource(Path(captions).absolute(), place)
     if place.is_dir():
         if any(place.glob("*.tar")):
             return ShardSource(sorted(place.glob("*.tar")))
-        if any(place.glob("*.parquet")):
-            return ParquetSource(sorted(place.glob("*.parquet")))
+        lists = sorted(place.glob("*.parquet"))
+        if lists and _names_files(lists):  # img2dataset puts others next to its pictures
+            return ParquetSource(lists)
         return FolderSource(place)
     suffix = place.suffix.lower()
     if suffix == ".tar":
@@ -105,25 +107,36 @@ class _Counting:
     def _skip(self, reason: str, message: str) -> None:
         self.skipped[reason] += 1
         if len(self.messages) < MESSAGES_KEPT:
-            self.messages.append(message)
+            # names of files that are not UTF-8 hold what no file of ours can
+            self.messages.append(message.encode(errors="backslashreplace").decode())
 
     def _text(self, data: bytes, where: str) -> str:
-        """A caption's bytes as text; what is not UTF-8 or UTF-16 is read as Windows-1252."""
+        """A caption's bytes as text; what is not UTF-8 or UTF-16 is read as Windows-1252.
+
+        Nearly any bytes are Windows-1252, so it is only believed where most are plain letters.
+        """
         if len(data) > MAX_TEXT:
             self._skip("text too long", f"'{where}' has {len(data):,} bytes of text; left out.")
             return ""
         encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         try:
-            return data.decode(encoding).strip()
+            text = data.decode(encoding)
         except UnicodeDecodeError:
-            self._skip("text not UTF-8", f"'{where}' is not UTF-8; it was read as Windows-1252.")
-            return data.decode("cp1252", errors="replace").strip()
+            text = "" if sum(byte > 127 for byte in data) > len(data) * 0.3 else windows_text(data)
+            if text:
+                said = f"'{where}' is not UTF-8; it was read as Windows-1252."
+                self._skip("text not UTF-8", said)
+                return text
+        if "\0" in text or (data and not text):
+            self._skip("text not readable", f"'{where}' is in no known encoding; left out.")
+            return ""
+        return text.strip()
 
     def _fields(self, data: bytes, where: str) -> dict[str, Any]:
         """A picture's JSON object; {} when it cannot be read."""
         try:
-            fields = json.loads(self._text(data, where) or "{}")
-        except ValueError:
+            fields = json.loads(data) if data.strip() else {}
+        except (ValueError, RecursionError):
             fields = None
         if isinstance(fields, dict):
             return fields
@@ -136,7 +149,7 @@ class FolderSource(_Counting):
 
     Beside `a.jpg`, the text of `a.txt` is its caption and the object in `a.json` may say caption,
     licence, author, source and opt-out. A folder is read name by name, so memory grows with the
-    largest single folder, not with the number of photos.
+    largest single folder, not with the number of photos. Links to folders are not followed.
     """
 
     def __init__(self, root: Path) -> None:
@@ -150,7 +163,11 @@ class FolderSource(_Counting):
     def _walk(self, folder: Path) -> Iterator[PhotoRef]:
         try:
             with os.scandir(folder) as entries:
-                names = sorted((entry.name, entry.is_dir()) for entry in entries)
+                names = sorted(
+                    (entry.name, entry.is_dir(follow_symlinks=False))
+                    for entry in entries
+                    if entry.is_file() or entry.is_dir(follow_symlinks=False)
+                )
         except OSError as error:
             self._skip("folder not readable", f"'{folder}' cannot be read: {error.strerror}.")
             return
@@ -168,11 +185,12 @@ class FolderSource(_Counting):
         described = path.with_suffix(".json")
         if described.is_file():
             fields = self._fields(_read(described), str(described))
-        said = known_fields(fields)
+        place = path.relative_to(self.root).as_posix()
+        said = known_fields(fields, f"{self.root.name}/{place}")
         written = path.with_suffix(".txt")
         if written.is_file():
-            said["caption"] = self._text(_read(written), str(written)) or said["caption"]
-        place = path.relative_to(self.root).as_posix()
+            text = clean_text(self._text(_read(written), str(written)))
+            said["caption"] = text or said["caption"]
         return PhotoRef(key=photo_key(path.stem, place), location=str(path), **said)
 
 
@@ -189,19 +207,31 @@ class ListSource(_Counting):
 
     def __iter__(self) -> Iterator[PhotoRef]:
         self._begin()
-        encoding = _encoding(self.table)
-        with self.table.open(encoding=encoding, errors="replace", newline="") as file:
-            rows = csv.DictReader(file, delimiter=LISTS[self.table.suffix.lower()])
-            column = _file_column(rows.fieldnames or [], self.table)
-            for row in rows:
-                place = (row.get(column) or "").strip()
-                path = self.root / place
-                if not place or not path.is_file():
-                    self._skip("file missing", f"Line {rows.line_num} of '{self.table.name}' "
-                               f"names '{place}', which is not there.")  # fmt: skip
-                    continue
-                said = known_fields({str(k): v for k, v in row.items() if k != column})
-                yield PhotoRef(key=photo_key(path.stem, place), location=str(path), **said)
+        csv.field_size_limit(MAX_TEXT)  # 131,072 by default
+        try:
+            # bytes that are not UTF-8 are kept as they are, and judged field by field
+            with self.table.open(
+                encoding=_encoding(self.table), errors="surrogateescape", newline=""
+            ) as file:
+                header = file.readline(MAX_TEXT)
+                file.seek(0)
+                rows = csv.DictReader(file, delimiter=max(DELIMITERS, key=header.count))
+                column = file_column(rows.fieldnames or [], self.table)
+                for row in rows:
+                    yield from self._of_row(row, column, rows.line_num)
+        except (csv.Error, UnicodeError, OSError) as error:
+            raise DataError(f"'{self.table}' cannot be read as a table: {error}.") from None
+
+    def _of_row(self, row: Mapping[str, Any], column: str, line: int) -> Iterator[PhotoRef]:
+        place = (row.get(column) or "").strip()
+        path = self.root / place
+        if not place or not _is_file(path):
+            said = f"Line {line} of '{self.table.name}' names '{place[:200]}', which is not there."
+            self._skip("file missing", said)
+            return
+        fields = {str(k): repaired(v) for k, v in row.items() if k != column}
+        known = known_fields(fields, f"{self.table.stem}/{place}")
+        yield PhotoRef(key=photo_key(path.stem, place), location=str(path), **known)
 
 
 class ShardSource(_Counting):
@@ -225,7 +255,8 @@ class ShardSource(_Counting):
     def _of_tar(self, tar: tarfile.TarFile, path: Path) -> Iterator[PhotoRef]:
         stem, members = "", dict[str, tarfile.TarInfo]()
         try:
-            for member in tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # or memory would grow with the tar
                 if not member.isfile():
                     continue
                 folder, _, name = member.name.rpartition("/")
@@ -251,11 +282,11 @@ class ShardSource(_Counting):
         fields = {}
         if ".json" in members:
             fields = self._fields(_member(tar, members[".json"]), members[".json"].name)
-        said = known_fields(fields)
+        place = f"{path.name}/{picture.name}"
+        said = known_fields(fields, place)
         if ".txt" in members:
             written = self._text(_member(tar, members[".txt"]), members[".txt"].name)
-            said["caption"] = written or said["caption"]
-        place = f"{path.name}/{picture.name}"
+            said["caption"] = clean_text(written) or said["caption"]
         yield PhotoRef(
             key=photo_key(stem.rpartition("/")[2], place), location=str(path),
             offset=picture.offset_data, size=picture.size, **said,
@@ -280,8 +311,11 @@ class ParquetSource(_Counting):
         for path in self.paths:
             try:
                 with parquet.ParquetFile(path) as table:
-                    column = _file_column(table.schema_arrow.names, path)
-                    for batch in table.iter_batches(ROWS):
+                    names = table.schema_arrow.names
+                    column = file_column(names, path)
+                    # only what is known: such lists may hold embeddings and whole pictures too
+                    wanted = [name for name in names if name == column or field_name(name) in KNOWN]
+                    for batch in table.iter_batches(ROWS, columns=wanted):
                         for row in batch.to_pylist():
                             yield from self._of_row(row, column, path)
             except (ArrowException, OSError) as error:
@@ -291,37 +325,12 @@ class ParquetSource(_Counting):
     def _of_row(self, row: dict[str, Any], column: str, table: Path) -> Iterator[PhotoRef]:
         place = str(row.get(column) or "").strip()
         path = table.parent / place
-        if not place or not path.is_file():
-            self._skip("file missing", f"'{table.name}' names '{place}', which is not there.")
+        if not place or not _is_file(path):
+            self._skip("file missing", f"'{table.name}' names '{place[:200]}', which is not there.")
             return
-        said = known_fields({k: v for k, v in row.items() if k != column})
+        fields = {k: v for k, v in row.items() if k != column}
+        said = known_fields(fields, f"{table.stem}/{place}")
         yield PhotoRef(key=photo_key(path.stem, place), location=str(path), **said)
-
-
-def known_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Caption, license, author, source and opt_out of a row or JSON object, by any known name.
-
-    Example:
-        >>> known_fields({"TEXT": "a cat", "licence": "CC0-1.0", "x-robots-tag": "noai"})["opt_out"]
-        True
-    """
-    lower = {str(name).lower(): value for name, value in fields.items()}
-    said: dict[str, Any] = {}
-    for name, aliases in NAMES.items():
-        found = (lower[alias] for alias in aliases if isinstance(lower.get(alias), str))
-        said[name] = next((text.strip() for text in found if text.strip()), "")
-    said["opt_out"] = any(_asks_to_stay_out(lower.get(name)) for name in OPT_OUT_NAMES)
-    return said
-
-
-def _asks_to_stay_out(value: Any) -> bool:
-    """Whether the value of an opt-out field says yes."""
-    if isinstance(value, str):
-        word = value.strip().lower()
-        return word in ("1", "true", "yes") or bool(OPT_OUT_WORDS.search(word))
-    if isinstance(value, list | tuple):
-        return any(_asks_to_stay_out(item) for item in value)
-    return bool(value)
 
 
 def photo_key(stem: str, place: str) -> str:
@@ -330,15 +339,23 @@ def photo_key(stem: str, place: str) -> str:
     return f"{readable}-{hashlib.sha256(place.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 
-def _file_column(names: list[str] | Any, table: Path) -> str:
-    by_lower = {str(name).lower(): str(name) for name in names}
-    for name in FILE_NAMES:
-        if name in by_lower:
-            return by_lower[name]
-    raise InputError(
-        f"'{table}' has no column of files (one of {', '.join(FILE_NAMES)}); it has "
-        f"{', '.join(map(str, names)) or 'none'}."
-    )
+def _names_files(lists: list[Path]) -> bool:
+    """Whether the first list that can be read has a column of files, or none can be."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        return True  # ParquetSource says what to install
+    for path in lists:
+        try:
+            names = parquet.read_schema(path).names
+        except (ArrowException, OSError):
+            continue
+        return any(field_name(name) in FILE_NAMES for name in names)
+    return True
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # where Path raises to names that are too long
 
 
 def _encoding(table: Path) -> str:
