@@ -34,7 +34,7 @@ def label(
     from text2layer.server.label_page import build_label_app
 
     file = labels or data / LABELS
-    if not file.parent.is_dir():
+    if labels is not None and not labels.parent.is_dir():
         raise InputError(f"The folder for {file} does not exist: make it first.")
     queue = LabelQueue(data, file, by or _user(), count, seed)
     app = build_label_app(queue)
