@@ -114,7 +114,7 @@ class ShardWriter:
             raise DataError(f"'{path}' exists already; write into an empty folder.")
         with ExitStack() as stack:
             handle = stack.enter_context(writing(path))
-            tar = tarfile.open(fileobj=handle, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+            tar = tarfile.open(fileobj=handle, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
             self._tar = stack.enter_context(tar)
             self._open = stack.pop_all()
         self._in_shard = 0
