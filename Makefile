@@ -2,6 +2,7 @@
 # make test    ruff, mypy, pytest (without the tests marked slow)
 # make lint    ruff and mypy alone
 # make test-slow  the tests marked slow
+# make test-ray   the tests on a local Ray cluster of two nodes
 # make clean   remove what was built here
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -15,7 +16,7 @@ RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-ray lint clean
 
 demo: $(RUNTIME)
 	@mkdir -p out
@@ -30,6 +31,10 @@ test: lint
 
 test-slow: $(DEV)
 	@$(BIN)/python -m pytest -m slow
+
+test-ray: $(DEV)
+	@echo "== pytest on a Ray cluster"
+	@$(BIN)/python -m pytest -m ray
 
 lint: $(DEV)
 	@echo "== ruff"
