@@ -121,14 +121,14 @@ DENOISER_PRESETS: dict[str, DenoiserSettings] = {
     "tiny": DenoiserSettings(preset="tiny", steps=20, batch_size=4, size=32),
     "base": DenoiserSettings(
         steps=10_000, batch_size=16, learning_rate=8e-4, cache_samples=16_000,
-        timestep_mean=0.6, sampling_shift=2.0,
+        timestep_mean=1.1, sampling_shift=2.0, preview_guidance=5.0,
     ),
     "base-unet": DenoiserSettings(
         preset="base-unet", steps=10_000, batch_size=24, learning_rate=6e-4, cache_samples=24_000
     ),
     "base-gpu": DenoiserSettings(
         preset="large", steps=10_000, batch_size=512, size=256, learning_rate=5e-4,
-        timestep_mean=0.6, sampling_shift=2.0,
+        timestep_mean=1.1, sampling_shift=2.0, preview_guidance=5.0,
     ),
     "paper": DenoiserSettings(
         preset="paper", steps=75_000, batch_size=32, size=256, learning_rate=1e-4,
