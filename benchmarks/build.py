@@ -167,7 +167,7 @@ def overlaps(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> lis
 
 
 def find_photos(folder: Path, count: int, size: int) -> list[Path]:
-    """Every k-th photo of a folder and its folders that the decoder will not reject for its shape."""
+    """Every k-th photo below a folder that the decoder will not reject for its shape."""
     found = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
         with Image.open(path) as picture:

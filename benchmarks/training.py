@@ -4,8 +4,8 @@
 
 The plainest denoiser loop: float32, every sample composed, encoded by the autoencoder and its
 caption by the text encoder on the fly, AdamW, nothing else. Ours: bfloat16 where the machine is
-fast at it, cached latents and text states, averaged weights, clipping, logging: the trainer's own code.
-Updates are timed in turns of three, so that both meet the same machine.
+fast at it, cached latents and text states, averaged weights, clipping, logging: the trainer's own
+code. Updates are timed in turns of three, so that both meet the same machine.
 """
 
 from __future__ import annotations
