@@ -80,7 +80,7 @@ class Photo:
         second_mask: (H, W) uint8 of the second saliency network, if one is used.
         foreground: (H, W, 3) uint8, the photo's colour where the mask is above the threshold and
             edge colours continued outward elsewhere; set by foreground.
-        hole: (H, W) bool, where the background was filled in; set by background.
+        hole: (H, W) bool, where the background is filled in; set by rules.
         background: (H, W, 3) uint8, the photo outside the hole; set by background.
         scores: measured values by name; set by scores.
         seconds: time spent by stage.
