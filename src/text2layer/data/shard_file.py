@@ -1,13 +1,17 @@
-"""One shard written member by member: a plain tar that gets its name only when it is whole."""
+"""Shards written sample by sample: plain tars that get their names only when they are whole."""
 
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from text2layer.errors import DataError
+from text2layer.errors import DataError, InputError
 from text2layer.io.atomic import writing
+
+SHARD_NAME = "{prefix}-{number:06d}.tar"
 
 
 class ShardFile:
@@ -48,3 +52,71 @@ def writing_shard(path: Path) -> Iterator[ShardFile]:
         fileobj=handle, mode="w", format=tarfile.PAX_FORMAT
     ) as tar:  # fmt: skip
         yield ShardFile(tar)
+
+
+class ShardSeries:
+    """Numbered shards of one prefix, the next begun when one is full; a context manager.
+
+    When the block fails, the unfinished shard is dropped and the finished ones stay.
+
+    Args:
+        folder: where the shards go; it exists.
+        prefix: begin of the shards' names.
+        samples_per_shard: most samples in one shard.
+
+    Attributes:
+        paths: finished shards.
+        count: samples written.
+
+    Raises:
+        InputError: samples_per_shard is below 1.
+        DataError: a shard of that name exists, or a key was used twice in one shard.
+    """
+
+    def __init__(self, folder: Path, prefix: str, samples_per_shard: int) -> None:
+        if samples_per_shard < 1:
+            raise InputError(f"samples_per_shard is {samples_per_shard}; use 1 or more.")
+        self.paths: list[Path] = []
+        self.count = 0
+        self._folder, self._prefix = folder, prefix
+        self._samples_per_shard = samples_per_shard
+        self._open: tuple[ExitStack, Path, ShardFile] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        elif self._open is not None:
+            (stack, _, _), self._open = self._open, None
+            stack.__exit__(kind, error, trace)
+
+    def add(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Append a sample, given as its members by suffix."""
+        shard = self._open[2] if self._open is not None else self._begin()
+        shard.add(key, members)
+        self.count += 1
+        if shard.count == self._samples_per_shard:
+            self.close()
+
+    def close(self) -> None:
+        """Finish the shard that is being written, if any."""
+        if self._open is not None:
+            (stack, path, _), self._open = self._open, None
+            stack.close()
+            self.paths.append(path)
+
+    def _begin(self) -> ShardFile:
+        path = self._folder / SHARD_NAME.format(prefix=self._prefix, number=len(self.paths))
+        if path.exists():
+            raise DataError(f"'{path}' exists already; write into an empty folder.")
+        stack = ExitStack()
+        shard = stack.enter_context(writing_shard(path))
+        self._open = stack, path, shard
+        return shard

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +13,13 @@ from tqdm import tqdm
 
 from text2layer.data.build.statistics import Statistics, measure_mask
 from text2layer.data.schema import METADATA, SPLITS, decode_metadata, decode_sample
-from text2layer.data.shard_file import ShardFile, writing_shard
+from text2layer.data.shard_file import ShardSeries
 from text2layer.data.shard_index import index_shard, read_members, shard_paths
 from text2layer.errors import DataError, InputError
 
 Shards = str | Path | Sequence[str | Path]
 GROUPS = ("picture", "source", "stored")
 MESSAGES_KEPT = 10
-SHARD_NAME = "{prefix}-{number:06d}.tar"
 
 
 @dataclass
@@ -181,47 +180,6 @@ def split_of(name: str, val: float, test: float) -> str:
     if place < test:
         return "test"
     return "val" if place < test + val else "train"
-
-
-class ShardSeries:
-    """Numbered shards of one prefix, the next begun when one is full; a context manager.
-
-    Attributes:
-        paths: finished shards.
-        count: samples written.
-    """
-
-    def __init__(self, folder: Path, prefix: str, samples_per_shard: int) -> None:
-        if samples_per_shard < 1:
-            raise InputError(f"samples_per_shard is {samples_per_shard}; use 1 or more.")
-        self.paths: list[Path] = []
-        self.count = 0
-        self._name: Callable[[int], Path] = lambda number: (
-            folder / SHARD_NAME.format(prefix=prefix, number=number)
-        )
-        self._samples_per_shard = samples_per_shard
-        self._open: tuple[ExitStack, ShardFile] | None = None
-
-    def __enter__(self) -> "ShardSeries":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._open is not None:
-            (stack, _), self._open = self._open, None
-            stack.__exit__(*error)
-            self.paths.append(self._name(len(self.paths)))
-
-    def add(self, key: str, members: Mapping[str, bytes]) -> None:
-        """Append a sample."""
-        if self._open is None:
-            stack = ExitStack()
-            shard = stack.enter_context(writing_shard(self._name(len(self.paths))))
-            self._open = stack, shard
-        shard = self._open[1]
-        shard.add(key, members)
-        self.count += 1
-        if shard.count == self._samples_per_shard:
-            self.__exit__(None, None, None)
 
 
 def _samples(

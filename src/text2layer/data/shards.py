@@ -1,12 +1,9 @@
 """Shards: plain tars of layered samples, as the `webdataset` library reads them."""
 
-import io
 import random
-import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -19,13 +16,12 @@ from tqdm import tqdm
 
 from text2layer.blend import composite_over, resize_colour, resize_colour_and_alpha
 from text2layer.data.schema import METADATA, Sample, decode_metadata, decode_sample, encode_sample
+from text2layer.data.shard_file import ShardSeries
 from text2layer.data.shard_index import hash_shards, index_shard, read_members, shard_paths
 from text2layer.data.source import Composition, Part
 from text2layer.errors import DataError, InputError
-from text2layer.io.atomic import writing
 from text2layer.tensors import bytes_to_colour, bytes_to_mask
 
-SHARD_NAME = "{prefix}-{number:06d}.tar"
 MESSAGES_KEPT = 10
 
 
@@ -40,10 +36,6 @@ class ShardWriter:
         samples_per_shard: most samples in one shard.
         prefix: begin of the shards' names.
         lossless: store opaque parts without loss; False stores them as JPEG.
-
-    Attributes:
-        paths: finished shards.
-        count: samples written.
 
     Raises:
         DataError: a shard of that name exists, a key was used twice, a sample breaks the schema.
@@ -61,13 +53,19 @@ class ShardWriter:
             raise DataError(f"samples_per_shard is {samples_per_shard}; use 1 or more.")
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.samples_per_shard, self.prefix, self.lossless = samples_per_shard, prefix, lossless
-        self.paths: list[Path] = []
-        self.count = 0
+        self.lossless = lossless
         self._keys: set[str] = set()
-        self._open: ExitStack | None = None
-        self._tar: tarfile.TarFile | None = None
-        self._in_shard = 0
+        self._series = ShardSeries(self.folder, prefix, samples_per_shard)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Finished shards."""
+        return self._series.paths
+
+    @property
+    def count(self) -> int:
+        """Samples written."""
+        return self._series.count
 
     def __enter__(self) -> Self:
         return self
@@ -78,11 +76,7 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.close()
-        elif self._open is not None:
-            stack, self._open, self._tar = self._open, None, None
-            stack.__exit__(kind, error, trace)
+        self._series.__exit__(kind, error, trace)
 
     def write(self, sample: Sample) -> None:
         """Append one sample."""
@@ -90,39 +84,11 @@ class ShardWriter:
         if sample.key in self._keys:
             raise DataError(f"The key '{sample.key}' was written before; keys must differ.")
         self._keys.add(sample.key)
-        tar = self._tar or self._begin()
-        for suffix, data in members.items():
-            header = tarfile.TarInfo(f"{sample.key}.{suffix}")
-            header.size, header.mode = len(data), 0o644
-            tar.addfile(header, io.BytesIO(data))
-        self.count += 1
-        self._in_shard += 1
-        if self._in_shard == self.samples_per_shard:
-            self.close()
+        self._series.add(sample.key, members)
 
     def close(self) -> None:
         """Finish the shard that is being written, if any."""
-        if self._open is not None:
-            stack, self._open, self._tar = self._open, None, None
-            path = self._path()
-            stack.close()
-            self.paths.append(path)
-
-    def _begin(self) -> tarfile.TarFile:
-        path = self._path()
-        if path.exists():
-            raise DataError(f"'{path}' exists already; write into an empty folder.")
-        with ExitStack() as stack:
-            handle = stack.enter_context(writing(path))
-            tar = tarfile.open(fileobj=handle, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
-            self._tar = stack.enter_context(tar)
-            self._open = stack.pop_all()
-        self._in_shard = 0
-        return self._tar
-
-    def _path(self) -> Path:
-        name = SHARD_NAME.format(prefix=self.prefix, number=len(self.paths))
-        return self.folder / name
+        self._series.close()
 
 
 class ShardReader:
