@@ -21,8 +21,8 @@ from PIL import Image
 
 from text2layer.errors import InputError, WeightsError
 from text2layer.models.onnx_session import open_session
-from text2layer.models.weights_hash import file_sha256, module_sha256
-from text2layer.pretrained import WEIGHTS, resolve
+from text2layer.models.weights_hash import module_sha256
+from text2layer.pretrained import WEIGHTS, file_sha256, resolve
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

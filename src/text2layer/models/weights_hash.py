@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def module_sha256(*modules: Any) -> str:

@@ -102,7 +102,7 @@ def fetch(name: str, *, show_progress: bool | None = None) -> Path:
     """Like `resolve`, but a damaged copy in the cache is replaced instead of refused."""
     entry = find_entry(name)
     cached = _cached(entry)
-    if cached is not None and _sha256(_hashed_file(entry, cached)) != entry.sha256:
+    if cached is not None and file_sha256(_hashed_file(entry, cached)) != entry.sha256:
         shutil.rmtree(_cache_slot(entry))
     return resolve(name, offline=False, show_progress=show_progress)
 
@@ -193,7 +193,7 @@ def _try_installed(entry: Weights, tried: list[str]) -> Path | None:
             tried.append(f"{label} not installed")
             continue
         if (path := _installed_path(source)) is not None:
-            found = _sha256(_hashed_file(entry, path))
+            found = file_sha256(_hashed_file(entry, path))
             if found == entry.sha256:
                 return path
             tried.append(f"installed {label}: {_mismatch(found, entry)}")
@@ -250,7 +250,7 @@ def _into_cache(entry: Weights, build: Callable[[Path], None]) -> Path:
             build(folder)
             if not (folder / entry.file).is_file():
                 raise WeightsError(f"no {entry.file} came with it.")
-            found = _sha256(folder / entry.file)
+            found = file_sha256(folder / entry.file)
             if found != entry.sha256:
                 raise WeightsError(_mismatch(found, entry) + ".")
             if slot.exists() and _cached(entry) is None:
@@ -271,7 +271,7 @@ def _checked(entry: Weights, path: Path, remedy: str) -> Path:
     file = _hashed_file(entry, path)
     if not file.is_file():
         raise WeightsError(f"The weights {entry.name!r} are not at {path}: there is no {file}.")
-    found = _sha256(file)
+    found = file_sha256(file)
     if found != entry.sha256:
         raise WeightsError(
             f"The weights {file} cannot be used: {_mismatch(found, entry)}; {remedy}."
@@ -283,14 +283,14 @@ def _hashed_file(entry: Weights, path: Path) -> Path:
     return path / entry.file if entry.is_folder and path.name != entry.file else path
 
 
-def _sha256(file: Path) -> str:
+def file_sha256(file: Path) -> str:
+    """SHA-256 (hex) of a file, computed once per process while its size and time stay the same."""
     status = file.stat()
     return _sha256_of_state(file, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
 def _sha256_of_state(file: Path, size: int, mtime_ns: int) -> str:
-    """Hash of a file, computed once per process as long as its size and time do not change."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
