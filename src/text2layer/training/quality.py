@@ -34,8 +34,8 @@ from text2layer.models.quality import (
     load_backbone,
     save_quality,
 )
+from text2layer.setting import setting
 from text2layer.training.ranking import Ranking, rank
-from text2layer.training.settings import setting
 
 LEAST_PHOTOS = (
     40  # labels of photos from which the thresholds are theirs and not the composed ones'

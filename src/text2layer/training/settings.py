@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from text2layer.errors import InputError
-
-
-def setting(default: Any, text: str) -> Any:
-    """Return a dataclass field with a default and the doc line that `--help` shows."""
-    return field(default=default, metadata={"help": text})
+from text2layer.setting import setting
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from text2layer.errors import InputError
-
-
-def setting(default: Any, text: str) -> Any:
-    """Return a dataclass field with a default and the doc line that `--help` shows."""
-    return field(default=default, metadata={"help": text})
+from text2layer.setting import setting
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,3 @@ class BuildSettings:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all values."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-
-    def help_of(self, name: str) -> str:
-        """The doc line of a field."""
-        return str(next(f for f in fields(self) if f.name == name).metadata["help"])
