@@ -197,7 +197,7 @@ class PhotoIndex:
             else:
                 self._base.executemany(
                     "INSERT INTO bands VALUES (?, ?, ?)",
-                    [(band, part - SIGNED if part >= SIGNED else part, number)
+                    [(band, _signed(part), number)
                      for band, part in enumerate(bands(value, distance + 1))],
                 )  # fmt: skip
         reason, detail = (rejection.reason, rejection.detail) if rejection else ("", "")
@@ -214,7 +214,7 @@ class PhotoIndex:
             rows = self._base.execute(
                 "SELECT photos.number, photos.key, photos.hash FROM bands JOIN photos "
                 "ON photos.number = bands.number WHERE bands.band = ? AND bands.value = ?",
-                (band, part - SIGNED if part >= SIGNED else part),
+                (band, _signed(part)),
             )
             found += [(n, key) for n, key, other in rows
                       if hamming(other + SIGNED, value) <= distance]  # fmt: skip
@@ -225,3 +225,8 @@ def _batches(source: Iterable[PhotoRef]) -> Iterator[list[PhotoRef]]:
     iterator = iter(source)
     while batch := list(islice(iterator, BATCH)):
         yield batch
+
+
+def _signed(part: int) -> int:
+    """A run of bits as SQLite can hold it; two that fall together are told apart by their hash."""
+    return part - SIGNED if part >= SIGNED else part

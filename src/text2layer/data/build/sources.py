@@ -143,6 +143,17 @@ class _Counting:
         self._skip("JSON not readable", f"'{where}' holds no JSON object; it was passed over.")
         return {}
 
+    def _listed(
+        self, place: str, root: Path, fields: Mapping[str, Any], table: Path, where: str
+    ) -> Iterator[PhotoRef]:
+        """The photo that a row of a table names, or nothing where there is no such file."""
+        path = root / place
+        if not place or not _is_file(path):
+            self._skip("file missing", f"{where} names '{place[:200]}', which is not there.")
+            return
+        said = known_fields(fields, f"{table.stem}/{place}")
+        yield PhotoRef(key=photo_key(path.stem, place), location=str(path), **said)
+
 
 class FolderSource(_Counting):
     """Pictures of a folder and its subfolders, by name.
@@ -224,14 +235,9 @@ class ListSource(_Counting):
 
     def _of_row(self, row: Mapping[str, Any], column: str, line: int) -> Iterator[PhotoRef]:
         place = (row.get(column) or "").strip()
-        path = self.root / place
-        if not place or not _is_file(path):
-            said = f"Line {line} of '{self.table.name}' names '{place[:200]}', which is not there."
-            self._skip("file missing", said)
-            return
         fields = {str(k): repaired(v) for k, v in row.items() if k != column}
-        known = known_fields(fields, f"{self.table.stem}/{place}")
-        yield PhotoRef(key=photo_key(path.stem, place), location=str(path), **known)
+        where = f"Line {line} of '{self.table.name}'"
+        yield from self._listed(place, self.root, fields, self.table, where)
 
 
 class ShardSource(_Counting):
@@ -324,13 +330,8 @@ class ParquetSource(_Counting):
 
     def _of_row(self, row: dict[str, Any], column: str, table: Path) -> Iterator[PhotoRef]:
         place = str(row.get(column) or "").strip()
-        path = table.parent / place
-        if not place or not _is_file(path):
-            self._skip("file missing", f"'{table.name}' names '{place[:200]}', which is not there.")
-            return
         fields = {k: v for k, v in row.items() if k != column}
-        said = known_fields(fields, f"{table.stem}/{place}")
-        yield PhotoRef(key=photo_key(path.stem, place), location=str(path), **said)
+        yield from self._listed(place, table.parent, fields, table, f"'{table.name}'")
 
 
 def photo_key(stem: str, place: str) -> str:
