@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from text2layer.data.build import masks
+from text2layer.models.hole import cut_hole, threshold_level
 
 
 def blobs(seed: int, shape: tuple[int, int] = (90, 120)) -> np.ndarray:
@@ -44,12 +45,12 @@ def test_intersection_over_union_by_hand() -> None:
 
 
 def test_the_threshold_is_exclusive() -> None:
-    assert masks.threshold_level(0.1) == 26  # 25.5 is not above .1, 26 is
-    assert masks.threshold_level(0) == 1
-    assert masks.threshold_level(1) == 255
+    assert threshold_level(0.1) == 26  # 25.5 is not above .1, 26 is
+    assert threshold_level(0) == 1
+    assert threshold_level(1) == 255
     mask = np.full((10, 10), 25, np.uint8)
     mask[5, 5] = 26
-    hole = masks.cut_hole(mask, 0.1, 0, 0)
+    hole = cut_hole(mask, 0.1, 0, 0)
     assert hole.sum() == 1
     assert hole[5, 5]
 
@@ -57,10 +58,10 @@ def test_the_threshold_is_exclusive() -> None:
 def test_the_hole_grows_to_all_sides_and_further_below() -> None:
     mask = np.zeros((100, 80), np.uint8)
     mask[50, 40] = 255
-    rows, columns = np.nonzero(masks.cut_hole(mask, 0.1, 0.05, 0.12))
+    rows, columns = np.nonzero(cut_hole(mask, 0.1, 0.05, 0.12))
     assert (rows.min(), rows.max()) == (45, 62)
     assert (columns.min(), columns.max()) == (35, 45)
-    rows, columns = np.nonzero(masks.cut_hole(mask, 0.1, 0.05, 0))
+    rows, columns = np.nonzero(cut_hole(mask, 0.1, 0.05, 0))
     assert (rows.min(), rows.max()) == (45, 55)
     assert len(rows) < 11 * 11  # round, not square
 
@@ -68,7 +69,7 @@ def test_the_hole_grows_to_all_sides_and_further_below() -> None:
 def test_the_hole_holds_the_object_and_stays_near_it() -> None:
     mask = blobs(3)
     object_ = mask >= 26
-    hole = masks.cut_hole(mask, 0.1, 0.05, 0.1)
+    hole = cut_hole(mask, 0.1, 0.05, 0.1)
     assert hole[object_].all()
     far = ndimage.distance_transform_edt(~object_) > 12.5
     assert not hole[far].any()

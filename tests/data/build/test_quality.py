@@ -1,4 +1,4 @@
-"""The stage that rejects by the quality classifiers."""
+"""The stages that reject by the quality classifiers."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from text2layer.data.build.photo import Photo, PhotoRef, run_stages
-from text2layer.data.build.quality import Quality
+from text2layer.data.build.quality import FillQuality, MaskQuality, load_classifiers
 from text2layer.data.build.settings import BuildSettings
 from text2layer.models.quality import QualityConfig, QualityModel
 
@@ -42,15 +42,19 @@ def photo(key, mask_share, fill):
     return Photo(PhotoRef(key, key), picture, mask, hole=hole, background=background)
 
 
+def both(settings, model):
+    return [MaskQuality(settings, model), FillQuality(settings, model)]
+
+
 def three_photos():
     return [photo("small", 0.1, 200), photo("dark", 0.6, 20), photo("fine", 0.6, 220)]
 
 
 def test_photos_are_rejected_by_the_head_that_dislikes_them(model):
     photos = three_photos()
-    run_stages([Quality(BuildSettings(), model)], photos)
+    run_stages(both(BuildSettings(), model), photos)
     reasons = [p.rejected and (p.rejected.stage, p.rejected.reason) for p in photos]
-    assert reasons == [("quality", "poor mask"), ("quality", "poor fill"), None]
+    assert reasons == [("mask quality", "poor mask"), ("fill quality", "poor fill"), None]
     assert "at least 0.5" in photos[0].rejected.detail
     assert set(photos[0].scores) == {"mask_quality"}  # the fill of a rejected photo is not scored
     assert set(photos[2].scores) == {"mask_quality", "fill_quality"}
@@ -60,25 +64,27 @@ def test_photos_are_rejected_by_the_head_that_dislikes_them(model):
 
 def test_without_the_filter_everything_is_scored_and_kept(model):
     photos = three_photos()
-    run_stages([Quality(BuildSettings(quality_filter=False), model)], photos)
+    run_stages(both(BuildSettings(quality_filter=False), model), photos)
     assert [p.rejected for p in photos] == [None] * 3
     assert all(set(p.scores) == {"mask_quality", "fill_quality"} for p in photos)
 
 
 def test_a_bound_of_0_turns_a_head_off(model):
     photos = three_photos()
-    run_stages([Quality(BuildSettings(mask_quality=0), model)], photos)
+    run_stages(both(BuildSettings(mask_quality=0), model), photos)
     assert [p.rejected and p.rejected.reason for p in photos] == [None, "poor fill", None]
     assert "mask_quality" not in photos[0].scores
 
 
 def test_with_both_off_no_weights_are_asked_for():
-    stage = Quality(BuildSettings(mask_quality=0, fill_quality=0))
-    photos = three_photos()
-    run_stages([stage], photos)
-    assert stage.model_hashes == {}
+    settings = BuildSettings(mask_quality=0, fill_quality=0)
+    assert load_classifiers(settings) is None
+    photos, stages = three_photos(), both(settings, None)
+    run_stages(stages, photos)
+    assert [stage.model_hashes for stage in stages] == [{}, {}]
     assert [(p.rejected, p.scores) for p in photos] == [(None, {})] * 3
 
 
-def test_the_stage_names_its_model(model):
-    assert Quality(BuildSettings(), model).model_hashes == {"quality": model.sha256}
+def test_the_stages_name_the_model_that_they_use(model):
+    stages = both(BuildSettings(fill_quality=0), model)
+    assert [stage.model_hashes for stage in stages] == [{"quality": model.sha256}, {}]

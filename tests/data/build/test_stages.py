@@ -10,7 +10,7 @@ import pytest
 from tests import toy_onnx
 from text2layer.blend import composite_over
 from text2layer.data.build.photo import Photo, PhotoRef, run_stages
-from text2layer.data.build.rules import Rules
+from text2layer.data.build.rules import Agreement, Rules
 from text2layer.data.build.settings import BuildSettings
 from text2layer.data.build.stages import Background, Foreground, Saliency, make_stages
 from text2layer.errors import WeightsError
@@ -86,7 +86,7 @@ def test_a_good_photo_passes_with_its_scores() -> None:
 def test_each_rule_rejects_with_its_reason_and_its_number(reason: str) -> None:
     photo = replace(BROKEN[reason], scores={})
     second = Drawn(MIDDLE)
-    Rules(SETTINGS, second=second).run([photo])
+    run_stages([Rules(SETTINGS), Agreement(SETTINGS, second=second)], [photo])
     assert photo.rejected is not None
     assert photo.rejected.stage == "rules"
     assert photo.rejected.reason == reason
@@ -97,13 +97,14 @@ def test_each_rule_rejects_with_its_reason_and_its_number(reason: str) -> None:
 def test_networks_must_agree() -> None:
     agreeing, differing = Drawn(box(60, 130, 60, 138)), Drawn(box(60, 130, 100, 180))
     photo = photo_with(MIDDLE)
-    rules = Rules(SETTINGS, second=agreeing)
-    rules.run([photo])
+    stage = Agreement(SETTINGS, second=agreeing)
+    stage.run([photo])
     assert photo.rejected is None
     assert photo.scores["agreement"] == pytest.approx(78 / 80, abs=1e-4)
-    assert rules.model_hashes == {"second_saliency": "d" * 64}
-    Rules(SETTINGS, second=differing).run([photo])
+    assert stage.model_hashes == {"second_saliency": "d" * 64}
+    Agreement(SETTINGS, second=differing).run([photo])
     assert photo.rejected is not None
+    assert photo.rejected.stage == "agreement"
     assert photo.rejected.reason == "networks disagree"
     assert photo.scores["agreement"] == pytest.approx(40 / 120, abs=1e-4)
 
@@ -111,7 +112,8 @@ def test_networks_must_agree() -> None:
 def test_without_the_filter_everything_is_scored_and_kept() -> None:
     settings = replace(SETTINGS, quality_filter=False)
     photos = [replace(photo, scores={}) for photo in BROKEN.values()]
-    Rules(settings, second=Drawn(box(0, 10, 0, 10))).run(photos)
+    second = Drawn(box(0, 10, 0, 10))
+    run_stages([Rules(settings), Agreement(settings, second=second)], photos)
     assert [photo.rejected for photo in photos] == [None] * len(photos)
     assert all("agreement" in photo.scores for photo in photos)
 
@@ -181,6 +183,9 @@ def test_stages_come_in_order_with_the_hashes_of_their_networks() -> None:
         saliency="u2netp", second_saliency="", inpainter="opencv", mask_quality=0, fill_quality=0
     )
     stages = make_stages(settings, threads=1)
-    names = ["decode", "saliency", "rules", "foreground", "background", "quality"]
+    names = [
+        "decode", "saliency", "rules", "mask quality", "agreement", "foreground", "background",
+        "fill quality",
+    ]  # fmt: skip
     assert [stage.name for stage in stages] == names
     assert stages[1].model_hashes["saliency"].startswith("309c8469")

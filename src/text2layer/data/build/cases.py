@@ -17,8 +17,7 @@ import numpy as np
 from text2layer.data.build import damage, damaged_fills
 from text2layer.data.build.damaged_fills import Inpaint
 from text2layer.data.build.labels import Kind, Label
-from text2layer.data.build.masks import cut_hole
-from text2layer.data.build.settings import BuildSettings
+from text2layer.models.hole import cut_hole
 
 if TYPE_CHECKING:
     from text2layer.data.composer import Composer
@@ -141,9 +140,7 @@ def hole_of(mask: np.ndarray) -> np.ndarray:
 
     Stored samples carry no hole; this is the one that the default settings cut.
     """
-    usual = BuildSettings()
-    hole = cut_hole(mask, usual.mask_threshold, usual.dilation, usual.dilation_below)
-    return np.where(hole, 255, 0).astype(np.uint8)
+    return np.where(cut_hole(mask), 255, 0).astype(np.uint8)
 
 
 def _mask_case(

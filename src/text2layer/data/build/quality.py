@@ -1,4 +1,4 @@
-"""The stage that asks the quality classifiers whether mask and fill are good (PAPER.md, 5.4)."""
+"""The two stages that ask the quality classifiers about mask and fill (PAPER.md, 5.4)."""
 
 from __future__ import annotations
 
@@ -12,52 +12,84 @@ if TYPE_CHECKING:
     from text2layer.models.quality import QualityModel
 
 
-class Quality:
-    """photo.scores["mask_quality"] and ["fill_quality"], 0..1; rejects below the settings' bounds.
+class MaskQuality:
+    """photo.scores["mask_quality"], 0..1; rejects below the setting, before anything is filled.
 
     Args:
-        settings: a bound of 0 turns a classifier off; with `quality_filter=False` both only score.
-        model: the classifiers; None loads the shipped ones, unless both are turned off.
-
-    Raises:
-        WeightsError: the classifiers or their backbone are missing.
+        settings: a bound of 0 turns the classifier off; with `quality_filter=False` it only scores.
+        model: the classifiers; None where they are turned off.
     """
 
-    name = "quality"
+    name = "mask quality"
 
-    def __init__(self, settings: BuildSettings, model: QualityModel | None = None) -> None:
-        self._settings = settings
-        self._model = model
-        if model is None and (settings.mask_quality or settings.fill_quality):
-            from text2layer.models.quality import load_quality
-
-            self._model = load_quality()
-        self.model_hashes: dict[str, str] = {}
-        if self._model is not None:
-            self.model_hashes["quality"] = self._model.sha256
+    def __init__(self, settings: BuildSettings, model: QualityModel | None) -> None:
+        self._least = settings.mask_quality
+        self._filter = settings.quality_filter
+        self._model = model if self._least else None
+        self.model_hashes = {"quality": self._model.sha256} if self._model is not None else {}
 
     def run(self, photos: Sequence[Photo]) -> None:
-        """Score masks, then the fills of photos whose mask stays."""
+        """Score every mask."""
         if self._model is None:
             return
-        if self._settings.mask_quality:
-            images = [photo.image for photo in photos if photo.image is not None]
-            masks = [photo.mask for photo in photos if photo.mask is not None]
-            scores = self._model.mask_scores(images, masks)
-            self._judge(photos, "mask", scores, self._settings.mask_quality)
-        photos = [photo for photo in photos if photo.rejected is None]
-        if self._settings.fill_quality and photos:
-            fills = [photo.background for photo in photos if photo.background is not None]
-            holes = [photo.hole for photo in photos if photo.hole is not None]
-            scores = self._model.fill_scores(fills, holes)
-            self._judge(photos, "fill", scores, self._settings.fill_quality)
+        images = [photo.image for photo in photos if photo.image is not None]
+        masks = [photo.mask for photo in photos if photo.mask is not None]
+        scores = self._model.mask_scores(images, masks)
+        _judge(photos, self.name, "mask", scores, self._least, self._filter)
 
-    def _judge(
-        self, photos: Sequence[Photo], kind: str, scores: Sequence[float], least: float
-    ) -> None:
-        for photo, score in zip(photos, scores, strict=True):
-            photo.scores[f"{kind}_quality"] = round(score, 4)
-            if self._settings.quality_filter and score < least:
-                photo.reject(
-                    self.name, f"poor {kind}", f"scored {score:.2f}, at least {least:g} is asked"
-                )
+
+class FillQuality:
+    """photo.scores["fill_quality"], 0..1; see `MaskQuality`."""
+
+    name = "fill quality"
+
+    def __init__(self, settings: BuildSettings, model: QualityModel | None) -> None:
+        self._least = settings.fill_quality
+        self._filter = settings.quality_filter
+        self._model = model if self._least else None
+        self.model_hashes = {"quality": self._model.sha256} if self._model is not None else {}
+
+    def run(self, photos: Sequence[Photo]) -> None:
+        """Score every filled background."""
+        if self._model is None:
+            return
+        fills = [photo.background for photo in photos if photo.background is not None]
+        holes = [photo.hole for photo in photos if photo.hole is not None]
+        scores = self._model.fill_scores(fills, holes)
+        _judge(photos, self.name, "fill", scores, self._least, self._filter)
+
+
+def load_classifiers(settings: BuildSettings, threads: int = 0) -> QualityModel | None:
+    """The shipped classifiers, or None if the settings turn both off.
+
+    Args:
+        settings: of the build.
+        threads: of torch, whose default of all cores would slow a pool of processes down; 0
+            leaves it.
+
+    Raises:
+        WeightsError: they or their backbone are missing.
+    """
+    if not (settings.mask_quality or settings.fill_quality):
+        return None
+    import torch
+
+    from text2layer.models.quality import load_quality
+
+    if threads:
+        torch.set_num_threads(threads)
+    return load_quality()
+
+
+def _judge(
+    photos: Sequence[Photo],
+    stage: str,
+    kind: str,
+    scores: Sequence[float],
+    least: float,
+    reject: bool,
+) -> None:
+    for photo, score in zip(photos, scores, strict=True):
+        photo.scores[f"{kind}_quality"] = round(score, 4)
+        if reject and score < least:
+            photo.reject(stage, f"poor {kind}", f"scored {score:.2f}, at least {least:g} is asked")

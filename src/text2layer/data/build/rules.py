@@ -7,32 +7,25 @@ from collections.abc import Iterator, Sequence
 from text2layer.data.build import masks
 from text2layer.data.build.photo import Photo
 from text2layer.data.build.settings import BuildSettings
+from text2layer.models.hole import cut_hole
 from text2layer.models.saliency import SaliencyModel, load_saliency
 
 
 class Rules:
-    """Measure every mask, reject by the settings' bounds; the cheap rules first.
+    """Measure every mask, reject by the settings' bounds.
 
-    The second saliency network looks only at photos that passed the others. With
-    `quality_filter=False` everything is measured and nothing rejected, but for masks without any
-    object and holes that leave nothing to fill from: no later stage could go on with those.
+    With `quality_filter=False` everything is measured and nothing rejected, but for masks without
+    any object and holes that leave nothing to fill from: no later stage could go on with those.
 
     Scores it writes: saliency_maximum, object_share, border_share, components, hole_share (all but
-    the count in 0..1), and agreement where there is a second network.
+    the count in 0..1).
     """
 
     name = "rules"
 
-    def __init__(
-        self, settings: BuildSettings, threads: int = 0, second: SaliencyModel | None = None
-    ) -> None:
+    def __init__(self, settings: BuildSettings) -> None:
         self._settings = settings
-        self._second = second
-        if second is None and settings.second_saliency:
-            self._second = load_saliency(settings.second_saliency, threads)
         self.model_hashes: dict[str, str] = {}
-        if self._second is not None:
-            self.model_hashes["second_saliency"] = self._second.sha256
 
     def run(self, photos: Sequence[Photo]) -> None:
         """Write scores and `photo.hole`; reject."""
@@ -40,13 +33,11 @@ class Rules:
             self._measure(photo)
             for reason, detail in self._complaints(photo):
                 photo.reject(self.name, reason, detail)
-            if photo.rejected is None and self._second is not None:
-                self._compare(photo, self._second)
 
     def _measure(self, photo: Photo) -> None:
         mask, settings = photo.mask, self._settings
         assert mask is not None
-        photo.hole = masks.cut_hole(
+        photo.hole = cut_hole(
             mask, settings.mask_threshold, settings.dilation, settings.dilation_below
         )
         photo.scores |= {
@@ -87,12 +78,42 @@ class Rules:
             hole = f"{scores['hole_share']:.1%} of the picture, at most {settings.max_hole:g}"
             yield "hole too large", hole
 
-    def _compare(self, photo: Photo, second: SaliencyModel) -> None:
-        assert photo.image is not None
-        assert photo.mask is not None
-        photo.second_mask = second.predict([photo.image])[0].mask
-        agreement = masks.intersection_over_union(photo.mask, photo.second_mask)
-        photo.scores["agreement"] = round(agreement, 4)
-        if self._settings.quality_filter and agreement < self._settings.min_agreement:
-            detail = f"IoU {agreement:.2f}, at least {self._settings.min_agreement:g}"
-            photo.reject(self.name, "networks disagree", detail)
+
+class Agreement:
+    """Ask a second saliency network, and reject photos on which the two find different objects.
+
+    The costliest look at a mask, so it comes after the rules and the mask classifier. Score it
+    writes: agreement, the IoU (0..1) of the two masks.
+
+    Args:
+        settings: of the build; no second network, no agreement is asked for.
+        threads: of one operator.
+        second: the network; None loads the one that the settings name.
+    """
+
+    name = "agreement"
+
+    def __init__(
+        self, settings: BuildSettings, threads: int = 0, second: SaliencyModel | None = None
+    ) -> None:
+        self._settings = settings
+        self._second = second
+        if second is None and settings.second_saliency:
+            self._second = load_saliency(settings.second_saliency, threads)
+        self.model_hashes: dict[str, str] = {}
+        if self._second is not None:
+            self.model_hashes["second_saliency"] = self._second.sha256
+
+    def run(self, photos: Sequence[Photo]) -> None:
+        """Write `photo.second_mask` and the score; reject."""
+        if self._second is None:
+            return
+        for photo in photos:
+            assert photo.image is not None
+            assert photo.mask is not None
+            photo.second_mask = self._second.predict([photo.image])[0].mask
+            agreement = masks.intersection_over_union(photo.mask, photo.second_mask)
+            photo.scores["agreement"] = round(agreement, 4)
+            if self._settings.quality_filter and agreement < self._settings.min_agreement:
+                detail = f"IoU {agreement:.2f}, at least {self._settings.min_agreement:g}"
+                photo.reject(self.name, "networks disagree", detail)

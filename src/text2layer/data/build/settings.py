@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from text2layer.errors import InputError
+from text2layer.models.hole import DILATION, DILATION_BELOW, MASK_THRESHOLD
 from text2layer.setting import setting
 
 
@@ -26,9 +27,13 @@ class BuildSettings:
         "isnet", "A second saliency network whose mask must agree; empty for none."
     )
     inpainter: str = setting("migan", "migan | opencv | a diffusers inpainting pipeline.")
-    mask_threshold: float = setting(0.1, "Mask value above which a pixel is foreground (paper).")
-    dilation: float = setting(0.016, "Growth of the hole around the object / longest side.")
-    dilation_below: float = setting(0.04, "Growth below the object, where its shadow lies.")
+    mask_threshold: float = setting(
+        MASK_THRESHOLD, "Mask value above which a pixel is foreground (paper)."
+    )
+    dilation: float = setting(DILATION, "Growth of the hole around the object / longest side.")
+    dilation_below: float = setting(
+        DILATION_BELOW, "Growth below the object, where its shadow lies."
+    )
     min_saliency: float = setting(0.5, "Raw saliency maximum below which nothing was found.")
     min_object: float = setting(0.04, "Least share of the picture that the object covers.")
     max_object: float = setting(0.6, "Largest share of the picture that the object covers.")

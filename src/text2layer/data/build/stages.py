@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from text2layer.blend import composite_over, extend_edge_colours
-from text2layer.data.build.masks import threshold_level
 from text2layer.data.build.photo import Photo, Stage
-from text2layer.data.build.rules import Rules
+from text2layer.data.build.rules import Agreement, Rules
 from text2layer.data.build.settings import BuildSettings
+from text2layer.models.hole import threshold_level
 from text2layer.models.inpainting import Inpainter, load_inpainter
 from text2layer.models.saliency import SaliencyModel, load_saliency
 
 
 def make_stages(settings: BuildSettings, threads: int = 0) -> list[Stage]:
-    """All stages in order, their networks loaded.
+    """All stages in order, their networks loaded; what costs least comes first.
 
     Args:
         settings: of the build.
@@ -28,15 +28,18 @@ def make_stages(settings: BuildSettings, threads: int = 0) -> list[Stage]:
         WeightsError: weights are missing or damaged.
     """
     from text2layer.data.build.decode import Decode
-    from text2layer.data.build.quality import Quality
+    from text2layer.data.build.quality import FillQuality, MaskQuality, load_classifiers
 
+    classifiers = load_classifiers(settings, threads)
     return [
         Decode(settings),
         Saliency(settings, threads),
-        Rules(settings, threads),
+        Rules(settings),
+        MaskQuality(settings, classifiers),
+        Agreement(settings, threads),
         Foreground(settings),
         Background(settings, threads),
-        Quality(settings),
+        FillQuality(settings, classifiers),
     ]
 
 
