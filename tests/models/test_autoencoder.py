@@ -285,5 +285,5 @@ def test_layers_of_another_number_are_refused(tiny):
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(InputError, match="'huge'; choose one of tiny, base, paper"):
+    with pytest.raises(InputError, match="'huge'; choose one of tiny, bench, base, paper"):
         CaT2IAutoencoder.from_preset("huge")

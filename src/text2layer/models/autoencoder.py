@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from text2layer.errors import InputError
+from text2layer.models.latent_statistics import LatentStatistics
 
 
 @dataclass
@@ -42,6 +43,13 @@ class LayerComponents(BaseOutput):
 PRESETS: dict[str, dict[str, Any]] = {
     # for tests: a few thousand weights
     "tiny": {"latent_channels": 4, "block_out_channels": (32, 32), "layers_per_block": 1},
+    # for equal budgets in the benchmark (docs/benchmark.md)
+    "bench": {
+        "latent_channels": 16,
+        "block_out_channels": (64, 96),
+        "layers_per_block": 1,
+        "linear_shortcut": True,
+    },
     # released: no convolution at full resolution, 16 channels for three pictures' worth of content
     "base": {
         "latent_channels": 16,
@@ -72,7 +80,7 @@ class PredictionHead(nn.Sequential):
         )
 
 
-class CaT2IAutoencoder(ModelMixin, ConfigMixin):
+class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
     """Autoencoder of (foreground, background, mask) triplets.
 
     Args:
@@ -238,34 +246,3 @@ class CaT2IAutoencoder(ModelMixin, ConfigMixin):
     def forward(self, foreground: Tensor, background: Tensor, mask: Tensor) -> LayerComponents:
         """Encode to the posterior's mean and decode it: the reconstruction."""
         return self.decode(self.encode(foreground, background, mask).mode())
-
-    def set_latent_statistics(self, shift: Tensor, scale: Tensor) -> None:
-        """Store measured per-channel mean and 1 / standard deviation in the config."""
-        # diffusers drops what it notes here as an unchanged default when a config is copied
-        defaults = self._internal_dict.get("_use_default_values", [])
-        kept = [name for name in defaults if name not in ("latent_shift", "latent_scale")]
-        self.register_to_config(
-            _use_default_values=kept,
-            latent_shift=[float(value) for value in shift],
-            latent_scale=[float(value) for value in scale],
-        )
-
-    def scale_latents(self, latents: Tensor) -> Tensor:
-        """Map encoder latents to the denoiser's space: zero mean, unit deviation per channel."""
-        shift, scale = self._latent_statistics(latents)
-        return (latents - shift) * scale
-
-    def unscale_latents(self, latents: Tensor) -> Tensor:
-        """Map the denoiser's latents back to what `decode` takes."""
-        shift, scale = self._latent_statistics(latents)
-        return latents / scale + shift
-
-    def _latent_statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        if self.config.latent_shift is None or self.config.latent_scale is None:
-            raise InputError(
-                "The autoencoder's config holds no latent_shift and latent_scale; measure them "
-                "with text2layer.training.latents.measure_latent_statistics."
-            )
-        shift = like.new_tensor(self.config.latent_shift)[:, None, None]
-        scale = like.new_tensor(self.config.latent_scale)[:, None, None]
-        return shift, scale

@@ -34,6 +34,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # for tests: base and paper at toy size
     "tiny": {"network": PixArtTransformer2DModel, "width": 32, "heads": 2, "layers": 2},
     "tiny-paper": {"network": UNet2DConditionModel, "channels": (32, 64), "heads": 2},
+    # for equal budgets in the benchmark (docs/benchmark.md)
+    "bench": {"network": PixArtTransformer2DModel, "width": 192, "heads": 3, "layers": 6},
     # released: small, because the updates that two CPU cores can take decide
     "base": {"network": PixArtTransformer2DModel, "width": 256, "heads": 4, "layers": 8},
     "large": {"network": PixArtTransformer2DModel, "width": 320, "heads": 5, "layers": 10},

@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from text2layer.data.source import Composition
+from text2layer.models import plain_autoencoder
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.losses import CompositionLoss, kl_loss, reconstruction_losses
+from text2layer.models.plain_autoencoder import PlainAutoencoder
 from text2layer.tensors import composite
 from text2layer.training.checkpoints import load_autoencoder
 from text2layer.training.export import save_model
@@ -50,11 +52,7 @@ class AutoencoderObjective(Objective):
         super().__init__()
         self.settings = settings
         self.source = source
-        self.network = CaT2IAutoencoder.from_preset(
-            settings.preset,
-            num_foregrounds=settings.num_foregrounds,
-            auxiliary_head=settings.auxiliary_head,
-        ).to(device, memory_format=torch.channels_last)
+        self.network = build_autoencoder(settings).to(device, memory_format=torch.channels_last)
         self.validation = validation.compose(VALIDATION_SAMPLES, step_generator(1, 0))
         self.perceptual: tuple[Any, ...] = ()  # in a tuple: neither trained nor saved
         if settings.lpips_weight:
@@ -137,6 +135,15 @@ class AutoencoderObjective(Objective):
         """Take back the discriminator."""
         if self.adversary and state:
             self.adversary[0].load_state_dict(state)
+
+
+def build_autoencoder(settings: AutoencoderSettings) -> CaT2IAutoencoder | PlainAutoencoder:
+    """The untrained network that the settings name."""
+    layers = {"num_foregrounds": settings.num_foregrounds}
+    if settings.preset in plain_autoencoder.PRESETS:
+        return PlainAutoencoder.from_preset(settings.preset, **layers)
+    head = {"auxiliary_head": settings.auxiliary_head}
+    return CaT2IAutoencoder.from_preset(settings.preset, **layers, **head)
 
 
 def train_autoencoder(

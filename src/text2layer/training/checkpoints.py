@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 
 from text2layer.errors import WeightsError
 from text2layer.models.autoencoder import CaT2IAutoencoder
+from text2layer.models.plain_autoencoder import PlainAutoencoder
 from text2layer.pipelines.loading import one_sentence
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
@@ -120,7 +121,7 @@ def load_optimizer_state(checkpoint: Path) -> dict[str, Any]:
         ) from error
 
 
-def load_autoencoder(folder: Path) -> CaT2IAutoencoder:
+def load_autoencoder(folder: Path) -> CaT2IAutoencoder | PlainAutoencoder:
     """Load a trained autoencoder from a folder of `save_pretrained` in float32.
 
     Raises:
@@ -129,4 +130,7 @@ def load_autoencoder(folder: Path) -> CaT2IAutoencoder:
     if not (folder / "config.json").is_file():
         raise WeightsError(f"There is no autoencoder in {str(folder)!r}; give its folder.")
     with one_sentence(folder):
-        return CaT2IAutoencoder.from_pretrained(folder, torch_dtype=torch.float32)
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
+        plain = kind == PlainAutoencoder.__name__
+        network = PlainAutoencoder if plain else CaT2IAutoencoder
+        return network.from_pretrained(folder, torch_dtype=torch.float32)

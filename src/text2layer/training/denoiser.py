@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from text2layer.errors import InputError
+from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.denoiser import (
     build_denoiser,
     build_scheduler,
@@ -21,6 +22,7 @@ from text2layer.models.denoiser import (
     initialise,
     is_flow,
 )
+from text2layer.models.plain_autoencoder import PARTS, PlainAutoencoder
 from text2layer.models.text_encoder import load_text_encoder
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 from text2layer.training.checkpoints import load_autoencoder
@@ -60,7 +62,7 @@ class DenoiserObjective(Objective):
     ) -> None:
         super().__init__()
         self.settings = settings
-        autoencoder = load_autoencoder(Path(settings.autoencoder))
+        autoencoder = open_autoencoder(settings)
         tokenizer, text_encoder = load_text_encoder(settings.text_encoder)
         text_config: Any = text_encoder.config
         self.network = build_denoiser(
@@ -159,6 +161,19 @@ class DenoiserObjective(Objective):
                 height=self.settings.size,
             )
         return generation_sheet(made.layers)
+
+
+def open_autoencoder(settings: DenoiserSettings) -> CaT2IAutoencoder | PlainAutoencoder:
+    """Load the autoencoder; of a plain one the parts that the settings ask for."""
+    autoencoder = load_autoencoder(Path(settings.autoencoder))
+    if not settings.parts:
+        return autoencoder
+    if not isinstance(autoencoder, PlainAutoencoder):
+        raise InputError(
+            f"parts {settings.parts!r} can be asked of a plain autoencoder (train autoencoder "
+            f"--preset bench-plain), but {settings.autoencoder} codes all layers at once."
+        )
+    return autoencoder.with_parts(PARTS[:3] if settings.parts == "layers" else PARTS[3:])
 
 
 def training_attention(device: torch.device) -> AbstractContextManager[None]:

@@ -53,7 +53,9 @@ class AutoencoderSettings(TrainingSettings):
     """Training of the composition-aware autoencoder."""
 
     out: str = setting("runs/autoencoder", "Folder for checkpoints, metrics.jsonl and previews.")
-    preset: str = setting("base", "Architecture: tiny | base | paper.")
+    preset: str = setting(
+        "base", "Architecture: tiny | bench | base | paper, tiny-plain | bench-plain (baselines)."
+    )
     num_foregrounds: int = setting(1, "Foreground layers per picture.")
     auxiliary_head: bool = setting(True, "Predict the whole picture too; off is 'no-sup'.")
     composition: str = setting("joint", "Composition loss: joint | dim.")
@@ -77,9 +79,13 @@ class DenoiserSettings(TrainingSettings):
 
     out: str = setting("runs/denoiser", "Folder for checkpoints, metrics.jsonl and previews.")
     preset: str = setting(
-        "base", "Network and objective: tiny | tiny-paper | base | large | base-unet | paper."
+        "base",
+        "Network and objective: tiny | tiny-paper | bench | base | large | base-unet | paper.",
     )
     autoencoder: str = setting("", "Folder of the trained autoencoder.")
+    parts: str = setting(
+        "", "Of a plain autoencoder: layers (SD-AE-UNet) | image (flat); empty for all it codes."
+    )
     text_encoder: str = setting("minilm", "Text encoder: a name of the weights table or a path.")
     cache_samples: int = setting(0, "Samples encoded once before training; 0 encodes on the fly.")
     cache_file: str = setting("", "Where encoded samples are kept; OUT/latents.safetensors.")
@@ -100,6 +106,19 @@ class DenoiserSettings(TrainingSettings):
 
 AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
     "tiny": AutoencoderSettings(preset="tiny", steps=20, batch_size=4, size=32),
+    "bench": AutoencoderSettings(
+        preset="bench", steps=700, size=64, learning_rate=1e-3, kl_weight=3e-3, warmup_steps=50
+    ),
+    "bench-no-sup": AutoencoderSettings(
+        preset="bench", steps=700, size=64, learning_rate=1e-3, kl_weight=3e-3, warmup_steps=50,
+        auxiliary_head=False,
+    ),
+    # l1 of four pictures of three channels, the mask one of them, and nothing of layers; four
+    # pictures a sample, so that a quarter of the samples make as many passes of the network
+    "bench-plain": AutoencoderSettings(
+        preset="bench-plain", steps=700, batch_size=2, size=64, learning_rate=1e-3, kl_weight=3e-3,
+        warmup_steps=50, mask_l1_weight=3.0, composition_weight=0.0, laplacian_weight=0.0,
+    ),
     "base": AutoencoderSettings(
         steps=5000, batch_size=8, learning_rate=5e-4, kl_weight=3e-3, equivariance=0.25
     ),
@@ -115,6 +134,11 @@ AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
 
 DENOISER_PRESETS: dict[str, DenoiserSettings] = {
     "tiny": DenoiserSettings(preset="tiny", steps=20, batch_size=4, size=32),
+    "bench": DenoiserSettings(
+        preset="bench", steps=900, batch_size=32, size=64, learning_rate=1e-3, cache_samples=3000,
+        timestep_mean=0.6, preview_guidance=3.0, job_text=1.0, job_background=0.0,
+        job_foreground=0.0, job_image=0.0,
+    ),
     "base": DenoiserSettings(
         steps=10_000, batch_size=16, learning_rate=8e-4, cache_samples=16_000,
         timestep_mean=1.1, sampling_shift=2.0, preview_guidance=5.0,
@@ -177,6 +201,7 @@ CHOICES = {
     "mixed_precision": ("auto", "no", "bf16", "fp16"),
     "device": ("auto", "cpu", "cuda"),
     "composition": ("joint", "dim"),
+    "parts": ("", "layers", "image"),
 }
 
 
