@@ -75,6 +75,7 @@ class Table:
         held_out: (N,) bool; composed cases that no head is trained on.
         fold: (N,) int; part of the cross-validation that the case's group belongs to.
         ways: how each case was made; "" for photos.
+        keys: of the samples.
     """
 
     features: Tensor
@@ -83,6 +84,7 @@ class Table:
     held_out: Tensor
     fold: Tensor
     ways: tuple[str, ...]
+    keys: tuple[str, ...] = ()
 
 
 def train_quality(
@@ -155,6 +157,7 @@ def _table(rows: Sequence[tuple[Tensor, Case]], folds: int) -> Table:
         ~photo & ~seen,
         torch.tensor([fold_of(case.group, folds) for case in cases]),
         tuple(case.way for case in cases),
+        tuple(case.label.key for case in cases),
     )
 
 
@@ -172,16 +175,21 @@ def held_out_figures(
         scores = _scores(head, table.features[table.held_out])
         figures["composed"] = rank(scores, table.good[table.held_out].numpy(), settings.precision)
     if table.photo.any():
-        scores = np.full(len(table.good), np.nan)
-        for fold in range(settings.folds):
-            tested = table.photo & (table.fold == fold)
-            if tested.any():
-                trained = ~table.held_out & ~tested
-                own = fit(table, trained, settings, kind)
-                scores[tested.numpy()] = _scores(own, table.features[tested])
+        scores = cross_validated_scores(table, settings, kind)
         mine = table.photo.numpy()
         figures["photo"] = rank(scores[mine], table.good.numpy()[mine], settings.precision)
     return figures
+
+
+def cross_validated_scores(table: Table, settings: QualitySettings, kind: Kind) -> np.ndarray:
+    """Score (N,) of each photo by a head trained without it; NaN for composed cases."""
+    scores = np.full(len(table.good), np.nan)
+    for fold in range(settings.folds):
+        tested = table.photo & (table.fold == fold)
+        if tested.any():
+            own = fit(table, ~table.held_out & ~tested, settings, kind)
+            scores[tested.numpy()] = _scores(own, table.features[tested])
+    return scores
 
 
 def fit(table: Table, rows: Tensor, settings: QualitySettings, kind: Kind) -> nn.Linear:
