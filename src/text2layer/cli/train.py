@@ -9,11 +9,13 @@ import typer
 
 from text2layer.cli.sources import open_source
 from text2layer.cli.train_quality import quality
+from text2layer.cli.train_relevance import relevance
 from text2layer.training.settings import PRESETS, read_style_weights, settings_from
 
 app = typer.Typer(help="Train a model of your own.", no_args_is_help=True)
 
 app.command("quality")(quality)
+app.command("relevance")(relevance)
 
 # the preset chooses the architecture, so the field of that name is not an option of its own
 CHOSEN_BY_PRESET = "preset"
