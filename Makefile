@@ -3,6 +3,7 @@
 # make lint    ruff and mypy alone
 # make test-slow  the tests marked slow
 # make test-ray   the tests on a local Ray cluster of two nodes
+# make benchmark LIBRARY=folder  train and measure the baselines beside the released model
 # make clean   remove what was built here
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -16,7 +17,7 @@ RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: demo test test-slow test-ray lint clean
+.PHONY: demo test test-slow test-ray lint benchmark clean
 
 demo: $(RUNTIME)
 	@mkdir -p out
@@ -35,6 +36,11 @@ test-slow: $(DEV)
 test-ray: $(DEV)
 	@echo "== pytest on a Ray cluster"
 	@$(BIN)/python -m pytest -m ray
+
+benchmark: $(DEV)
+	@test -n "$(LIBRARY)" || { echo "Name a picture library: make benchmark LIBRARY=folder" \
+		"(docs/data-format.md)"; exit 1; }
+	@$(BIN)/python recipes/benchmark.py "$(LIBRARY)"
 
 lint: $(DEV)
 	@echo "== ruff"

@@ -51,7 +51,7 @@ def test_import_loads_nothing_heavy() -> None:
         "dataset compose",
         "dataset view",
         "evaluate",
-        "evaluate autoencoder",
+        "compare",
         "weights",
         "weights list",
         "weights fetch",

@@ -15,7 +15,7 @@ WORDS = (
     "snowy sunny in front of on by with and picture photo blurred"
 )
 TEXT_WIDTH = 16
-MAX_TOKENS = 40
+MAX_TOKENS = 96
 
 
 def save_text_encoder(folder: Path) -> Path:

@@ -24,25 +24,34 @@ def test_from_a_library_to_a_picture(run, library: Path, tmp_path: Path) -> None
     assert all(np.isfinite(json.loads(line).get("loss", 0)) for line in lines)
 
     result = run(
-        "evaluate", "autoencoder", autoencoder / "model", library, "--samples", 3, "--size", 32,
+        "evaluate", autoencoder / "model", "--data", library, "--samples", 3, "--size", 32,
         "--batch-size", 2, "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    scores = json.loads(result.stdout)
-    assert scores["samples"] == 3
-    assert 0 < scores["psnr_composite"] < 60
-    assert 0 <= scores["soft_iou_mask"] <= 1
+    (scores,) = json.loads(result.stdout)["results"]
+    assert (scores["protocol"], scores["samples"]) == ("reconstruct", 3)
+    assert 0 < scores["metrics"]["psnr_composite"]["value"] < 60
+    assert 0 <= scores["metrics"]["soft_iou"]["value"] <= 1
 
     result = run(
         "train", "denoiser", *few, "--out", denoiser, "--autoencoder", autoencoder / "model",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
 
-    result = run("evaluate", "prompt", denoiser / "pipeline", library, "--samples", 8, "--json")
+    out = tmp_path / "scores"
+    result = run(
+        "evaluate", denoiser / "pipeline", "--data", library, "--samples", 9, "--size", 64,
+        "--protocols", "prompt, reconstruct", "--batch-size", 9, "--out", out,
+    )  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    scores = json.loads(result.stdout)
-    assert (scores["samples"], scores["chance"]) == (16, 1 / 8)  # batches are full
-    assert 0 <= scores["chosen_own"] <= 1
+    assert "## prompt (version 1)" in result.stdout
+    written = {"results.json", "scores.safetensors", "table.md", "plots.png"}
+    assert {path.name for path in out.iterdir()} == {*written, "sheet-reconstruct.png"}
+
+    result = run("compare", out, out, "--json")
+    assert result.exit_code == 0, result.stderr
+    same = json.loads(result.stdout)
+    assert same["prompt"]["chosen_own"]["difference"]["value"] == 0
 
     picture = tmp_path / "apple.psd"
     result = run(
@@ -72,5 +81,14 @@ def test_bad_settings_get_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluating_no_autoencoder_gets_one_sentence(run, library: Path, tmp_path: Path) -> None:
-    assert str(tmp_path) in assert_one_sentence(run("evaluate", "autoencoder", tmp_path, library))
+def test_a_bad_evaluation_gets_one_sentence(run, library: Path, tmp_path: Path) -> None:
+    data = ("--data", library)
+    assert str(tmp_path) in assert_one_sentence(run("evaluate", tmp_path, *data))
+    assert "drawing" in assert_one_sentence(
+        run("evaluate", "base", *data, "--protocols", "drawing")
+    )
+    assert "not possible" in assert_one_sentence(
+        run("evaluate", "networks", *data, "--protocols", "generate")
+    )
+    assert "judge" in assert_one_sentence(run("evaluate", "base", *data, "--judge", ""))
+    assert "no results" in assert_one_sentence(run("compare", tmp_path, tmp_path))

@@ -4,9 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests.evaluation.toy_samples import known_samples
 from tests.toy_model import build_pipeline
 from text2layer.errors import InputError
-from text2layer.evaluation.prompt_following import LEVELS, evaluate_prompt_following
+from text2layer.evaluation.drawing import Drawer
+from text2layer.evaluation.networks import Networks
+from text2layer.evaluation.prompt_following import LEVELS, follow_prompt, prompt_rows
+from text2layer.evaluation.run import Run
 from text2layer.models.autoencoder import LayerComponents
 
 CAPTIONS = ["a red apple", "a blue ball", "a green dog", "a yellow cat"]
@@ -24,6 +28,11 @@ def pictures(count: int) -> LayerComponents:
     mask = torch.zeros(count, 1, 64, 64)
     mask[:, :, 16:48, 16:48] = 1
     return LayerComponents(foreground, background, mask)
+
+
+def rows_of(pipeline, count: int, choices: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return prompt_rows(pipeline, pictures(count), CAPTIONS[:count], choices, generator)
 
 
 class Reader(nn.Module):
@@ -54,40 +63,44 @@ class Reader(nn.Module):
 def test_a_network_that_reads_is_always_right(pipeline):
     from text2layer.models.text_encoder import encode_prompts
 
-    parts = pictures(4)
-    reader = Reader(pipeline, parts, blind=0.0)
+    reader = Reader(pipeline, pictures(4), blind=0.0)
     states, _ = encode_prompts(pipeline.tokenizer, pipeline.text_encoder, [*CAPTIONS, ""])
     reader.known = {reader.key(states[row]): row for row in range(4)}
     pipeline.denoiser = reader
-    scores = evaluate_prompt_following(pipeline, [(parts, CAPTIONS)], choices=4)
-    assert scores["chosen_own"] == 1.0
-    assert (scores["chance"], scores["samples"]) == (0.25, 4)
+    rows = rows_of(pipeline, 4, choices=4)
+    assert rows["chosen_own"].tolist() == [1.0] * 4
     for level in LEVELS:
-        own, empty, other = (scores[f"error_{k}"][f"{level:g}"] for k in ("own", "empty", "other"))
-        assert own == pytest.approx(0, abs=1e-8)
+        own, empty, other = (rows[f"error_{k}_{level:g}"].mean() for k in ("own", "empty", "other"))
+        assert float(own) == pytest.approx(0, abs=1e-8)
         to_empty = reader.clean.square().mean() / level**2
-        assert empty == pytest.approx(float(to_empty), rel=1e-4)
+        assert float(empty) == pytest.approx(float(to_empty), rel=1e-4)
         pairs = [(a, b) for a in range(4) for b in range(4) if a != b]
         apart = sum(float((reader.clean[a] - reader.clean[b]).square().mean()) for a, b in pairs)
-        assert other == pytest.approx(apart / len(pairs) / level**2, rel=1e-4)
+        assert float(other) == pytest.approx(apart / len(pairs) / level**2, rel=1e-4)
 
 
 def test_a_deaf_network_has_the_same_error_for_every_caption(pipeline):
     for block in pipeline.denoiser.transformer_blocks:
         nn.init.zeros_(block.attn2.to_out[0].weight)
-    scores = evaluate_prompt_following(pipeline, [(pictures(4), CAPTIONS)], choices=4)
-    assert scores["error_own"] == pytest.approx(scores["error_other"], rel=1e-4)
-    assert scores["error_own"] == pytest.approx(scores["error_empty"], rel=1e-4)
+    rows = rows_of(pipeline, 4, choices=4)
+    for level in LEVELS:
+        own = rows[f"error_own_{level:g}"]
+        torch.testing.assert_close(own, rows[f"error_other_{level:g}"], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(own, rows[f"error_empty_{level:g}"], rtol=1e-4, atol=1e-6)
 
 
 def test_epsilon_models_are_scored_too(toy_text_encoder):
     pipeline = build_pipeline(toy_text_encoder, preset="tiny-paper")
-    scores = evaluate_prompt_following(pipeline, [(pictures(2), CAPTIONS[:2])], choices=2)
-    assert all(value > 0 for value in scores["error_own"].values())
+    rows = rows_of(pipeline, 2, choices=2)
+    assert all((rows[f"error_own_{level:g}"] > 0).all() for level in LEVELS)
 
 
-def test_too_few_captions_are_one_sentence(pipeline):
-    with pytest.raises(InputError, match="A batch of 2 captions cannot offer 8"):
-        evaluate_prompt_following(pipeline, [(pictures(2), CAPTIONS[:2])])
-    with pytest.raises(InputError, match="no batch"):
-        evaluate_prompt_following(pipeline, [])
+def test_the_protocol_counts_samples_that_found_no_choice(pipeline, library):
+    drawer = Drawer(pipeline, 64)
+    known = known_samples(library, 6)
+    result = follow_prompt(drawer, known, Networks.of(), Run(batch_size=4), choices=3)
+    figure = result.metrics["chosen_own"]
+    assert (figure.samples, figure.ignored) == (4, 2)  # the last batch of two offers no three
+    assert result.about["choices"] == 3
+    with pytest.raises(InputError, match="Batches of 2 captions cannot offer 8"):
+        follow_prompt(drawer, known, Networks.of(), Run(batch_size=2))

@@ -1,19 +1,19 @@
-"""Reconstruction scores against hand-computed values and NumPy."""
+"""The protocol `reconstruct`: rows against hand-computed values, and whole runs."""
 
-import numpy as np
 import pytest
 import torch
 
+from tests.evaluation.toy_samples import known_samples
 from tests.toy_model import build_autoencoder
 from text2layer.errors import InputError
-from text2layer.evaluation.reconstruction import (
-    ReconstructionScores,
-    evaluate_reconstruction,
-    psnr,
-    soft_iou,
-    squared_error,
-)
+from text2layer.evaluation.networks import Networks
+from text2layer.evaluation.picture_similarity import psnr
+from text2layer.evaluation.reconstruction import reconstruct, reconstruction_rows
+from text2layer.evaluation.run import Run
 from text2layer.models.autoencoder import LayerComponents
+from text2layer.models.plain_autoencoder import PlainAutoencoder
+
+CEILING = float(psnr(torch.tensor(0.0)))
 
 
 def parts(seed: int, count: int = 3) -> LayerComponents:
@@ -22,36 +22,13 @@ def parts(seed: int, count: int = 3) -> LayerComponents:
     return LayerComponents(colour[0], colour[1], torch.rand(count, 1, 16, 16, generator=generator))
 
 
-def test_squared_error_counts_the_weighted_pixels_alone():
-    a, b = torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
-    b[0, :, 0, 0] = 10
-    b[0, :, 1, 1] = 200
-    weight = torch.tensor([[[[1.0, 1.0], [1.0, 0.0]]]])
-    assert float(squared_error(a, b, weight)) == pytest.approx(100 / 3)
-    assert float(squared_error(a, b)) == pytest.approx((100 + 40_000) / 4)
-    assert torch.isnan(squared_error(a, b, torch.zeros(1, 1, 2, 2))).all()
-
-
-def test_psnr_is_that_of_the_textbook_and_bounded():
-    error = torch.tensor([1.0, 100.0])
-    expected = 20 * np.log10(255 / np.sqrt([1.0, 100.0]))
-    np.testing.assert_allclose(psnr(error).numpy(), expected, rtol=1e-6)
-    assert float(psnr(torch.tensor(0.0))) == pytest.approx(10 * np.log10(255**2 * 12), rel=1e-5)
-
-
-def test_soft_iou_of_hard_masks_is_the_set_iou_and_of_empty_ones_agreement():
-    a, b = torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
-    a[0, 0, :2], b[0, 0, 1:3] = 1, 1
-    assert soft_iou(a, b).tolist() == pytest.approx([4 / 12, 1.0])
-
-
 def test_a_perfect_prediction_scores_the_ceiling():
-    scores = ReconstructionScores()
-    scores.add(parts(0), parts(0))
-    means = scores.means()
-    assert means["soft_iou_mask"] == 1
-    assert means["psnr_composite"] == pytest.approx(float(psnr(torch.tensor(0.0))))
-    assert means["mask_mean_absolute_error"] == 0
+    rows = reconstruction_rows(parts(0), parts(0))
+    assert rows["soft_iou"].tolist() == [1] * 3
+    assert rows["psnr_composite"].tolist() == pytest.approx([CEILING] * 3)
+    assert rows["mean_absolute_error"].tolist() == rows["halo"].tolist() == [0] * 3
+    assert "psnr_predicted" not in rows  # no auxiliary head
+    assert "lpips_composite" not in rows  # no network
 
 
 def test_the_foreground_counts_inside_the_mask_alone():
@@ -60,19 +37,27 @@ def test_the_foreground_counts_inside_the_mask_alone():
     true.mask[..., :8, :] = 1
     made.mask.copy_(true.mask)
     made.foreground[..., 8:, :] = -1  # outside: must not count
-    scores = ReconstructionScores()
-    scores.add(true, made)
-    assert scores.means()["psnr_foreground"] == pytest.approx(float(psnr(torch.tensor(0.0))))
+    assert float(reconstruction_rows(true, made)["psnr_foreground"]) == pytest.approx(CEILING)
 
 
-def test_the_whole_evaluation_is_the_mean_over_samples_whatever_the_batches():
-    autoencoder, batch = build_autoencoder(), parts(1, 4)
-    whole = evaluate_reconstruction(autoencoder, [batch])
-    halves = [LayerComponents(**{k: v[rows] for k, v in batch.items()})
-              for rows in (slice(0, 1), slice(1, 4))]  # fmt: skip
-    split = evaluate_reconstruction(autoencoder, halves)
-    assert whole["samples"] == split["samples"] == 4
-    for name, value in whole.items():
-        assert split[name] == pytest.approx(value, rel=1e-3), name
-    with pytest.raises(InputError, match="nothing to score"):
-        evaluate_reconstruction(autoencoder, [])
+def test_figures_are_means_over_samples_whatever_the_batches(library):
+    autoencoder, known = build_autoencoder(), known_samples(library, 5)
+    whole = reconstruct(autoencoder, known, Networks.of(), Run(batch_size=5))
+    parted = reconstruct(autoencoder, known, Networks.of(), Run(batch_size=2))
+    assert whole.metrics["psnr_composite"].samples == 5
+    for name, figure in whole.metrics.items():
+        assert parted.metrics[name].value == pytest.approx(figure.value, rel=1e-3), name
+    assert whole.metrics["psnr_predicted"].value > 0
+    assert whole.about["data"] == known.fingerprint
+
+
+def test_of_a_flat_autoencoder_only_the_picture_is_scored(library):
+    flat = PlainAutoencoder.from_preset("tiny-plain", parts=("image",))
+    result = reconstruct(flat, known_samples(library, 2), Networks.of(), Run())
+    assert set(result.metrics) == {"psnr_composite", "ssim_composite"}
+
+
+def test_models_of_several_foregrounds_are_refused(library):
+    several = build_autoencoder(num_foregrounds=2)
+    with pytest.raises(InputError, match="one foreground"):
+        reconstruct(several, known_samples(library, 2), Networks.of(), Run())

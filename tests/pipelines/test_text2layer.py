@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.toy_model import build_pipeline
 from text2layer import Layer, LayeredImage
-from text2layer.errors import InputError
+from text2layer.errors import InputError, WeightsError
 from text2layer.models.autoencoder import LayerComponents
 from text2layer.pipelines.text2layer import MASK_FLOOR, assemble
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
@@ -486,3 +486,11 @@ def test_what_cannot_be_used_is_one_sentence(pipeline, options, words):
     with pytest.raises(InputError, match=words) as error:
         pipeline(**{"prompt": PROMPT, **options})
     assert "\n" not in str(error.value)
+
+
+def test_a_network_that_gives_no_numbers_is_said_and_not_drawn(toy_text_encoder):
+    broken = build_pipeline(toy_text_encoder)
+    with torch.no_grad():
+        next(iter(broken.denoiser.transformer_blocks)).ff.net[2].weight.fill_(float("nan"))
+    with pytest.raises(WeightsError, match="are no numbers"):
+        broken("a red apple", num_inference_steps=2)

@@ -25,9 +25,10 @@ app.command("generate")(generate.generate)
 app.command("add")(generate.add)
 app.command("convert")(files.convert)
 app.command("info")(files.info)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(evaluate.compare)
 app.add_typer(train.app, name="train")
 app.add_typer(dataset.app, name="dataset")
-app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(weights.app, name="weights")
 
 

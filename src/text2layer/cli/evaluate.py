@@ -1,119 +1,231 @@
-"""`text2layer evaluate`: measure a model."""
+"""`text2layer evaluate` and `text2layer compare`: the benchmark."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from text2layer.cli.sources import choose_device, open_source
+from text2layer.cli.sources import choose_device, on_terminal, open_source
+from text2layer.errors import InputError
 
 if TYPE_CHECKING:
-    from text2layer.data.source import SampleSource
-    from text2layer.models.autoencoder import LayerComponents
+    from text2layer.data.known_samples import KnownSamples
+    from text2layer.evaluation.results import ProtocolResult
 
-app = typer.Typer(help="Measure a model.", no_args_is_help=True)
+PROTOCOLS = (
+    "generate", "reconstruct", "decompose", "given-background", "given-foreground", "prompt",
+)  # fmt: skip
+FLAT = ("generate", "reconstruct", "decompose", "prompt")
+AUTOENCODER_ONLY = ("reconstruct",)
+PHOTO_LAYERS = "networks"  # in place of a model: pictures taken apart by networks of others
 
 
-@app.callback()
-def _group() -> None:
-    """Measure a model."""
-
-
-@app.command("autoencoder")
-def autoencoder(
-    model: Annotated[Path, typer.Argument(help="Folder of an autoencoder.", show_default=False)],
-    library: Annotated[Path, typer.Argument(help="A picture library.", show_default=False)],
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a model or of an autoencoder; 'base' is the released one, 'networks' "
+            "the usual networks that take pictures apart (decompose).",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="A picture library or shards, with known layers.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results.json, table, plots and sheets.")
+    ] = None,
+    protocols: Annotated[
+        str, typer.Option(help=f"Comma-separated: {', '.join(PROTOCOLS)}; or all.")
+    ] = "all",
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    samples: Annotated[int, typer.Option(help="How many composed pictures.", min=1)] = 256,
-    size: Annotated[int, typer.Option(help="Their width and height in pixels.", min=8)] = 256,
-    batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 16,
-    seed: Annotated[int, typer.Option(help="Which pictures are composed.", min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
-) -> None:
-    """Encode and decode composed pictures; PSNR of each part, soft IoU of the mask."""
-    from text2layer.evaluation.reconstruction import evaluate_reconstruction
-    from text2layer.training.checkpoints import load_autoencoder
-
-    network = load_autoencoder(model).to(choose_device(device))
-    source = open_source(library, split, size, device)
-    scores = evaluate_reconstruction(network, _batches(source, samples, batch_size, seed))
-    asked = {"split": split, "size": size, "seed": seed, "data": source.fingerprint}
-    if as_json:
-        typer.echo(json.dumps({**scores, **asked}, indent=2))
-        return
-    for name, value in {**scores, **asked}.items():
-        shown = f"{value:.4f}" if isinstance(value, float) else value
-        typer.echo(f"{name.replace('_', ' '):<40}{shown}")
-
-
-@app.command("prompt")
-def prompt(
-    model: Annotated[Path, typer.Argument(help="Folder of a model.", show_default=False)],
-    data: Annotated[Path, typer.Argument(help="A picture library or shards.", show_default=False)],
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    samples: Annotated[int, typer.Option(help="How many pictures.", min=8)] = 256,
+    samples: Annotated[int, typer.Option(help="How many samples.", min=2)] = 256,
+    size: Annotated[
+        int, typer.Option(help="Width and height in pixels; 0 is the model's own.", min=0)
+    ] = 0,
     style_weights: Annotated[
         str, typer.Option(help="Share of each style of a library, like '3d icon=2,flat icon=1'.")
     ] = "",
-    choices: Annotated[int, typer.Option(help="Captions to choose from.", min=2, max=64)] = 8,
-    seed: Annotated[int, typer.Option(help="Of pictures, captions and noise.", min=0)] = 0,
+    steps: Annotated[int, typer.Option(help="Sampling steps; 0 is the model's own.", min=0)] = 0,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale; by default the model's own.")
+    ] = None,
+    judge: Annotated[
+        str, typer.Option(help="Saliency network that masks are compared with.")
+    ] = "isnet",
+    judge_samples: Annotated[
+        int, typer.Option(help="How many samples the judge looks at; 0 for all.", min=0)
+    ] = 0,
+    clip: Annotated[str, typer.Option(help="A CLIP for its score: folder or hub id.")] = "",
+    probe: Annotated[str, typer.Option(help="A relevance probe of your own.")] = "",
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps the known samples' features for the next model."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples at a time.", min=1)] = 16,
+    seed: Annotated[int, typer.Option(help="Which samples are taken.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """How far the prompt counts: the denoiser's error with the right and with other captions."""
-    from text2layer.evaluation.prompt_following import evaluate_prompt_following
-    from text2layer.pipelines import Text2LayerPipeline
+    """Measure a model on samples with known layers: the benchmark (docs/benchmark.md).
+
+    Prompts are the captions of the samples, seeds their numbers: the same command asks the same.
+    """
+    from text2layer.cli.outputs import check_writable
+    from text2layer.data.known_samples import KnownSamples
+    from text2layer.evaluation.networks import Networks, check_judge
+    from text2layer.evaluation.references import References
+    from text2layer.evaluation.run import Run
     from text2layer.training.settings import read_style_weights
 
-    pipeline = Text2LayerPipeline.from_pretrained(model).to(choose_device(device))
-    size = pipeline.config.default_size
-    source = open_source(data, split, size, device, read_style_weights(style_weights))
-    batches = _captioned(source, samples, max(choices, 16), seed)
-    scores = evaluate_prompt_following(pipeline, batches, choices, seed)
-    asked = {"split": split, "size": size, "seed": seed, "data": source.fingerprint}
-    if as_json:
-        typer.echo(json.dumps({**scores, **asked}, indent=2))
+    check_judge(judge)
+    if out is not None:
+        check_writable(out)
+    device = choose_device(device)
+    subject = _Subject(model, device, size, steps, guidance)
+    chosen = _chosen(protocols, subject.possible, given=protocols != "all")
+    source = open_source(data, split, subject.size, device, read_style_weights(style_weights))
+    known = KnownSamples(source, samples, seed)  # type: ignore[arg-type]
+    networks = Networks(judge, clip, probe, device)
+    about = {"split": split, "size": subject.size}
+    if style_weights:
+        about["style_weights"] = style_weights
+    run = Run(batch_size, on_terminal(), judge_samples, References(cache), about)
+    results = [subject.protocol(name)(known, networks, run) for name in chosen]
+    if not _is_first_process():
         return
-    typer.echo(f"{'noise level':<14}{'own':>9}{'empty':>9}{'other':>9}")
-    for level, own in scores["error_own"].items():
-        others = [scores[f"error_{kind}"][level] for kind in ("empty", "other")]
-        typer.echo(f"{level:<14}" + "".join(f"{value:9.4f}" for value in (own, *others)))
-    typer.echo(f"own caption chosen among {choices}: {scores['chosen_own']:.3f} "
-               f"(chance {scores['chance']:.3f}), {scores['samples']} samples")  # fmt: skip
+    if out is not None:
+        _write(results, run, out)
+    from text2layer.evaluation.results import as_json as to_json
+    from text2layer.evaluation.results import table
+
+    typer.echo(json.dumps(to_json(results), indent=2) if as_json else table(results))
 
 
-def _captioned(
-    source: "SampleSource", samples: int, batch_size: int, seed: int
-) -> "Iterator[tuple[LayerComponents, list[str]]]":
-    """Batches of equal size with one caption a picture, the same for the same seed."""
-    import random
+class _Subject:
+    """What is measured: a whole model, an autoencoder alone, or networks of others."""
 
-    import torch
-    from tqdm import tqdm
+    def __init__(
+        self, model: str, device: str, size: int, steps: int, guidance: float | None
+    ) -> None:
+        self.drawer: Any = None
+        self.autoencoder: Any = None
+        folder = Path(model)
+        if model == PHOTO_LAYERS:
+            from text2layer.pipelines.photo_layers import PhotoLayers
 
-    from text2layer.models.autoencoder import LayerComponents
+            self.drawer, self.size = PhotoLayers(), size or 256
+            self.possible: tuple[str, ...] = ("decompose",)
+        elif (folder / "config.json").is_file() and not (folder / "model_index.json").is_file():
+            from text2layer.training.checkpoints import load_autoencoder
 
-    generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
-    for _ in tqdm(range(-(-samples // batch_size)), disable=None, unit="batch"):
-        made = source.compose(batch_size, generator)
-        parts = LayerComponents(made.foreground, made.background, made.mask, made.image)
-        yield parts, source.captions(made, rng)
+            self.autoencoder = load_autoencoder(folder).to(device)
+            self.size, self.possible = size or 128, AUTOENCODER_ONLY
+        else:
+            self._open_pipeline(model, device, size, steps, guidance)
+
+    def _open_pipeline(
+        self, model: str, device: str, size: int, steps: int, guidance: float | None
+    ) -> None:
+        from text2layer.evaluation.drawing import Drawer
+        from text2layer.pipelines import Text2LayerPipeline, released_model
+        from text2layer.pipelines.photo_layers import PhotoLayers
+
+        folder = released_model() if model == "base" else Path(model)
+        pipeline = Text2LayerPipeline.from_pretrained(folder).to(device)
+        flat = bool(getattr(pipeline.autoencoder, "is_flat", False))
+        apart = PhotoLayers() if flat else None
+        self.drawer = Drawer(pipeline, size, steps, guidance, apart)
+        self.autoencoder, self.size = pipeline.autoencoder, self.drawer.size
+        self.possible = FLAT if flat else PROTOCOLS
+
+    def protocol(self, name: str) -> "Callable[[KnownSamples, Any, Any], ProtocolResult]":
+        """The protocol as a function of samples, networks and run."""
+        from text2layer.evaluation.decompose import decompose
+        from text2layer.evaluation.generate import generate
+        from text2layer.evaluation.given import given
+        from text2layer.evaluation.prompt_following import follow_prompt
+        from text2layer.evaluation.reconstruction import reconstruct
+
+        drawer = self.drawer
+        if name == "reconstruct":
+            return lambda known, networks, run: reconstruct(
+                self.autoencoder, known, networks, run, drawer
+            )
+        if name == "decompose":
+            return lambda known, networks, run: decompose(drawer, known, networks, run)
+        if name == "generate":
+            return lambda known, networks, run: generate(drawer, known, networks, run)
+        if name == "prompt":
+            return lambda known, networks, run: follow_prompt(drawer, known, networks, run)
+        part: Any = name.removeprefix("given-")
+        return lambda known, networks, run: given(part, drawer, known, networks, run)
 
 
-def _batches(
-    source: "SampleSource", samples: int, batch_size: int, seed: int
-) -> "Iterator[LayerComponents]":
-    """Compose `samples` pictures, the same for the same seed, with a bar on a terminal."""
-    import torch
-    from tqdm import tqdm
+def _chosen(protocols: str, possible: tuple[str, ...], given: bool) -> list[str]:
+    """The protocols asked for, in the order of PROTOCOLS.
 
-    from text2layer.models.autoencoder import LayerComponents
+    Raises:
+        InputError: one is not known, or not possible for this model.
+    """
+    if not given:
+        return list(possible)
+    asked = [name.strip() for name in protocols.split(",") if name.strip()]
+    for name in asked:
+        if name not in PROTOCOLS:
+            raise InputError(f"No protocol is called {name!r}; choose of {', '.join(PROTOCOLS)}.")
+        if name not in possible:
+            raise InputError(
+                f"The protocol {name} is not possible for this model; it can be measured by "
+                f"{', '.join(possible)}."
+            )
+    if not asked:
+        raise InputError(f"Name a protocol: {', '.join(PROTOCOLS)}.")
+    return [name for name in PROTOCOLS if name in asked]
 
-    generator = torch.Generator().manual_seed(seed)
-    sizes = [min(batch_size, samples - start) for start in range(0, samples, batch_size)]
-    for count in tqdm(sizes, disable=None, unit="batch"):
-        made = source.compose(count, generator)
-        yield LayerComponents(made.foreground, made.background, made.mask, made.image)
+
+def _is_first_process() -> bool:
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
+
+
+def _write(results: "list[ProtocolResult]", run: Any, out: Path) -> None:
+    from text2layer.evaluation.plots import plot_scores
+    from text2layer.evaluation.results import write_results
+    from text2layer.io.atomic import writing
+
+    write_results(results, out)
+    for protocol, sheet in run.sheets.items():
+        with writing(out / f"sheet-{protocol}.png") as file:
+            sheet.save(file, "PNG")
+    with writing(out / "plots.png") as file:
+        file.write(plot_scores(results))
+    typer.echo(f"results: {out}", err=True)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of results.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Print two results side by side, with what the choice of samples could explain.
+
+    Same data, samples, prompts and networks, or it refuses.
+    """
+    from dataclasses import asdict
+
+    from text2layer.evaluation.compare import compare as compare_results
+    from text2layer.evaluation.compare import comparison_table
+    from text2layer.evaluation.results import finite_json, read_results
+
+    compared = compare_results(read_results(first), read_results(second), seed)
+    if as_json:
+        plain = {
+            protocol: {name: asdict(item) for name, item in metrics.items()}
+            for protocol, metrics in compared.items()
+        }
+        typer.echo(json.dumps(finite_json(plain), indent=2))
+        return
+    typer.echo(comparison_table(compared, (str(first), str(second))))

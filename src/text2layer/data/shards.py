@@ -219,7 +219,17 @@ class ShardComposer:
         if batch_size < 1:
             raise InputError(f"The batch size is {batch_size}; use 1 or more.")
         drawn = torch.randint(len(self._samples), (batch_size,), generator=generator).tolist()
-        samples = list(self._pool.map(self._read, drawn))
+        return self._composition(list(self._pool.map(self._read, drawn)))
+
+    def take(self, indices: Sequence[int]) -> Composition:
+        """The samples at these indices, 0 to `len` - 1, as a batch.
+
+        Raises:
+            DataError: one of them cannot be decoded; unlike a drawn one it is not replaced.
+        """
+        return self._composition(list(self._pool.map(self._read_exactly, indices)))
+
+    def _composition(self, samples: Sequence[Sample]) -> Composition:
         texts = tuple({"whole": s.text} | dict(s.metadata.captions) for s in samples)
         return Composition(
             foreground=bytes_to_colour(self._batch([s.foreground for s in samples])),
@@ -245,6 +255,18 @@ class ShardComposer:
             except (DataError, OSError) as error:
                 self._skip("bad sample", f"'{path.name}': {error}")
         raise DataError(f"No sample of '{self.paths[0].parent}' can be decoded any more.")
+
+    def _read_exactly(self, index: int) -> Sample:
+        path, key, places = self._samples[index]
+        try:
+            return resized_sample(
+                decode_sample(key, read_members(path, places)), self.width, self.height
+            )
+        except (DataError, OSError) as error:
+            raise DataError(
+                f"Sample '{key}' of '{path.name}' cannot be read ({error}); write the shards anew "
+                "without it: text2layer dataset merge."
+            ) from error
 
     def _batch(self, pictures: Sequence[np.ndarray]) -> Tensor:
         stacked = torch.from_numpy(np.stack(pictures)).to(self.device)

@@ -1,17 +1,24 @@
-"""How far the prompt counts: the denoiser's error with the right caption and with others.
+"""Protocol `prompt`: how far the prompt counts, by the denoiser's error with other captions.
 
 No other network is needed, so it runs where no CLIP is at hand, and a trainer can watch it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from text2layer.data.known_samples import KnownSamples
 from text2layer.errors import InputError
+from text2layer.evaluation.collector import Collector
+from text2layer.evaluation.drawing import Drawer
+from text2layer.evaluation.networks import Networks
+from text2layer.evaluation.reconstruction import as_components
+from text2layer.evaluation.results import ProtocolResult
+from text2layer.evaluation.run import Run
 from text2layer.models.denoiser import denoise, is_flow
 from text2layer.models.text_encoder import encode_prompts
 
@@ -19,17 +26,50 @@ if TYPE_CHECKING:
     from text2layer.models.autoencoder import LayerComponents
     from text2layer.pipelines.text2layer import Text2LayerPipeline
 
+VERSION = 1
 LEVELS = (0.5, 0.7, 0.85, 0.95)  # noise levels, 0 clean to 1 noise
+CHOICES = 8
+
+
+def follow_prompt(
+    drawer: Drawer, known: KnownSamples, networks: Networks, run: Run, choices: int = CHOICES
+) -> ProtocolResult:
+    """Score how well the denoiser tells each picture's own caption from others of its batch.
+
+    Figures: mean squared error by noise level with the own, an empty and another caption; share of
+    samples whose own caption has the lowest error among `choices` (chance is 1 / choices). Samples
+    of a last batch that is too small for that are left out and counted.
+
+    Raises:
+        InputError: batches are smaller than `choices`.
+    """
+    if min(run.batch_size, len(known)) < choices or choices < 2:
+        raise InputError(
+            f"Batches of {min(run.batch_size, len(known))} captions cannot offer {choices} to "
+            "choose from; use at least 2 choices and batches of that size."
+        )
+    result = ProtocolResult("prompt", VERSION, len(known))
+    with Collector() as collector:
+        for batch in run.batches(known, "prompt"):
+            parts = as_components(batch, drawer.pipeline.autoencoder.device)
+            captions = batch.captions["whole"]
+            generator = torch.Generator().manual_seed(int(batch.numbers[0]))
+            rows = prompt_rows(drawer.pipeline, parts, captions, choices, generator)
+            collector.add(batch.numbers, rows)
+        result.add_means(collector.per_sample())
+    result.about["choices"] = choices
+    return run.finish(result, drawer, known, networks)
 
 
 @torch.no_grad()
-def evaluate_prompt_following(
+def prompt_rows(
     pipeline: Text2LayerPipeline,
-    batches: Iterable[tuple[LayerComponents, list[str]]],
-    choices: int = 8,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Score how well the denoiser tells a picture's own caption from other ones.
+    parts: LayerComponents,
+    captions: Sequence[str],
+    choices: int,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Scores (B,) of one batch; NaN throughout if it has fewer captions than `choices`.
 
     The choice among captions by lowest error is the diffusion classifier of Li et al., "Your
     Diffusion Model is Secretly a Zero-Shot Classifier" (arXiv 2303.16203), equation 5, with one
@@ -37,64 +77,47 @@ def evaluate_prompt_following(
 
     Args:
         pipeline: a whole model.
-        batches: known layers with one caption each; other captions come from the same batch, so
-            a batch needs at least `choices` samples.
-        choices: captions to choose from, the own one included; chance is 1 / choices.
-        seed: of the noise.
+        parts: known layers.
+        captions: B texts; other captions come from the same batch.
+        choices: captions to choose from, the own one included.
+        generator: of the noise.
 
     Returns:
-        `error_own`, `error_empty`, `error_other` (mean squared error by noise level),
-        `chosen_own` (share of samples whose own caption has the lowest error, summed over levels),
-        `chance`, `samples`.
-
-    Raises:
-        InputError: when there is no batch, or a batch is smaller than `choices`.
+        `error_own_L`, `error_empty_L` and `error_other_L` for each noise level L (mean squared
+        error), and `chosen_own`, 1 where the own caption has the lowest error summed over levels.
     """
-    generator = torch.Generator().manual_seed(seed)
+    count = len(captions)
+    names = [f"error_{kind}_{level:g}" for level in LEVELS for kind in ("own", "empty", "other")]
+    if count < choices:
+        return {name: torch.full((count,), torch.nan) for name in [*names, "chosen_own"]}
+    states, mask = encode_prompts(
+        pipeline.tokenizer, pipeline.text_encoder, [*captions, ""],
+        pipeline.config.max_prompt_tokens,
+    )  # fmt: skip
+    posterior = pipeline.autoencoder.encode(parts.foreground, parts.background, parts.mask)
     device = pipeline.denoiser.device
-    sums = {kind: torch.zeros(len(LEVELS)) for kind in ("own", "empty", "other")}
-    right = samples = 0
-    for parts, captions in batches:
-        count = len(captions)
-        if count < choices or choices < 2:
-            raise InputError(
-                f"A batch of {count} captions cannot offer {choices} to choose from; use at least "
-                "2 choices and batches of that size."
+    latents = pipeline.autoencoder.scale_latents(posterior.mode()).to(device)
+    totals = torch.zeros(choices, count)
+    rows: dict[str, Tensor] = {}
+    for level in LEVELS:
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        place = torch.arange(count)
+        errors = []
+        for shift in range(choices):
+            chosen = (place + shift) % count
+            errors.append(
+                _error(pipeline, latents, noise, level, states[chosen], mask[chosen]).cpu()
             )
-        texts = [*captions, ""]
-        states, mask = encode_prompts(
-            pipeline.tokenizer, pipeline.text_encoder, texts, pipeline.config.max_prompt_tokens
-        )
-        posterior = pipeline.autoencoder.encode(parts.foreground, parts.background, parts.mask)
-        latents = pipeline.autoencoder.scale_latents(posterior.mode()).to(device)
-        totals = torch.zeros(choices, count)
-        for place, level in enumerate(LEVELS):
-            noise = torch.randn(latents.shape, generator=generator).to(latents)
-            rows = torch.arange(count)
-            for shift in range(choices):
-                chosen = (rows + shift) % count
-                error = _error(pipeline, latents, noise, level, states[chosen], mask[chosen]).cpu()
-                totals[shift] += error
-                kind = "own" if shift == 0 else "other"
-                sums[kind][place] += error.sum() / (1 if shift == 0 else choices - 1)
-            empty = torch.full((count,), count)
-            error = _error(pipeline, latents, noise, level, states[empty], mask[empty])
-            sums["empty"][place] += error.sum().cpu()
-        right += int((totals.argmin(0) == 0).sum())
-        samples += count
-    if not samples:
-        raise InputError("There is nothing to score: no batch was given.")
-    by_level = {
-        f"error_{kind}": {f"{level:g}": float(value) / samples
-                          for level, value in zip(LEVELS, values, strict=True)}
-        for kind, values in sums.items()
-    }  # fmt: skip
-    return {
-        **by_level,
-        "chosen_own": right / samples,
-        "chance": 1 / choices,
-        "samples": samples,
-    }
+        stacked = torch.stack(errors)
+        totals += stacked
+        empty = torch.full((count,), count)
+        rows[f"error_own_{level:g}"] = stacked[0]
+        rows[f"error_empty_{level:g}"] = _error(
+            pipeline, latents, noise, level, states[empty], mask[empty]
+        ).cpu()
+        rows[f"error_other_{level:g}"] = stacked[1:].mean(0)
+    rows["chosen_own"] = (totals.argmin(0) == 0).double()
+    return rows
 
 
 def _error(

@@ -17,7 +17,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
-from text2layer.errors import InputError
+from text2layer.errors import InputError, WeightsError
 from text2layer.layers import Layer, LayeredImage, clean_name
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.conditioning import condition_latents
@@ -187,6 +187,7 @@ class Text2LayerPipeline(DiffusionPipeline):
 
         Raises:
             InputError: for anything that cannot be used; see `pipelines.inputs`.
+            WeightsError: the network gave NaN or infinity.
         """
         # 1. Check inputs
         width, height = inputs.fitting_size(
@@ -248,6 +249,11 @@ class Text2LayerPipeline(DiffusionPipeline):
                 break
 
         # 6. Decode into layers
+        if not torch.isfinite(latents).all():
+            raise WeightsError(
+                "The denoiser gave values that are no numbers (NaN or infinite): its weights are "
+                "damaged, or half precision overflowed; use another checkpoint, or float32."
+            )
         if output_type == "latent":
             return Text2LayerPipelineOutput(latents, [])
         parts = self._decode(latents, width, height)

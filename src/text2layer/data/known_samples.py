@@ -1,0 +1,119 @@
+"""Samples with known layers in a fixed order: what scores are measured against.
+
+Sample number i depends on the data, the split, the size, the seed and i alone, so neither the batch
+size nor the number of processes changes a figure.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from text2layer.data.composer import Composer
+from text2layer.data.shards import ShardComposer
+from text2layer.data.source import Composition, Part
+from text2layer.errors import InputError
+from text2layer.tensors import colour_to_bytes, mask_to_bytes
+
+MIX = 1_000_003  # keeps the seeds of neighbouring numbers apart
+
+
+@dataclass(frozen=True)
+class KnownBatch:
+    """Some of the samples.
+
+    Attributes:
+        numbers: (B,) which samples these are.
+        foreground: (B, 3, H, W) uint8, straight colour.
+        background: (B, 3, H, W) uint8.
+        mask: (B, 1, H, W) uint8.
+        image: (B, 3, H, W) uint8.
+        captions: B texts each, by part: "whole", "foreground", "background".
+    """
+
+    numbers: Tensor
+    foreground: Tensor
+    background: Tensor
+    mask: Tensor
+    image: Tensor
+    captions: dict[Part, list[str]]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class KnownSamples:
+    """A number of samples of a picture library or of shards.
+
+    Args:
+        source: of one split and size. Shards give each sample at most once, in an order that the
+            seed decides; a library composes as many as are asked for.
+        count: how many samples.
+        seed: which ones.
+
+    Raises:
+        InputError: fewer than one is asked for, or more than the shards hold.
+    """
+
+    def __init__(self, source: Composer | ShardComposer, count: int, seed: int = 0) -> None:
+        if count < 1:
+            raise InputError(f"At least one sample is needed, {count} were asked for.")
+        self.source, self.count, self.seed = source, count, seed
+        self._order: Tensor | None = None
+        if isinstance(source, ShardComposer):
+            if count > len(source):
+                raise InputError(
+                    f"The shards hold {len(source)} samples of this split and {count} were asked "
+                    "for; ask for fewer."
+                )
+            generator = torch.Generator().manual_seed(seed)
+            self._order = torch.randperm(len(source), generator=generator)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) that names the data by content."""
+        return self.source.fingerprint
+
+    def batches(
+        self, batch_size: int, process: int = 0, processes: int = 1
+    ) -> Iterator[KnownBatch]:
+        """Every sample once; with several processes each takes every `processes`-th batch."""
+        for place, start in enumerate(range(0, self.count, batch_size)):
+            if place % processes == process:
+                yield self.batch(range(start, min(start + batch_size, self.count)))
+
+    def batch(self, numbers: Sequence[int]) -> KnownBatch:
+        """The samples of these numbers."""
+        made = [self._compose(number) for number in numbers]
+        parts: tuple[Part, ...] = ("whole", "foreground", "background")
+        captions: dict[Part, list[str]] = {part: [] for part in parts}
+        for number, composition in zip(numbers, made, strict=True):
+            for part in parts:
+                rng = random.Random(self.seed * MIX + number)
+                captions[part] += self.source.captions(composition, rng, part)
+
+        def joined(name: str) -> Tensor:
+            return torch.cat([getattr(composition, name) for composition in made])
+
+        return KnownBatch(
+            numbers=torch.tensor(list(numbers)),
+            foreground=colour_to_bytes(joined("foreground")),
+            background=colour_to_bytes(joined("background")),
+            mask=mask_to_bytes(joined("mask")),
+            image=colour_to_bytes(joined("image")),
+            captions=captions,
+        )
+
+    def _compose(self, number: int) -> Composition:
+        if isinstance(self.source, ShardComposer):
+            assert self._order is not None
+            return self.source.take([int(self._order[number])])
+        generator = torch.Generator().manual_seed(self.seed * MIX + number)
+        return self.source.compose(1, generator)

@@ -1,0 +1,118 @@
+"""Lets a model draw for a score: whole batches of prompts, or one sample with a part given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from text2layer.errors import InputError
+from text2layer.layers import LayeredImage
+from text2layer.pipelines.photo_layers import PhotoLayers
+from text2layer.pipelines.text2layer import Text2LayerPipeline
+
+
+@dataclass(frozen=True)
+class DrawnBatch:
+    """What a model drew.
+
+    Attributes:
+        layers: B pictures of one foreground each.
+        foreground: (B, 3, H, W) uint8.
+        background: (B, 3, H, W) uint8.
+        mask: (B, 1, H, W) float32 in [0, 1].
+        composite: (B, 3, H, W) uint8, the layers laid over one another.
+        picture: (B, 3, H, W) uint8 that the model itself drew as a whole: of the auxiliary head,
+            or of a flat model; None without.
+    """
+
+    layers: list[LayeredImage]
+    foreground: Tensor
+    background: Tensor
+    mask: Tensor
+    composite: Tensor
+    picture: Tensor | None
+
+
+class Drawer:
+    """A pipeline with its settings; the same number always draws the same picture.
+
+    A flat model (`PlainAutoencoder` of the whole picture) draws pictures, and networks of others
+    take them apart: what a user would do today.
+
+    Args:
+        pipeline: a whole model.
+        size: pixels; the model's own when 0.
+        steps: sampling steps; the model's own when 0.
+        guidance: guidance scale; the model's own when None.
+        take_apart: for flat models.
+
+    Attributes:
+        seconds: spent in drawing so far.
+        is_flat: whether layers come from networks of others.
+    """
+
+    def __init__(
+        self,
+        pipeline: Text2LayerPipeline,
+        size: int = 0,
+        steps: int = 0,
+        guidance: float | None = None,
+        take_apart: PhotoLayers | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.size = size or int(pipeline.config.default_size)
+        self.steps = steps or int(pipeline.config.default_steps)
+        scale = pipeline.config.default_guidance_scale
+        self.guidance = float(scale if guidance is None else guidance)
+        self.is_flat = bool(getattr(pipeline.autoencoder, "is_flat", False))
+        if self.is_flat and take_apart is None:
+            raise InputError("A flat model needs networks that take its pictures apart.")
+        self.take_apart = take_apart
+        self.seconds = 0.0
+        pipeline.set_progress_bar_config(disable=True)
+
+    def __call__(self, prompts: Sequence[str], numbers: Sequence[int], **given: Any) -> DrawnBatch:
+        """Draw one picture per prompt.
+
+        Args:
+            prompts: B texts.
+            numbers: B numbers, which are the seeds.
+            given: foreground, background or image for a single prompt, as the pipeline takes it.
+        """
+        begun = time.perf_counter()
+        made = self.pipeline(
+            list(prompts),
+            generator=[torch.Generator().manual_seed(int(number)) for number in numbers],
+            width=self.size,
+            height=self.size,
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance,
+            **given,
+        )
+        layers, pictures = made.layers, made.predicted_images
+        if self.take_apart is not None and self.is_flat:
+            layers = [self.take_apart(picture) for picture in pictures]
+        self.seconds += time.perf_counter() - begun
+        return as_batch(layers, pictures)
+
+
+def as_batch(layers: Sequence[LayeredImage], pictures: Sequence[np.ndarray] = ()) -> DrawnBatch:
+    """Stack two-layer pictures of one size, and the pictures (H, W, 3) drawn beside them."""
+    return DrawnBatch(
+        list(layers),
+        _stacked([layered.foreground for layered in layers]),
+        _stacked([layered.background for layered in layers]),
+        _stacked([layered.mask[..., None] for layered in layers]).float() / 255,
+        _stacked([layered.composite for layered in layers]),
+        _stacked(pictures) if len(pictures) else None,
+    )
+
+
+def _stacked(pictures: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
