@@ -80,7 +80,8 @@ def evaluate(
 
     check_judge(judge)
     if out is not None:
-        check_writable(out)
+        out.mkdir(parents=True, exist_ok=True)
+        check_writable(out / "results.json")
     device = choose_device(device)
     subject = _Subject(model, device, size, steps, guidance)
     chosen = _chosen(protocols, subject.possible, given=protocols != "all")
