@@ -67,6 +67,35 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def trunk(
+    in_channels: int, latent_channels: int, channels: Sequence[int], layers_per_block: int
+) -> tuple[Encoder, Decoder]:
+    """Stable Diffusion's encoder, and its decoder without the last layer: heads follow it.
+
+    Args:
+        in_channels: of what is encoded.
+        latent_channels: of the latent; the encoder gives mean and log variance of each.
+        channels: per resolution, finest first.
+        layers_per_block: residual blocks per resolution.
+    """
+    shared = {"block_out_channels": tuple(channels), "layers_per_block": layers_per_block}
+    encoder = Encoder(
+        in_channels=in_channels,
+        out_channels=latent_channels,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        double_z=True,
+        **shared,
+    )
+    decoder = Decoder(
+        in_channels=latent_channels,
+        out_channels=3,
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        **shared,
+    )
+    decoder.conv_out = nn.Identity()
+    return encoder, decoder
+
+
 class PredictionHead(nn.Sequential):
     """conv-bn-relu-conv (Text2Layer, section 4.1), then `patch_size`-fold pixel shuffle."""
 
@@ -123,24 +152,11 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         channels = tuple(block_out_channels)
-        self.encoder = Encoder(
-            in_channels=(4 * num_foregrounds + 3) * patch_size**2,
-            out_channels=latent_channels,
-            down_block_types=("DownEncoderBlock2D",) * len(channels),
-            block_out_channels=channels,
-            layers_per_block=layers_per_block,
-            double_z=True,
+        self.encoder, self.decoder = trunk(
+            (4 * num_foregrounds + 3) * patch_size**2, latent_channels, channels, layers_per_block
         )
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
-        self.decoder = Decoder(
-            in_channels=latent_channels,
-            out_channels=3,
-            up_block_types=("UpDecoderBlock2D",) * len(channels),
-            block_out_channels=channels,
-            layers_per_block=layers_per_block,
-        )
-        self.decoder.conv_out = nn.Identity()  # the paper removes the last layer; heads follow
         self.heads = nn.ModuleDict(
             {
                 "foreground": PredictionHead(channels[0], 3 * num_foregrounds, patch_size),

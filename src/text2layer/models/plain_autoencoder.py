@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.autoencoders.vae import Decoder, DiagonalGaussianDistribution, Encoder
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 from torch.nn import functional
 
 from text2layer.errors import InputError
-from text2layer.models.autoencoder import LayerComponents, PredictionHead
+from text2layer.models.autoencoder import LayerComponents, PredictionHead, trunk
 from text2layer.models.latent_statistics import LatentStatistics
 from text2layer.tensors import composite
 
@@ -87,24 +87,11 @@ class PlainAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             )
         channels = tuple(block_out_channels)
         picture_channels = latent_channels // len(parts)
-        self.encoder = Encoder(
-            in_channels=3 * patch_size**2,
-            out_channels=picture_channels,
-            down_block_types=("DownEncoderBlock2D",) * len(channels),
-            block_out_channels=channels,
-            layers_per_block=layers_per_block,
-            double_z=True,
+        self.encoder, self.decoder = trunk(
+            3 * patch_size**2, picture_channels, channels, layers_per_block
         )
         self.quant_conv = nn.Conv2d(2 * picture_channels, 2 * picture_channels, 1)
         self.post_quant_conv = nn.Conv2d(picture_channels, picture_channels, 1)
-        self.decoder = Decoder(
-            in_channels=picture_channels,
-            out_channels=3,
-            up_block_types=("UpDecoderBlock2D",) * len(channels),
-            block_out_channels=channels,
-            layers_per_block=layers_per_block,
-        )
-        self.decoder.conv_out = nn.Identity()
         self.head = PredictionHead(channels[0], 3, patch_size)
         self.shortcuts = nn.ModuleDict()
         if linear_shortcut:
