@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.text_encoder import _quiet_transformers, check_tokenizer
+from text2layer.models.text_encoder import check_tokenizer, quiet_transformers
 from text2layer.models.weights_hash import module_sha256
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def load_clip(name: str | Path) -> Clip:
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             network, report = AutoModel.from_pretrained(
                 name, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )

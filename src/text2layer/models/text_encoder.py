@@ -50,7 +50,7 @@ def load_text_encoder(
         config = AutoConfig.from_pretrained(source, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
         check_tokenizer(tokenizer)
-        with _quiet_transformers():
+        with quiet_transformers():
             encoder = _model_class(config.model_type).from_pretrained(
                 source, local_files_only=True, dtype=torch.float32, use_safetensors=True
             )
@@ -166,7 +166,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No progress bar and no load report on the terminal while weights are read."""
     from transformers.utils import logging
 
