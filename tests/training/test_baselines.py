@@ -1,5 +1,7 @@
 """The benchmark's baselines are trained by the same trainers: SD-AE-UNet and flat."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,18 @@ def test_parts_are_a_matter_of_plain_autoencoders(denoiser_settings, source):
         train_denoiser(denoiser_settings(parts="image"), source, source)
     with pytest.raises(InputError, match="parts must be"):
         denoiser_settings(parts="mask")
+
+
+def test_a_saved_baseline_loads_where_nothing_else_was_imported(
+    denoiser_settings, source, plain, tmp_path
+):
+    settings = denoiser_settings(autoencoder=str(plain / "model"), parts="layers", steps=1)
+    train_denoiser(settings, source, source)
+    code = (
+        "import sys; from text2layer.pipelines import Text2LayerPipeline; "
+        "print(type(Text2LayerPipeline.from_pretrained(sys.argv[1]).autoencoder).__name__)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run" / "pipeline")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "PlainAutoencoder"

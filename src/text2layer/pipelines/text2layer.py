@@ -22,6 +22,7 @@ from text2layer.layers import Layer, LayeredImage, clean_name
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.conditioning import condition_latents
 from text2layer.models.denoiser import denoise, flag_tensor, patch_size
+from text2layer.models.plain_autoencoder import PlainAutoencoder  # or diffusers refuses to load it
 from text2layer.models.text_encoder import (
     MAX_PROMPT_TOKENS,
     check_tokenizer,
@@ -74,7 +75,7 @@ class Text2LayerPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        autoencoder: CaT2IAutoencoder,
+        autoencoder: CaT2IAutoencoder | PlainAutoencoder,
         denoiser: Any,
         text_encoder: Any,
         tokenizer: Any,
