@@ -23,12 +23,13 @@ from text2layer.data.composer import Composer
 from text2layer.data.known_samples import KnownSamples
 from text2layer.data.library import Library
 from text2layer.evaluation.collector import on_neutral
-from text2layer.evaluation.drawing import Drawer
+from text2layer.evaluation.drawing import Drawer, pictures_of
 from text2layer.evaluation.generate import generate
 from text2layer.evaluation.networks import Networks
 from text2layer.evaluation.picture_similarity import perceptual_distance
 from text2layer.evaluation.run import Run
 from text2layer.pipelines import Text2LayerPipeline
+from text2layer.tensors import bytes_to_mask
 
 BATCH = 16
 
@@ -68,12 +69,12 @@ def main() -> None:
         seconds["drawing"] += spent
         sets = (
             drawn.composite, drawn.background, on_neutral(drawn.foreground, drawn.mask),
-            batch.image, batch.background, on_neutral(batch.foreground, batch.mask.float() / 255),
+            batch.image, batch.background, on_neutral(batch.foreground, bytes_to_mask(batch.mask)),
         )  # fmt: skip
         spends = [clock(lambda p=p: networks.get("inception")(p))[0] for p in sets]
         seconds["inception"] += sum(spends)
         one_pass += spends[0]
-        images = list(drawn.composite.permute(0, 2, 3, 1).contiguous().numpy())
+        images = pictures_of(drawn.composite)
         seconds["judge"] += clock(lambda i=images: networks.get("judge").predict(i))[0]
         if (lpips := networks.get("lpips")) is not None and drawn.picture is not None:
             pair = (drawn.picture, drawn.composite, lpips)

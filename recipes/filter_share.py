@@ -3,7 +3,7 @@
     text2layer dataset build PHOTOS runs/all --no-quality-filter --second-saliency ""
     python recipes/filter_share.py runs/all recipes/quality_labels.jsonl recipes/random_sample.txt
 
-Rules are read off the scores that the build wrote. The classifiers' scores are cross-validated:
+The rules look at the stored masks. The classifiers' scores are cross-validated:
 each photo is scored by heads trained on the other photos (five parts), so that no head has seen
 what it judges; composed cases take no part. Only photos of the random sample count.
 """
@@ -17,7 +17,10 @@ import numpy as np
 
 from text2layer.data.build.cases import photo_cases
 from text2layer.data.build.labels import read_labels
+from text2layer.data.build.photo import Photo, PhotoRef
+from text2layer.data.build.rules import Rules
 from text2layer.data.build.settings import BuildSettings
+from text2layer.data.schema import Sample
 from text2layer.data.shards import ShardReader
 from text2layer.models.quality import load_backbone
 from text2layer.training.quality import QualitySettings, cross_validated_scores, tabulate
@@ -25,15 +28,12 @@ from text2layer.training.quality import QualitySettings, cross_validated_scores,
 BOUNDS = (0.5, 0.6, 0.7)
 
 
-def passes_rules(scores: dict[str, float], settings: BuildSettings) -> bool:
-    """What the stage `rules` says of a photo's scores."""
-    return (
-        scores["saliency_maximum"] >= settings.min_saliency
-        and settings.min_object <= scores["object_share"] <= settings.max_object
-        and scores["components"] <= settings.max_components
-        and scores["border_share"] <= settings.max_border
-        and scores["hole_share"] <= settings.max_hole
-    )
+def passes_rules(sample: Sample) -> bool:
+    """Whether the stage `rules` lets a sample of an unfiltered build pass."""
+    maximum = sample.metadata.scores["saliency_maximum"]
+    photo = Photo(PhotoRef(sample.key, ""), mask=sample.mask, saliency_maximum=maximum)
+    Rules(BuildSettings()).run([photo])
+    return photo.rejected is None
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     labels, settings = read_labels(options.labels), QualitySettings()
     keys = [key for key in options.sample.read_text(encoding="utf-8").split() if key]
-    measured = {sample.key: sample.metadata.scores for sample in ShardReader(options.build)}
+    measured = {sample.key: passes_rules(sample) for sample in ShardReader(options.build)}
     tables, _ = tabulate(
         photo_cases(options.build, labels), load_backbone(settings.backbone), settings.folds
     )
@@ -58,7 +58,7 @@ def main() -> None:
     known = [key for key in keys if all((key, kind) in labels for kind in scores)]
     known = [key for key in known if key in measured]
     good = {kind: np.array([bool(labels[key, kind].good) for key in known]) for kind in scores}
-    ruled = np.array([passes_rules(dict(measured[key]), BuildSettings()) for key in known])
+    ruled = np.array([measured[key] for key in known])
 
     def show(name: str, chosen: np.ndarray) -> None:
         counts = [int((good[kind] & chosen).sum()) for kind in ("mask", "fill")]

@@ -73,6 +73,7 @@ def evaluate(
     """
     from text2layer.cli.outputs import check_writable
     from text2layer.data.known_samples import KnownSamples
+    from text2layer.evaluation.collector import is_first_process
     from text2layer.evaluation.networks import Networks, check_judge
     from text2layer.evaluation.references import References
     from text2layer.evaluation.run import Run
@@ -84,7 +85,7 @@ def evaluate(
         check_writable(out / "results.json")
     device = choose_device(device)
     subject = _Subject(model, device, size, steps, guidance)
-    chosen = _chosen(protocols, subject.possible, given=protocols != "all")
+    chosen = _chosen(protocols, subject.possible)
     source = open_source(data, split, subject.size, device, read_style_weights(style_weights))
     known = KnownSamples(source, samples, seed)  # type: ignore[arg-type]
     networks = Networks(judge, clip, probe, device)
@@ -93,7 +94,7 @@ def evaluate(
         about["style_weights"] = style_weights
     run = Run(batch_size, on_terminal(), judge_samples, References(cache), about)
     results = [subject.protocol(name)(known, networks, run) for name in chosen]
-    if not _is_first_process():
+    if not is_first_process():
         return
     if out is not None:
         _write(results, run, out)
@@ -163,13 +164,13 @@ class _Subject:
         return lambda known, networks, run: given(part, drawer, known, networks, run)
 
 
-def _chosen(protocols: str, possible: tuple[str, ...], given: bool) -> list[str]:
+def _chosen(protocols: str, possible: tuple[str, ...]) -> list[str]:
     """The protocols asked for, in the order of PROTOCOLS.
 
     Raises:
         InputError: one is not known, or not possible for this model.
     """
-    if not given:
+    if protocols == "all":
         return list(possible)
     asked = [name.strip() for name in protocols.split(",") if name.strip()]
     for name in asked:
@@ -183,12 +184,6 @@ def _chosen(protocols: str, possible: tuple[str, ...], given: bool) -> list[str]
     if not asked:
         raise InputError(f"Name a protocol: {', '.join(PROTOCOLS)}.")
     return [name for name in PROTOCOLS if name in asked]
-
-
-def _is_first_process() -> bool:
-    from accelerate import PartialState
-
-    return bool(PartialState().is_main_process)
 
 
 def _write(results: "list[ProtocolResult]", run: Any, out: Path) -> None:

@@ -103,7 +103,7 @@ class Collector:
         mine = {key: store.array() for key, store in self._stores.items()}
         gathered = _gathered_features(mine)
         for (part, side), features in gathered.items():
-            if side == REAL and self._references is not None and _is_first_process():
+            if side == REAL and self._references is not None and is_first_process():
                 self._references.put(part, self._decided_by, features)
         return gathered | {(part, REAL): rows for part, rows in self._known.items()}
 
@@ -143,7 +143,8 @@ def gathered(parts: list[T]) -> list[T]:
     return gather_object(parts) if PartialState().num_processes > 1 else parts
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this is the process that writes and prints."""
     from accelerate import PartialState
 
     return bool(PartialState().is_main_process)

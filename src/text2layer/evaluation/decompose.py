@@ -11,7 +11,7 @@ from torch import Tensor
 from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.evaluation import matting
 from text2layer.evaluation.collector import Collector
-from text2layer.evaluation.drawing import Drawer, DrawnBatch, as_batch
+from text2layer.evaluation.drawing import Drawer, DrawnBatch, as_batch, pictures_of
 from text2layer.evaluation.halo import halo
 from text2layer.evaluation.layer_edits import layer_edit_scores
 from text2layer.evaluation.mask_overlap import OPAQUE, hard_iou, mean_absolute_error, soft_iou
@@ -21,6 +21,7 @@ from text2layer.evaluation.recomposition import recomposition_error
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Run
 from text2layer.pipelines.photo_layers import PhotoLayers
+from text2layer.tensors import bytes_to_mask, mask_to_bytes
 
 VERSION = 1
 
@@ -71,7 +72,7 @@ def taking_apart(drawer: Drawer | PhotoLayers) -> TakeApart:
 
 def truth_rows(batch: KnownBatch, drawn: DrawnBatch) -> dict[str, Tensor]:
     """Errors of drawn layers against known ones, (B,) each."""
-    true_mask = batch.mask.float() / 255
+    true_mask = bytes_to_mask(batch.mask)
     inside = true_mask > OPAQUE
     error = recomposition_error(batch.image, drawn.foreground, drawn.background, drawn.mask)
     rows = {
@@ -96,15 +97,9 @@ def truth_rows(batch: KnownBatch, drawn: DrawnBatch) -> dict[str, Tensor]:
     return rows
 
 
-def pictures_of(batch: Tensor) -> list[np.ndarray]:
-    """(B, 3, H, W) uint8 as B pictures (H, W, 3)."""
-    return list(batch.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-
-
 def _edits(batch: KnownBatch, drawn: DrawnBatch, place: int) -> dict[str, float]:
     true = _stack(batch.background, batch.foreground, batch.mask, place)
-    made_mask = (drawn.mask * 255).round().to(torch.uint8)
-    made = _stack(drawn.background, drawn.foreground, made_mask, place)
+    made = _stack(drawn.background, drawn.foreground, mask_to_bytes(drawn.mask), place)
     rows = {}
     for variant, prefix in (("layerd", "layerd"), ("corrected", "edits")):
         scores = layer_edit_scores(made, true, variant, max_merges=0)  # type: ignore[arg-type]

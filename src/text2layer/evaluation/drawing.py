@@ -15,6 +15,7 @@ from text2layer.errors import InputError
 from text2layer.layers import LayeredImage
 from text2layer.pipelines.photo_layers import PhotoLayers
 from text2layer.pipelines.text2layer import Text2LayerPipeline
+from text2layer.tensors import mask_to_tensor
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,15 @@ def as_batch(layers: Sequence[LayeredImage], pictures: Sequence[np.ndarray] = ()
         list(layers),
         _stacked([layered.foreground for layered in layers]),
         _stacked([layered.background for layered in layers]),
-        _stacked([layered.mask[..., None] for layered in layers]).float() / 255,
+        mask_to_tensor(np.stack([layered.mask for layered in layers])),
         _stacked([layered.composite for layered in layers]),
         _stacked(pictures) if len(pictures) else None,
     )
+
+
+def pictures_of(batch: Tensor) -> list[np.ndarray]:
+    """(B, 3, H, W) uint8 as B pictures (H, W, 3)."""
+    return list(batch.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
 def _stacked(pictures: Sequence[np.ndarray]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.evaluation.clip_score import clip_cosine
 from text2layer.evaluation.collector import Collector, gathered, on_neutral
-from text2layer.evaluation.drawing import Drawer, DrawnBatch
+from text2layer.evaluation.drawing import Drawer, DrawnBatch, pictures_of
 from text2layer.evaluation.halo import halo_without_truth
 from text2layer.evaluation.interval import Interval
 from text2layer.evaluation.mask_overlap import hard_iou, mean_absolute_error, soft_iou
@@ -27,11 +27,12 @@ from text2layer.evaluation.picture_similarity import (
     ssim,
 )
 from text2layer.evaluation.recomposition import recomposition_error
+from text2layer.evaluation.relevance import cosine, embed_pairs
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Run
 from text2layer.models.relevance import RelevanceProbe, retrieval_figures, with_colours
 from text2layer.models.saliency import SaliencyModel
-from text2layer.tensors import mask_to_tensor
+from text2layer.tensors import bytes_to_mask, mask_to_tensor
 
 VERSION = 1
 # numbers, unit vectors of the pictures and of the texts, texts: one batch's
@@ -59,11 +60,8 @@ def generate(drawer: Drawer, known: KnownSamples, networks: Networks, run: Run) 
             drawn = drawer(prompts, batch.numbers.tolist())
             features = add_features(collector, batch, drawn)
             rows = layer_rows(batch, drawn, networks, run, drawer.is_flat)
-            if features is not None and (probe := networks.get("probe")) is not None:
-                probe.check_extractor(inception)
-                seen = with_colours(features, drawn.composite)
-                pair = probe.embed_features(seen), probe.embed_texts(prompts)
-                rows["relevance"] = (pair[0] * pair[1]).sum(1)
+            if (pair := embedded(networks, features, drawn, prompts)) is not None:
+                rows["relevance"] = cosine(*pair)
                 probed.append((batch.numbers, *pair, prompts))
             if (clip := networks.get("clip")) is not None:
                 rows["clip_cosine"] = clip_cosine(clip, drawn.composite, prompts)
@@ -79,13 +77,26 @@ def generate(drawer: Drawer, known: KnownSamples, networks: Networks, run: Run) 
 
 def add_features(collector: Collector, batch: KnownBatch, drawn: DrawnBatch) -> Tensor | None:
     """Keep the features of all parts, real and made; return those of the made composites."""
-    real_mask = batch.mask.float() / 255
     collector.known("composite", batch.image)
-    collector.known("foreground", on_neutral(batch.foreground, real_mask))
+    collector.known("foreground", on_neutral(batch.foreground, bytes_to_mask(batch.mask)))
     collector.known("background", batch.background)
     collector.made("foreground", on_neutral(drawn.foreground, drawn.mask))
     collector.made("background", drawn.background)
     return collector.made("composite", drawn.composite)
+
+
+def embedded(
+    networks: Networks, features: Tensor | None, drawn: DrawnBatch, texts: list[str]
+) -> tuple[Tensor, Tensor] | None:
+    """What the relevance probe makes of drawn composites and their texts; None without it.
+
+    Raises:
+        WeightsError: the features are not of the network that the probe was trained on.
+    """
+    if features is None or (probe := networks.get("probe")) is None:
+        return None
+    probe.check_extractor(networks.get("inception"))
+    return embed_pairs(probe, with_colours(features, drawn.composite), texts)
 
 
 def layer_rows(
@@ -126,8 +137,8 @@ def judged_rows(
     rows = {name: torch.full((len(numbers),), torch.nan, dtype=torch.float64) for name in names}
     seen = (numbers < limit).nonzero()[:, 0] if limit else torch.arange(len(numbers))
     if len(seen):
-        images = drawn.composite[seen].permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        found = torch.cat([mask_to_tensor(item.mask) for item in judge.predict(list(images))])
+        images = pictures_of(drawn.composite[seen])
+        found = torch.cat([mask_to_tensor(item.mask) for item in judge.predict(images)])
         mask = drawn.mask[seen]
         for name, score in zip(names, (hard_iou, soft_iou, mean_absolute_error), strict=True):
             rows[name][seen] = score(mask, found)

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from text2layer.data.known_samples import KnownBatch, KnownSamples
-from text2layer.evaluation.decompose import pictures_of
-from text2layer.evaluation.drawing import Drawer, DrawnBatch, as_batch
-from text2layer.evaluation.generate import add_features, layer_rows
+from text2layer.evaluation.drawing import Drawer, DrawnBatch, as_batch, pictures_of
+from text2layer.evaluation.generate import add_features, embedded, layer_rows
 from text2layer.evaluation.networks import Networks
-from text2layer.evaluation.relevance import relevance
+from text2layer.evaluation.relevance import cosine
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Run
 from text2layer.layers import Layer
-from text2layer.models.relevance import with_colours
+from text2layer.tensors import mask_to_bytes
 
 VERSION = 1
 
@@ -30,10 +29,7 @@ def given(
     """Give the known part of every sample and its caption of the whole; draw the other part.
 
     Figures: how far the given part was changed, at most (it must be 0); the figures of `generate`
-    but for those of the auxiliary head.
-
-    Raises:
-        InputError: a flat model, which takes no layers.
+    but for those of the auxiliary head. Flat models take no layers and are not asked.
     """
     result = ProtocolResult(f"given-{part}", VERSION, len(known))
     inception = networks.get("inception")
@@ -42,12 +38,9 @@ def given(
             drawn = draw_with(part, drawer, batch)
             features = add_features(collector, batch, drawn)
             rows = layer_rows(batch, drawn, networks, run, is_flat=False)
-            rows = {name: row for name, row in rows.items() if not name.endswith("_predicted")}
             rows["given_changed"] = changed(part, batch, drawn)
-            if features is not None and (probe := networks.get("probe")) is not None:
-                probe.check_extractor(inception)
-                seen = with_colours(features, drawn.composite)
-                rows["relevance"] = relevance(probe, seen, batch.captions["whole"])
+            if (pair := embedded(networks, features, drawn, batch.captions["whole"])) is not None:
+                rows["relevance"] = cosine(*pair)
             collector.add(batch.numbers, rows)
             run.show(result, batch, drawn)
         result.add_means(collector.per_sample())
@@ -71,7 +64,7 @@ def changed(part: Part, batch: KnownBatch, drawn: DrawnBatch) -> Tensor:
     """Largest difference (B,) in levels between the given part and the delivered one."""
     pairs = [(batch.background, drawn.background)]
     if part == "foreground":
-        made_mask = (drawn.mask * 255).round().to(torch.uint8)
+        made_mask = mask_to_bytes(drawn.mask)
         pairs = [(batch.foreground, drawn.foreground), (batch.mask, made_mask)]
     differences = [
         torch.amax((true.int() - made.int()).abs().flatten(1), 1) for true, made in pairs

@@ -19,7 +19,7 @@ from torch import Tensor
 from text2layer.errors import InputError
 from text2layer.models.relevance import RelevanceProbe, retrieval_figures
 
-__all__ = ["relevance", "retrieval"]
+__all__ = ["cosine", "embed_pairs", "relevance", "retrieval"]
 
 
 @torch.no_grad()
@@ -37,10 +37,22 @@ def relevance(probe: RelevanceProbe, features: Tensor, texts: Sequence[str]) -> 
     Raises:
         InputError: features and texts differ in number, or are not what they should be.
     """
+    return cosine(*embed_pairs(probe, features, texts))
+
+
+@torch.no_grad()
+def embed_pairs(
+    probe: RelevanceProbe, features: Tensor, texts: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors (N, width) of pictures and of their texts; see `relevance`."""
     if len(features) != len(texts):
         raise InputError(f"{len(features)} rows of features came with {len(texts)} texts.")
-    cosine: Tensor = (probe.embed_features(features) * probe.embed_texts(texts)).sum(dim=1)
-    return cosine
+    return probe.embed_features(features), probe.embed_texts(texts)
+
+
+def cosine(pictures: Tensor, texts: Tensor) -> Tensor:
+    """Cosine (N,) of unit vectors (N, width), row by row."""
+    return (pictures * texts).sum(dim=1)
 
 
 @torch.no_grad()

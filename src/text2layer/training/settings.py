@@ -104,20 +104,20 @@ class DenoiserSettings(TrainingSettings):
     preview_steps: int = setting(20, "Sampling steps of preview pictures.")
 
 
+# rows of the benchmark (docs/benchmark.md)
+BENCH = AutoencoderSettings(
+    preset="bench", steps=700, size=64, learning_rate=1e-3, kl_weight=3e-3, warmup_steps=50
+)
+
 AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
     "tiny": AutoencoderSettings(preset="tiny", steps=20, batch_size=4, size=32),
-    "bench": AutoencoderSettings(
-        preset="bench", steps=700, size=64, learning_rate=1e-3, kl_weight=3e-3, warmup_steps=50
-    ),
-    "bench-no-sup": AutoencoderSettings(
-        preset="bench", steps=700, size=64, learning_rate=1e-3, kl_weight=3e-3, warmup_steps=50,
-        auxiliary_head=False,
-    ),
-    # l1 of four pictures of three channels, the mask one of them, and nothing of layers; four
-    # pictures a sample, so that a quarter of the samples make as many passes of the network
-    "bench-plain": AutoencoderSettings(
-        preset="bench-plain", steps=700, batch_size=2, size=64, learning_rate=1e-3, kl_weight=3e-3,
-        warmup_steps=50, mask_l1_weight=3.0, composition_weight=0.0, laplacian_weight=0.0,
+    "bench": BENCH,
+    "bench-no-sup": replace(BENCH, auxiliary_head=False),
+    # l1 of four pictures of three channels, the mask one of them, and nothing of layers; 2 samples
+    # are 8 passes of the network, half of what an update of `bench` makes
+    "bench-plain": replace(
+        BENCH, preset="bench-plain", batch_size=2, mask_l1_weight=3.0, composition_weight=0.0,
+        laplacian_weight=0.0,
     ),
     "base": AutoencoderSettings(
         steps=5000, batch_size=8, learning_rate=5e-4, kl_weight=3e-3, equivariance=0.25

@@ -12,51 +12,57 @@ if TYPE_CHECKING:
     from text2layer.models.quality import QualityModel
 
 
-class MaskQuality:
-    """photo.scores["mask_quality"], 0..1; rejects below the setting, before anything is filled.
+class _Judge:
+    """Scores photos by one classifier, 0..1, and rejects those below the setting.
 
     Args:
         settings: a bound of 0 turns the classifier off; with `quality_filter=False` it only scores.
         model: the classifiers; None where they are turned off.
     """
 
-    name = "mask quality"
+    kind: str
+    name: str
 
     def __init__(self, settings: BuildSettings, model: QualityModel | None) -> None:
-        self._least = settings.mask_quality
+        self._least: float = getattr(settings, f"{self.kind}_quality")
         self._filter = settings.quality_filter
         self._model = model if self._least else None
         self.model_hashes = {"quality": self._model.sha256} if self._model is not None else {}
 
     def run(self, photos: Sequence[Photo]) -> None:
-        """Score every mask."""
+        """Write photo.scores["mask_quality"] or ["fill_quality"]; reject."""
         if self._model is None:
             return
+        for photo, score in zip(photos, self._scores(self._model, photos), strict=True):
+            photo.scores[f"{self.kind}_quality"] = round(score, 4)
+            if self._filter and score < self._least:
+                detail = f"scored {score:.2f}, at least {self._least:g} is asked"
+                photo.reject(self.name, f"poor {self.kind}", detail)
+
+    def _scores(self, model: QualityModel, photos: Sequence[Photo]) -> list[float]:
+        raise NotImplementedError
+
+
+class MaskQuality(_Judge):
+    """Judges every mask, before anything is filled."""
+
+    kind, name = "mask", "mask quality"
+
+    def _scores(self, model: QualityModel, photos: Sequence[Photo]) -> list[float]:
         images = [photo.image for photo in photos if photo.image is not None]
         masks = [photo.mask for photo in photos if photo.mask is not None]
-        scores = self._model.mask_scores(images, masks)
-        _judge(photos, self.name, "mask", scores, self._least, self._filter)
+        return model.mask_scores(images, masks)
 
 
-class FillQuality:
-    """photo.scores["fill_quality"], 0..1; see `MaskQuality`."""
+class FillQuality(_Judge):
+    """Judges every filled background."""
 
-    name = "fill quality"
+    kind, name = "fill", "fill quality"
 
-    def __init__(self, settings: BuildSettings, model: QualityModel | None) -> None:
-        self._least = settings.fill_quality
-        self._filter = settings.quality_filter
-        self._model = model if self._least else None
-        self.model_hashes = {"quality": self._model.sha256} if self._model is not None else {}
-
-    def run(self, photos: Sequence[Photo]) -> None:
-        """Score every filled background."""
-        if self._model is None:
-            return
+    def _scores(self, model: QualityModel, photos: Sequence[Photo]) -> list[float]:
         fills = [photo.background for photo in photos if photo.background is not None]
         holes = [photo.hole for photo in photos if photo.hole is not None]
-        scores = self._model.fill_scores(fills, holes)
-        _judge(photos, self.name, "fill", scores, self._least, self._filter)
+        return model.fill_scores(fills, holes)
 
 
 def load_classifiers(settings: BuildSettings, threads: int = 0) -> QualityModel | None:
@@ -79,17 +85,3 @@ def load_classifiers(settings: BuildSettings, threads: int = 0) -> QualityModel 
     if threads:
         torch.set_num_threads(threads)
     return load_quality()
-
-
-def _judge(
-    photos: Sequence[Photo],
-    stage: str,
-    kind: str,
-    scores: Sequence[float],
-    least: float,
-    reject: bool,
-) -> None:
-    for photo, score in zip(photos, scores, strict=True):
-        photo.scores[f"{kind}_quality"] = round(score, 4)
-        if reject and score < least:
-            photo.reject(stage, f"poor {kind}", f"scored {score:.2f}, at least {least:g} is asked")
