@@ -73,7 +73,7 @@ def test_a_batch_on_the_fly_is_the_encoding_of_its_samples(
     latents = on_the_fly(
         denoiser_settings(
             job_text=0.25, job_background=0.25, job_foreground=0.25, job_image=0.25,
-            caption_dropout=0.0,
+            caption_dropout=0.0, imperfect=0.0,
         )
     )  # fmt: skip
     made = latents.draw(12, generator(3))
@@ -144,7 +144,7 @@ def test_the_cache_keeps_jobs_conditions_and_captions_together(
 ):
     settings = denoiser_settings(
         cache_samples=40, caption_variants=2, caption_dropout=0.3,
-        job_text=0.4, job_background=0.2, job_foreground=0.2, job_image=0.2,
+        job_text=0.4, job_background=0.2, job_foreground=0.2, job_image=0.2, imperfect=0.5,
     )  # fmt: skip
     live = on_the_fly(settings)
     held = encode_samples(live, generator(5))
@@ -154,7 +154,7 @@ def test_the_cache_keeps_jobs_conditions_and_captions_together(
     for count in (16, 16, 8):
         batch = source.compose(count, replay)
         jobs = draw_jobs(settings, count, replay)
-        latents, condition = live.encode(batch, jobs)
+        latents, condition = live.encode(batch, jobs, replay)
         rng = random.Random(int(torch.randint(2**62, (), generator=replay)))
         captions = [draw_captions(source, batch, jobs, rng) for _ in range(2)]
         rows = slice(start, start + count)

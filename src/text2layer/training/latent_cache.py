@@ -31,7 +31,7 @@ TEXT_BATCH = 256
 # what decides the contents of a cache, besides the networks and the data
 KEY_SETTINGS = (
     "cache_samples", "caption_variants", "size", "seed", "style_weights",
-    "job_text", "job_background", "job_foreground", "job_image",
+    "job_text", "job_background", "job_foreground", "job_image", "imperfect",
 )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def encode_samples(live: LatentsOnTheFly, generator: torch.Generator) -> dict[st
         count = min(ENCODING_BATCH, settings.cache_samples - len(captions))
         batch = live.source.compose(count, generator)
         chosen = draw_jobs(settings, count, generator)
-        encoded, condition = live.encode(batch, chosen)
+        encoded, condition = live.encode(batch, chosen, generator)
         latents.append(encoded.bfloat16().cpu())
         given = [row for row, job in enumerate(chosen) if job is not None]
         conditions.append(condition[given].bfloat16().cpu())

@@ -15,6 +15,7 @@ from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.conditioning import condition_latents
 from text2layer.models.denoiser import flag_tensor
 from text2layer.models.text_encoder import encode_prompts
+from text2layer.training.imperfect import make_imperfect
 from text2layer.training.precision import fast_inference
 from text2layer.training.settings import DenoiserSettings
 
@@ -78,7 +79,7 @@ class LatentsOnTheFly:
         dropped = torch.rand(batch_size, generator=generator) < self.settings.caption_dropout
         texts = ["" if drop else text for text, drop in zip(captions, dropped, strict=True)]
         states, mask = encode_prompts(self.tokenizer, self.text_encoder, texts)
-        latents, condition = self.encode(batch, jobs)
+        latents, condition = self.encode(batch, jobs, generator)
         return LatentBatch(latents, condition, flag_tensor(jobs, latents), states, mask)
 
     def token_states(self, count: int) -> Tensor:
@@ -89,17 +90,23 @@ class LatentsOnTheFly:
         return states[mask]
 
     @torch.no_grad()
-    def encode(self, batch: Composition, jobs: list[str | None]) -> tuple[Tensor, Tensor]:
-        """Return scaled latents and condition latents (zero for jobs of None), float32."""
+    def encode(
+        self, batch: Composition, jobs: list[str | None], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return scaled latents and condition latents (zero for jobs of None), float32.
+
+        A share `settings.imperfect` of what is given is made imperfect first.
+        """
         with fast_inference(self.device):
             posterior = self.autoencoder.encode(batch.foreground, batch.background, batch.mask)
         latents = self.autoencoder.scale_latents(posterior.mode().float())
         condition = torch.zeros_like(latents)
-        for kind in {job for job in jobs if job is not None}:
+        for kind in sorted({job for job in jobs if job is not None}):
             rows = [row for row, job in enumerate(jobs) if job == kind]
             given = {kind: getattr(batch, kind)[rows]}
             if kind == "foreground":
                 given["mask"] = batch.mask[rows]
+            given = make_imperfect(given, self.settings.imperfect, generator)
             with fast_inference(self.device):
                 encoded = condition_latents(self.autoencoder, **given)
             condition[rows] = encoded.float()

@@ -95,6 +95,7 @@ class DenoiserSettings(TrainingSettings):
     job_background: float = setting(0.1, "Share with the background given.")
     job_foreground: float = setting(0.1, "Share with the foreground given.")
     job_image: float = setting(0.1, "Share with the whole picture given.")
+    imperfect: float = setting(0.25, "Share of given parts that are blurred, JPEG or badly cut.")
     timestep_mean: float = setting(0.0, "Mean of the logit-normal timestep (rectified flow).")
     timestep_std: float = setting(1.0, "Deviation of the logit-normal timestep.")
     sampling_shift: float = setting(
@@ -193,7 +194,7 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 SHARES = (
     "decay_fraction", "equivariance", "partial", "caption_dropout", "job_text", "job_background",
-    "job_foreground", "job_image",
+    "job_foreground", "job_image", "imperfect",
 )  # fmt: skip
 ABOVE_ZERO = ("learning_rate", "max_grad_norm", "sampling_shift")
 BELOW_ONE = ("beta1", "beta2", "ema_decay")

@@ -1,0 +1,79 @@
+"""Given parts as users bring them: a cut-out with a shifted mask, a blurred or JPEG picture.
+
+Only the condition is damaged; what the denoiser learns to draw stays clean.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from text2layer.blend import overlap
+from text2layer.tensors import colour_to_tensor, mask_to_tensor, tensor_to_colour, tensor_to_mask
+
+MAX_SHIFT = 0.02  # of a mask against its colour / longest side
+BLUR = (0.006, 0.016)  # standard deviation / longest side
+JPEG_QUALITY = (15, 75)
+
+
+def make_imperfect(
+    parts: dict[str, Tensor], share: float, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Damage a share of given parts, each in one way.
+
+    Args:
+        parts: keyword arguments of `conditioning.condition_latents`: one of foreground, background
+            and image (N, 3, H, W) in [-1, 1], and mask (N, 1, H, W) in [0, 1] with a foreground.
+        share: 0..1 of the rows. 0 draws nothing from the generator.
+        generator: of the CPU.
+
+    Returns:
+        New tensors of the same shapes, on the same devices; untouched rows are equal.
+    """
+    if not share:
+        return parts
+    out = {name: tensor.clone() for name, tensor in parts.items()}
+    picture = next(name for name in parts if name != "mask")
+    ways = ("blur", "jpeg", "mask shift", "mask blur") if "mask" in parts else ("blur", "jpeg")
+    for row in range(len(parts[picture])):
+        chance, way, strength, angle = torch.rand(4, generator=generator).tolist()
+        if chance >= share:
+            continue
+        chosen = ways[int(way * len(ways))]
+        if chosen.startswith("mask"):
+            mask = tensor_to_mask(parts["mask"][row : row + 1])[0]
+            shift = chosen == "mask shift"
+            damaged = _shifted(mask, strength, angle) if shift else _blurred(mask, strength)
+            out["mask"][row] = mask_to_tensor(damaged)[0]
+        else:
+            colour = tensor_to_colour(parts[picture][row : row + 1])[0]
+            damaged = _blurred(colour, strength) if chosen == "blur" else _jpeg(colour, strength)
+            out[picture][row] = colour_to_tensor(damaged)[0]
+    return out
+
+
+def _shifted(mask: np.ndarray, strength: float, angle: float) -> np.ndarray:
+    """Move by `strength` of MAX_SHIFT, at least a pixel, in the direction `angle` (turns)."""
+    reach = max(1.0, strength * MAX_SHIFT * max(mask.shape))
+    dx, dy = round(reach * math.cos(math.tau * angle)), round(reach * math.sin(math.tau * angle))
+    target, source = overlap((dx, dy), mask.shape[::-1], mask.shape[::-1])
+    moved = np.zeros_like(mask)
+    moved[target] = mask[source]
+    return moved
+
+
+def _blurred(pixels: np.ndarray, strength: float) -> np.ndarray:
+    radius = (BLUR[0] + (BLUR[1] - BLUR[0]) * strength) * max(pixels.shape[:2])
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def _jpeg(colour: np.ndarray, strength: float) -> np.ndarray:
+    file = io.BytesIO()
+    quality = round(JPEG_QUALITY[1] - (JPEG_QUALITY[1] - JPEG_QUALITY[0]) * strength)
+    Image.fromarray(colour).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))

@@ -1,0 +1,64 @@
+"""Given parts made imperfect: what changes, how far, and what stays."""
+
+import pytest
+import torch
+
+from tests.training.toy_source import DiscSource
+from text2layer.training.imperfect import make_imperfect
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return DiscSource(size=64).compose(200, torch.Generator().manual_seed(0))
+
+
+def damaged(parts, share=1.0, seed=0):
+    return make_imperfect(parts, share, torch.Generator().manual_seed(seed))
+
+
+def differs(first, second):
+    return (first - second).abs().flatten(1).amax(1) > 0
+
+
+def test_share_of_rows_that_change(batch):
+    noise = torch.rand(200, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    changed = differs(damaged({"background": noise}, 0.3)["background"], noise)
+    assert 0.2 < changed.float().mean() < 0.4
+    untouched = {"background": batch.background}
+    assert damaged(untouched, 0.0) is untouched
+
+
+def test_no_share_draws_nothing(batch):
+    generator = torch.Generator().manual_seed(0)
+    make_imperfect({"image": batch.image}, 0.0, generator)
+    assert torch.rand((), generator=generator) == torch.rand(
+        (), generator=torch.Generator().manual_seed(0)
+    )
+
+
+def test_a_cut_out_is_damaged_in_its_mask_or_its_colour_never_in_both(batch):
+    grain = torch.rand(batch.image.shape, generator=torch.Generator().manual_seed(2)) * 0.2
+    grainy = (batch.image + grain).clamp(-1, 1)
+    made = damaged({"foreground": grainy, "mask": batch.mask})
+    mask, colour = differs(made["mask"], batch.mask), differs(made["foreground"], grainy)
+    assert (mask ^ colour).all()
+    assert 0.3 < mask.float().mean() < 0.7
+
+
+def test_damage_is_mild_and_leaves_what_was_given_alone(batch):
+    given = {"foreground": batch.image, "mask": batch.mask}
+    before = {name: tensor.clone() for name, tensor in given.items()}
+    made = damaged(given)
+    assert all(torch.equal(given[name], before[name]) for name in given)
+    overlap = torch.minimum(made["mask"], batch.mask).sum((1, 2, 3))
+    union = torch.maximum(made["mask"], batch.mask).sum((1, 2, 3))
+    assert float((overlap / union).min()) > 0.6
+    assert float((made["foreground"] - batch.image).square().mean()) < 0.01
+    assert 0 <= float(made["mask"].min()) <= float(made["mask"].max()) <= 1
+    assert float(made["foreground"].abs().max()) <= 1
+
+
+def test_same_generator_same_damage(batch):
+    given = {"image": batch.image}
+    assert torch.equal(damaged(given, seed=5)["image"], damaged(given, seed=5)["image"])
+    assert not torch.equal(damaged(given, seed=5)["image"], damaged(given, seed=6)["image"])
