@@ -153,3 +153,30 @@ def test_resizing_draws_no_second_contour():
 def test_sizes_that_are_none_are_refused(size):
     with pytest.raises(InputError, match="size"):
         blend.resize_colour(np.zeros((2, 2, 3), np.uint8), size)
+
+
+@pytest.mark.parametrize("extreme", [False, True])
+def test_matched_layers_make_the_picture_exactly(extreme):
+    random = np.random.default_rng(0)
+    picture, colour, background = random.integers(0, 256, (3, 200, 200, 3), dtype=np.uint8)
+    if extreme:  # nothing but 0 and 255, the hardest to reach
+        picture, colour, background = (np.where(part > 127, 255, 0).astype(np.uint8)
+                                       for part in (picture, colour, background))  # fmt: skip
+    alpha = random.integers(0, 256, (200, 200), dtype=np.uint8)
+    new_colour, new_background = blend.match_composite(picture, colour, background, alpha)
+    assert np.array_equal(blend.composite_over(new_background, new_colour, alpha), picture)
+    assert np.array_equal(new_colour[alpha == 0], colour[alpha == 0])
+    assert np.array_equal(new_background[alpha == 255], background[alpha == 255])
+
+
+def test_layers_that_match_already_stay():
+    random = np.random.default_rng(1)
+    colour, background = random.integers(20, 236, (2, 200, 200, 3), dtype=np.uint8)
+    alpha = random.integers(0, 256, (200, 200), dtype=np.uint8)
+    picture = blend.composite_over(background, colour, alpha)
+    same = blend.match_composite(picture, colour, background, alpha)
+    assert np.array_equal(same[0], colour)
+    assert np.array_equal(same[1], background)
+    changed = blend.match_composite(picture + 3, colour, background, alpha)
+    for new, old in zip(changed, (colour, background), strict=True):
+        assert 3 <= np.abs(new.astype(int) - old).max() <= 7  # at most doubled, and rounded

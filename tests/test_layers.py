@@ -121,6 +121,80 @@ def test_replacing_one_layer_leaves_the_others():
         layered.replace_layer(3, random_layer(9))
 
 
+def boxed(box, size=(12, 10), **fields):
+    """An opaque rectangle `box` in a layer of `size`, both (width, height)."""
+    x, y, width, height = box
+    alpha = np.zeros(size[::-1], np.uint8)
+    alpha[y : y + height, x : x + width] = 200
+    return Layer(random_layer(0, *size[::-1]).colour, alpha, **fields)
+
+
+def test_the_box_is_what_is_not_transparent():
+    layer = boxed((3, 2, 5, 4), offset=(-10, 7))
+    assert layer.box == (-7, 9, 5, 4)
+    assert boxed((0, 0, 0, 0)).box is None
+    trimmed = layer.trimmed()
+    assert trimmed.size == (5, 4)
+    assert trimmed.box == layer.box
+    background = canvas(height=20, width=20)
+    shown = [LayeredImage(background, (one.moved(12, 0),)).composite for one in (layer, trimmed)]
+    assert np.array_equal(*shown)
+    assert boxed((0, 0, 0, 0)).trimmed() == boxed((0, 0, 0, 0))
+
+
+def test_scaling_keeps_the_middle():
+    layer = boxed((2, 2, 8, 6), offset=(10, 20))  # middle (16, 25)
+    assert layer.scaled(2).size == (24, 20)
+    assert layer.scaled(2).offset == (4, 15)
+    assert layer.scaled(0.5).offset == (13, 22)
+    assert layer.scaled(1) == layer
+    assert layer.scaled(0.001).size == (1, 1)
+    for factor in (0, -1, float("nan"), float("inf"), 1e9):
+        with pytest.raises(InputError, match=r"scaled by a number above 0|at most 30000 a side"):
+            layer.scaled(factor)
+
+
+@pytest.mark.parametrize("box", [(5, 5, 40, 20), (0, 0, 10, 40), (-30, -20, 8, 8)])
+def test_fitting_fills_the_box_from_its_bottom(box):
+    fitted = boxed((3, 2, 6, 3), offset=(50, 50)).fitted(box)
+    x, y, width, height = box
+    left, top, wide, high = fitted.box
+    assert (wide == width) or (high == height)
+    assert abs(wide / high - 2) < 0.35
+    assert top + high == y + height
+    assert abs((left - x) - (x + width - left - wide)) <= 1
+    assert boxed((0, 0, 0, 0)).fitted(box).box is None
+
+
+def test_layers_are_found_by_name_number_and_index():
+    layers = tuple(random_layer(i, name=name) for i, name in enumerate(["a", "b", "#1", "b"]))
+    picture = LayeredImage(canvas(), layers)
+    assert picture.find_layer("a") == picture.find_layer(-4) == 0
+    assert picture.find_layer("#1") == 2  # a name comes before a number
+    assert picture.find_layer("#2") == picture.find_layer(1) == 1
+    with pytest.raises(InputError, match="2 layers are called 'b'; name one of #2, #4"):
+        picture.find_layer("b")
+    for name in ("c", "#0", "#5", "#", "", "2"):
+        with pytest.raises(InputError, match="or #1 to #4"):
+            picture.find_layer(name)
+    with pytest.raises(InputError, match="it has none"):
+        LayeredImage(canvas()).find_layer("a")
+
+
+def test_removing_and_reordering_keep_the_other_layers():
+    layers = tuple(random_layer(i, name=f"layer {i}") for i in range(4))
+    picture = LayeredImage(canvas(), layers, metadata={"seed": 1})
+    assert picture.remove_layer(1).foregrounds == (layers[0], *layers[2:])
+    assert picture.reorder_layer(0, 3).foregrounds == (*layers[1:], layers[0])
+    assert picture.reorder_layer(3, 0).foregrounds == (layers[3], *layers[:3])
+    assert picture.reorder_layer(2, 1).foregrounds == (layers[0], layers[2], layers[1], layers[3])
+    assert picture.reorder_layer(2, 2) == picture
+    assert picture.reorder_layer(0, -1).foregrounds[-1] == layers[0]
+    for call in (picture.remove_layer, lambda index: picture.reorder_layer(0, index)):
+        with pytest.raises(InputError, match="no foreground 4: this picture has 4"):
+            call(4)
+
+
 def test_a_cut_out_gets_its_edge_colour_under_alpha_0():
     rgba = np.zeros((8, 8, 4), np.uint8)
     rgba[2:5, 2:5] = (10, 200, 30, 255)

@@ -97,6 +97,38 @@ def overlap(
     return (on_canvas[0], on_canvas[1]), (in_layer[0], in_layer[1])
 
 
+def match_composite(
+    picture: np.ndarray, colour: np.ndarray, background: np.ndarray, alpha: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change two layers as little as needed so that their composite is a known picture exactly.
+
+    The layer that weighs more gives way first, as F = (I - (1 - a) B) / a or likewise for B, so
+    that an error is at most doubled; what its range cannot hold goes to the other one.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        colour: (H, W, 3) uint8, straight colour of the upper layer.
+        background: (H, W, 3) uint8.
+        alpha: (H, W) uint8.
+
+    Returns:
+        New colour and background with ``composite_over(background, colour, alpha) == picture``.
+        Colour under alpha 0 and background under alpha 255 stay.
+    """
+    weight = alpha[..., None].astype(np.int32)
+    shares = (weight, 255 - weight)
+    layers = [colour.astype(np.int32), background.astype(np.int32)]
+    heavier = np.where(weight >= 128, 0, 1)
+    for turn in (heavier, 1 - heavier):
+        for index in (0, 1):
+            other = 255 * picture.astype(np.int32) - shares[1 - index] * layers[1 - index]
+            missing = other - shares[index] * layers[index]  # rounds to 0 within 127
+            needed = (2 * other + shares[index]) // np.maximum(2 * shares[index], 1)
+            wrong = (turn == index) & (np.abs(missing) > 127)
+            layers[index] = np.where(wrong, np.clip(needed, 0, 255), layers[index])
+    return layers[0].astype(np.uint8), layers[1].astype(np.uint8)
+
+
 def extend_edge_colours(colour: np.ndarray, alpha: np.ndarray, threshold: int = 1) -> np.ndarray:
     """Continue the colour of covered pixels outward, so that no halo shows when a layer moves.
 

@@ -20,6 +20,7 @@ from text2layer import blend
 from text2layer.errors import InputError
 
 MAX_NAME_LENGTH = 255  # UTF-16 units, what a PSD's unicode layer name is known to carry
+MAX_SIDE = 30_000  # pixels, what a PSD can hold
 MAX_OFFSET = 1_000_000  # pixels; beyond any canvas, within every format's integers
 NEUTRAL_GREY = 128  # colour of a foreground that is not there
 
@@ -95,6 +96,57 @@ class Layer:
         """A copy of (width, height), its colour and alpha resized apart; the offset stays."""
         colour, alpha = blend.resize_colour_and_alpha(self.colour, self.alpha, size)
         return self.replace(colour=colour, alpha=alpha)
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """(x, y, width, height) on the canvas of what is not fully transparent; None if empty."""
+        rows, columns = np.flatnonzero(self.alpha.any(1)), np.flatnonzero(self.alpha.any(0))
+        if not len(rows):
+            return None
+        left, top = int(columns[0]), int(rows[0])
+        x, y = self.offset
+        return x + left, y + top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
+
+    def trimmed(self) -> Self:
+        """A copy cut to its `box`; an empty layer stays as it is."""
+        if self.box is None:
+            return self
+        x, y, width, height = self.box
+        left, top = x - self.offset[0], y - self.offset[1]
+        part = slice(top, top + height), slice(left, left + width)
+        colour, alpha = self.colour[part].copy(), self.alpha[part].copy()
+        return self.replace(colour=colour, alpha=alpha, offset=(x, y))
+
+    def scaled(self, factor: float) -> Self:
+        """A copy made larger or smaller about its middle, pixels resampled.
+
+        Raises:
+            InputError: the factor is not above 0, or a side would exceed `MAX_SIDE` pixels.
+        """
+        if not 0 < factor < np.inf:
+            raise InputError(f"A layer is scaled by a number above 0, not {factor!r}.")
+        width, height = (max(1, round(side * factor)) for side in self.size)
+        if max(width, height) > MAX_SIDE:
+            raise InputError(
+                f"The layer would become {width} x {height} pixels; at most {MAX_SIDE} a side."
+            )
+        (x, y), (old_width, old_height) = self.offset, self.size
+        offset = x + round((old_width - width) / 2), y + round((old_height - height) / 2)
+        return self.resized((width, height)).replace(offset=offset)
+
+    def fitted(self, box: tuple[int, int, int, int]) -> Self:
+        """A copy whose `box` fits into another one, as large as its shape allows.
+
+        It stands on the bottom of that box, in the middle of its width. An empty layer stays.
+        """
+        trimmed = self.trimmed()
+        if trimmed.box is None:
+            return trimmed
+        x, y, width, height = box
+        scale = min(width / trimmed.size[0], height / trimmed.size[1])
+        wide, high = (max(1, round(side * scale)) for side in trimmed.size)
+        offset = x + (width - wide) // 2, y + height - high
+        return trimmed.resized((wide, high)).replace(offset=offset)
 
     def __eq__(self, other: object) -> bool:
         """Whether every pixel, also the hidden ones, and every attribute agree."""
@@ -195,10 +247,44 @@ class LayeredImage:
     def replace_layer(self, index: int, layer: Layer) -> Self:
         """A copy in which foreground `index` (0 is the bottom one) is another layer."""
         layers = list(self.foregrounds)
-        if not -len(layers) <= index < len(layers):
-            raise InputError(f"There is no foreground {index}: this picture has {len(layers)}.")
-        layers[index] = layer
+        layers[self._checked_index(index)] = layer
         return self.replace(foregrounds=tuple(layers))
+
+    def remove_layer(self, index: int) -> Self:
+        """A copy without foreground `index` (0 is the bottom one)."""
+        layers = list(self.foregrounds)
+        del layers[self._checked_index(index)]
+        return self.replace(foregrounds=tuple(layers))
+
+    def reorder_layer(self, index: int, place: int) -> Self:
+        """A copy in which foreground `index` comes to be number `place` from the bottom, from 0."""
+        layers = list(self.foregrounds)
+        moved = layers.pop(self._checked_index(index))
+        layers.insert(self._checked_index(place), moved)
+        return self.replace(foregrounds=tuple(layers))
+
+    def find_layer(self, name: str | int) -> int:
+        """Index from 0 of the foreground of this name, of "#N" (N from 1, lowest first), or index.
+
+        Raises:
+            InputError: there is none, or several have the name.
+        """
+        if isinstance(name, int):
+            return self._checked_index(name)
+        found = [i for i, layer in enumerate(self.foregrounds) if layer.name == name]
+        if len(found) == 1:
+            return found[0]
+        count = len(self.foregrounds)
+        if found:
+            numbers = ", ".join(f"#{index + 1}" for index in found)
+            raise InputError(f"{len(found)} layers are called {name!r}; name one of {numbers}.")
+        number = name[1:]
+        if name.startswith("#") and number.isdecimal() and 1 <= int(number) <= count:
+            return int(number) - 1
+        known = ", ".join(repr(layer.name) for layer in self.foregrounds[:8])
+        more = f" and {count - 8} more" if count > 8 else ""
+        there = f"there are {known}{more}, or #1 to #{count}" if count else "it has none"
+        raise InputError(f"There is no foreground layer {name!r}: {there}.")
 
     def resized(self, size: tuple[int, int]) -> Self:
         """A copy of (width, height); every layer's corners are scaled and rounded to pixels."""
@@ -227,6 +313,12 @@ class LayeredImage:
         )
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+    def _checked_index(self, index: int) -> int:
+        count = len(self.foregrounds)
+        if not -count <= index < count:
+            raise InputError(f"There is no foreground {index}: this picture has {count}.")
+        return index % count
 
     def _two_layer_view(self) -> tuple[np.ndarray, np.ndarray]:
         """Colour (H, W, 3) and alpha (H, W) of all foregrounds as one layer of canvas size."""

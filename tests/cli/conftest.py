@@ -63,3 +63,15 @@ def unchanged(psd: Path, tmp_path: Path) -> Iterator[None]:
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small picture library with all three splits."""
     return build_toy_library(tmp_path_factory.mktemp("data") / "library")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an untrained tiny model, as a trainer would write it."""
+    from tests.toy_model import build_pipeline, save_text_encoder
+    from text2layer.training.export import export_pipeline
+
+    folder = tmp_path_factory.mktemp("model")
+    statistics = {"latent_shift": [0.0] * 4, "latent_scale": [1.0] * 4}
+    pipeline = build_pipeline(save_text_encoder(folder / "text"), **statistics)
+    return export_pipeline(pipeline, folder / "tiny")

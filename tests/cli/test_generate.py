@@ -7,21 +7,9 @@ import pytest
 from PIL import Image
 
 from tests.cli.outcome import assert_one_sentence
-from text2layer import LayeredImage, __version__, load, save
+from text2layer import __version__, load
 
 PROMPT = "a red apple in front of a snowy mountain"
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an untrained tiny model, as a trainer would write it."""
-    from tests.toy_model import build_pipeline, save_text_encoder
-    from text2layer.training.export import export_pipeline
-
-    folder = tmp_path_factory.mktemp("model")
-    statistics = {"latent_shift": [0.0] * 4, "latent_scale": [1.0] * 4}
-    pipeline = build_pipeline(save_text_encoder(folder / "text"), **statistics)
-    return export_pipeline(pipeline, folder / "tiny")
 
 
 @pytest.fixture
@@ -135,22 +123,27 @@ def test_a_picture_is_taken_apart(draw, tmp_path: Path) -> None:
     path = photo_file(tmp_path)
     result = draw(PROMPT, "-o", tmp_path / "a.ora", "--image", path, "--seed", 1)
     assert result.exit_code == 0, result.stderr
-    made, given = load(tmp_path / "a.ora"), load(path).background
-    untouched = made.mask == 0
-    assert np.array_equal(made.background[untouched], given[untouched])
+    assert np.array_equal(load(tmp_path / "a.ora").composite, load(path).background)
 
 
-def test_add_puts_one_layer_on_top(run, model: Path, tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    file, output = tmp_path / "in.ora", tmp_path / "out.ora"
-    save(LayeredImage(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)), file)
-    result = run("add", file, "a blue ball", "-o", output, "--model", model, "--seed", 4)
-    assert (result.exit_code, result.stdout) == (0, f"{output}\n"), result.stderr
-    before, after = load(file), load(output)
-    assert np.array_equal(after.background, before.background)
-    assert after.foregrounds[:-1] == before.foregrounds
-    assert after.foregrounds[-1].metadata["prompt"] == "a blue ball"
-    assert after.foregrounds[-1].metadata["seed"] == 4
+@pytest.mark.parametrize("suffix", [".psd", ".ora", ".layers"])
+@pytest.mark.parametrize("part", ["foreground", "background", "image"])
+def test_what_is_given_is_in_the_file_bit_for_bit_at_its_size(draw, tmp_path, part, suffix):
+    rgba = np.random.default_rng(0).integers(0, 256, (57, 131, 4), dtype=np.uint8)
+    rgba[:, :20, 3] = 0
+    path, output = tmp_path / "given.png", tmp_path / f"made{suffix}"
+    Image.fromarray(rgba if part == "foreground" else rgba[..., :3]).save(path)
+    result = draw("a quiet forest", "-o", output, f"--{part}", path, "--seed", 1)
+    assert result.exit_code == 0, result.stderr
+    made = load(output)
+    assert made.size == made.foregrounds[0].size == (131, 57)
+    if part == "foreground":
+        seen = rgba[..., 3] > 0
+        assert np.array_equal(made.foregrounds[0].alpha, rgba[..., 3])
+        assert np.array_equal(made.foregrounds[0].colour[seen], rgba[seen][:, :3])
+    else:
+        whole = made.background if part == "background" else made.composite
+        assert np.array_equal(whole, rgba[..., :3])
 
 
 @pytest.mark.parametrize(
@@ -171,11 +164,13 @@ def test_add_puts_one_layer_on_top(run, model: Path, tmp_path: Path) -> None:
         (["apple", "-o", "a.psd", "--background", "none.png"], "none.png"),
         (["apple", "-o", "a.psd", "--foreground", "ramp.png"], "no transparency"),
         (["apple", "-o", "a.psd", "--foreground", "disc.png", "--image", "ramp.png"], "only one"),
+        (["apple", "-o", "a.psd", "--foreground", "clear.png"], "is empty"),
     ],
 )
 def test_bad_input_gets_one_sentence(draw, tmp_path, monkeypatch, arguments, says) -> None:
     monkeypatch.chdir(tmp_path)
-    kept = {cutout_file(tmp_path), photo_file(tmp_path)}
+    kept = {cutout_file(tmp_path), photo_file(tmp_path), tmp_path / "clear.png"}
+    Image.new("RGBA", (64, 64)).save(tmp_path / "clear.png")
     assert says in assert_one_sentence(draw(*arguments, "--seed", "1"))
     assert set(tmp_path.iterdir()) == kept
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from text2layer import __version__
-from text2layer.cli import dataset, evaluate, files, generate, train, weights
+from text2layer.cli import add, dataset, evaluate, files, generate, layers, train, weights
 from text2layer.cli.group import OneSentenceGroup
 
 app = typer.Typer(
@@ -22,7 +22,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate")(generate.generate)
-app.command("add")(generate.add)
+app.command("add")(add.add)
+app.command("replace")(add.replace)
+app.command("remove")(layers.remove)
+app.command("move")(layers.move)
+app.command("scale")(layers.scale)
+app.command("reorder")(layers.reorder)
 app.command("convert")(files.convert)
 app.command("info")(files.info)
 app.command("evaluate")(evaluate.evaluate)

@@ -1,4 +1,4 @@
-"""`text2layer generate` and `text2layer add`: text in, layers out."""
+"""`text2layer generate`: text in, layers out."""
 
 import secrets
 from pathlib import Path
@@ -24,6 +24,7 @@ Steps = Annotated[int | None, typer.Option(help="Denoising steps [the model's ow
 Guidance = Annotated[
     float | None, typer.Option(help="How closely to follow the prompt [the model's own].")
 ]
+Side = Annotated[int | None, typer.Option(help="Pixels to draw [the model's own].", min=1)]
 Negative = Annotated[str | None, typer.Option(help="What not to draw.")]
 ModelFolder = Annotated[Path | None, typer.Option(help="Folder of a model [the released one].")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -38,15 +39,16 @@ def generate(
     seed: Seed = None,
     steps: Steps = None,
     guidance_scale: Guidance = None,
-    width: Annotated[int | None, typer.Option(help="Pixels [the model's own].", min=1)] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels [the model's own].", min=1)] = None,
+    width: Side = None,
+    height: Side = None,
     negative_prompt: Negative = None,
     num_images: Annotated[
         int, typer.Option(help="How many; FILE-1, FILE-2, ... with seeds SEED, SEED+1, ...", min=1)
     ] = 1,
     model: ModelFolder = None,
     foreground: Annotated[
-        Path | None, typer.Option(help="A cut-out with alpha: draw the background behind it.")
+        Path | None,
+        typer.Option(help="A cut-out with alpha, or a layered file: draw the background behind."),
     ] = None,
     background: Annotated[
         Path | None, typer.Option(help="A picture: draw the foreground that belongs on it.")
@@ -57,7 +59,12 @@ def generate(
     preview: Preview = None,
     device: Device = "auto",
 ) -> None:
-    """Draw a layered picture from text: foreground, soft mask and background."""
+    """Draw a layered picture from text: foreground, soft mask and background.
+
+    At most one part is given; it comes back unchanged, pixel for pixel, and the file has its size.
+    The model sees it at its own working size (--width, --height), stretched by 7 % at most, else
+    padded, never cropped. A picture taken apart is what its layers make when laid over one another.
+    """
     from text2layer import io
     from text2layer.cli.outputs import check_outputs, check_picture, numbered
 
@@ -67,8 +74,8 @@ def generate(
     for path in filter(None, previews):
         check_picture(path)
     given = _given(foreground, background, image)
-    pipe = _load_pipeline(model, device)
-    first = _seed(seed)
+    pipe = load_pipeline(model, device)
+    first = chosen_seed(seed)
     for index, (path, preview_path) in enumerate(zip(outputs, previews, strict=True)):
         result = pipe(
             prompt,
@@ -78,47 +85,12 @@ def generate(
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
             negative_prompt=negative_prompt,
-            generator=_generator(first + index),
+            generator=seeded(first + index),
         )
         io.save(result.layers[0], path)
         typer.echo(path)
         if preview_path:
-            _preview(result.layers[0], preview_path)
-
-
-def add(
-    file: Annotated[Path, typer.Argument(help="A layered file.", show_default=False)],
-    prompt: Prompt,
-    output: Output,
-    seed: Seed = None,
-    steps: Steps = None,
-    guidance_scale: Guidance = None,
-    negative_prompt: Negative = None,
-    model: ModelFolder = None,
-    preview: Preview = None,
-    device: Device = "auto",
-) -> None:
-    """Draw one more layer on top of a layered file."""
-    from text2layer import io
-    from text2layer.cli.outputs import check_output, check_picture
-
-    check_output(output)
-    if preview:
-        check_picture(preview)
-    layered = io.load(file)
-    pipe = _load_pipeline(model, device)
-    result = pipe.add_layer(
-        layered,
-        prompt,
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        negative_prompt=negative_prompt,
-        generator=_generator(_seed(seed)),
-    )
-    io.save(result, output)
-    typer.echo(output)
-    if preview:
-        _preview(result, preview)
+            show_preview(result.layers[0], preview_path)
 
 
 def _given(foreground: Path | None, background: Path | None, image: Path | None) -> dict[str, Any]:
@@ -135,7 +107,7 @@ def _given(foreground: Path | None, background: Path | None, image: Path | None)
     return given
 
 
-def _load_pipeline(model: Path | None, device: str) -> "Text2LayerPipeline":
+def load_pipeline(model: Path | None, device: str) -> "Text2LayerPipeline":
     from diffusers.utils import logging
 
     from text2layer.cli.sources import choose_device
@@ -148,7 +120,7 @@ def _load_pipeline(model: Path | None, device: str) -> "Text2LayerPipeline":
     return pipe.to(device)
 
 
-def _seed(seed: int | None) -> int:
+def chosen_seed(seed: int | None) -> int:
     """Return the seed, or draw one and say which, so that the picture can be made again."""
     if seed is None:
         seed = secrets.randbelow(2**31)
@@ -156,13 +128,13 @@ def _seed(seed: int | None) -> int:
     return seed
 
 
-def _generator(seed: int) -> Any:
+def seeded(seed: int) -> Any:
     import torch
 
     return torch.Generator("cpu").manual_seed(seed % 2**63)
 
 
-def _preview(layered: Any, path: Path) -> None:
+def show_preview(layered: Any, path: Path) -> None:
     from text2layer.cli.preview import write_preview
 
     write_preview(layered, path)

@@ -50,11 +50,12 @@ class Drawer:
         pipeline: a whole model.
         size: pixels; the model's own when 0.
         steps: sampling steps; the model's own when 0.
-        guidance: guidance scale; the model's own when None.
+        guidance: guidance scale; the model's own for what is given when None.
         take_apart: for flat models.
 
     Attributes:
         seconds: spent in drawing so far.
+        guidance: guidance scale of the last pictures.
         is_flat: whether layers come from networks of others.
     """
 
@@ -69,6 +70,7 @@ class Drawer:
         self.pipeline = pipeline
         self.size = size or int(pipeline.config.default_size)
         self.steps = steps or int(pipeline.config.default_steps)
+        self.asked_guidance = guidance
         scale = pipeline.config.default_guidance_scale
         self.guidance = float(scale if guidance is None else guidance)
         self.is_flat = bool(getattr(pipeline.autoencoder, "is_flat", False))
@@ -93,10 +95,11 @@ class Drawer:
             width=self.size,
             height=self.size,
             num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
+            guidance_scale=self.asked_guidance,
             **given,
         )
         layers, pictures = made.layers, made.predicted_images
+        self.guidance = layers[0].metadata["guidance_scale"]
         if self.take_apart is not None and self.is_flat:
             layers = [self.take_apart(picture) for picture in pictures]
         self.seconds += time.perf_counter() - begun

@@ -11,38 +11,44 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from text2layer.blend import extend_edge_colours, resize_colour_and_alpha
+from text2layer.blend import composite_over
 from text2layer.errors import InputError
 from text2layer.layers import Layer, LayeredImage
+from text2layer.pipelines.frame import Frame
 from text2layer.tensors import colour_to_tensor, mask_to_tensor
 
-MIN_SIDE = 64
-MAX_SIDE = 1024
 MAX_PICTURES = 64  # of one call
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the caller gives, on the canvas of the result.
+    """What the caller gives, at its own size.
 
     Attributes:
         kind: foreground, background, image or None.
-        colour: (H, W, 3) uint8, or None.
+        colour: (H, W, 3) uint8; of several foregrounds their two-layer view. None without kind.
         alpha: (H, W) uint8 of a given foreground, or None.
+        layers: the given foregrounds as they came, bottom first.
     """
 
     kind: str | None = None
     colour: np.ndarray | None = None
     alpha: np.ndarray | None = None
+    layers: tuple[Layer, ...] = ()
 
-    def as_tensors(self) -> dict[str, Tensor]:
-        """Keyword arguments of `conditioning.condition_latents`."""
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(width, height) in pixels; None without kind."""
+        return None if self.colour is None else (self.colour.shape[1], self.colour.shape[0])
+
+    def as_tensors(self, frame: Frame) -> dict[str, Tensor]:
+        """Keyword arguments of `conditioning.condition_latents`, on the frame's canvas."""
         if self.kind is None or self.colour is None:
             return {}
-        tensors = {self.kind: colour_to_tensor(self.colour)}
-        if self.alpha is not None:
-            tensors["mask"] = mask_to_tensor(self.alpha)
-        return tensors
+        if self.alpha is None:
+            return {self.kind: colour_to_tensor(frame.fit_colour(self.colour))}
+        colour, alpha = frame.fit_layer(self.colour, self.alpha)
+        return {self.kind: colour_to_tensor(colour), "mask": mask_to_tensor(alpha)}
 
 
 def check_prompts(prompt: str | Sequence[str]) -> list[str]:
@@ -67,48 +73,6 @@ def check_negative(negative: str | Sequence[str] | None, count: int) -> list[str
             f"{len(negative)} negative prompts were given for {count} prompts; give one or {count}."
         )
     return list(negative)
-
-
-def fitting_size(
-    asked: tuple[int | None, int | None], default: int, factor: int, given: Any = None
-) -> tuple[int, int]:
-    """Return (width, height): what was asked for, the rest in the shape of what is given.
-
-    Args:
-        asked: (width, height), None where open.
-        default: the model's side; a canvas of open size has about `default`^2 pixels.
-        factor: sides are rounded to a multiple of it.
-        given: a layer or picture whose shape counts; a square without one.
-    """
-    width, height = asked
-    if given is None:
-        return default if width is None else width, default if height is None else height
-    size = given.size if hasattr(given, "size") else None
-    if isinstance(given, np.ndarray):
-        size = (given.shape[1], given.shape[0]) if given.ndim == 3 else None
-    ratio = size[0] / size[1] if isinstance(size, tuple) else 1.0
-
-    def rounded(side: float) -> int:
-        return max(MIN_SIDE, round(min(side, MAX_SIDE) / factor) * factor)
-
-    if width is None:
-        width = rounded(height * ratio if height else default * ratio**0.5)
-    if height is None:
-        height = rounded(width / ratio)
-    return width, height
-
-
-def check_size(width: int, height: int, factor: int) -> None:
-    """Raise InputError unless both sides are multiples of the factor and within the limits."""
-    for name, side in (("width", width), ("height", height)):
-        if isinstance(side, bool) or not isinstance(side, int):
-            raise InputError(f"The {name} must be a whole number of pixels, got {side!r}.")
-        if side % factor or not MIN_SIDE <= side <= MAX_SIDE:
-            nearest = min(max(round(side / factor) * factor, MIN_SIDE), MAX_SIDE)
-            raise InputError(
-                f"The {name} must be a multiple of {factor} from {MIN_SIDE} to {MAX_SIDE} pixels, "
-                f"got {side}; {nearest} would do."
-            )
 
 
 def check_numbers(steps: int, guidance_scale: float, pictures: int) -> None:
@@ -155,19 +119,19 @@ def check_generators(
     return list(generator)
 
 
-def check_given(
-    size: tuple[int, int], foreground: Any = None, background: Any = None, image: Any = None
-) -> Given:
-    """Bring what is given onto the canvas.
+def check_given(foreground: Any = None, background: Any = None, image: Any = None) -> Given:
+    """Check what is given.
 
     Args:
-        size: (width, height) of the canvas; pictures of another size are resized to it.
-        foreground: a cut-out: `Layer`, `LayeredImage` (its foreground), RGBA array or PIL picture.
-        background: a picture: RGB array, PIL picture or `LayeredImage` (its composite).
+        foreground: a cut-out: RGBA array or PIL picture, `Layer` (alone on a canvas of its size)
+            or `LayeredImage` (all its foregrounds).
+        background: a picture: RGB array, PIL picture (its transparent parts become white) or
+            `LayeredImage` (its composite).
         image: a picture to take apart, likewise.
 
     Raises:
-        InputError: when more than one is given, or one is not a picture.
+        InputError: when more than one is given, one is not a picture, or a foreground is empty or
+            leaves no pixel of the background to be seen.
     """
     named = {"foreground": foreground, "background": background, "image": image}
     present = [name for name, value in named.items() if value is not None]
@@ -175,30 +139,39 @@ def check_given(
         return Given()
     if len(present) > 1:
         raise InputError(f"Give only one of {' and '.join(present)}; the rest is generated.")
-    if foreground is not None:
-        colour, alpha = _cutout(foreground)
-        if alpha.shape != (size[1], size[0]):
-            colour, alpha = resize_colour_and_alpha(colour, alpha, size)
-        return Given("foreground", colour, alpha)
-    colour = _picture(named[present[0]], present[0])
-    if colour.shape[:2] != (size[1], size[0]):
-        colour = np.asarray(Image.fromarray(colour).resize(size, Image.Resampling.LANCZOS))
-    return Given(present[0], colour)
-
-
-def _cutout(value: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return straight colour and alpha of a given foreground."""
-    if isinstance(value, LayeredImage):
-        return value.foreground, value.mask
-    if isinstance(value, Layer):
-        return value.colour, value.alpha
-    rgba = np.asarray(value)
-    if rgba.ndim != 3 or rgba.shape[2] != 4 or rgba.dtype != np.uint8:
+    if foreground is None:
+        return Given(present[0], _picture(named[present[0]], present[0]))
+    layered = _cutout(foreground)
+    alpha = layered.mask
+    if not alpha.any():
         raise InputError(
-            "A given foreground must be a Layer or an RGBA picture (height, width, 4) of 8 bits, "
-            f"got {_describe(value)}."
+            "The given foreground is empty: its alpha is 0 everywhere, so there is nothing to keep."
         )
-    return extend_edge_colours(rgba[..., :3], rgba[..., 3]), np.ascontiguousarray(rgba[..., 3])
+    if (alpha == 255).all():
+        raise InputError(
+            "The given foreground has no transparency, so no background would be seen; give a "
+            "cut-out with an alpha channel."
+        )
+    return Given("foreground", layered.foreground, alpha, layered.foregrounds)
+
+
+def _cutout(value: Any) -> LayeredImage:
+    """Return a given foreground as layers over a background of no meaning."""
+    if isinstance(value, LayeredImage):
+        if not value.foregrounds:
+            raise InputError("The picture given as foreground has no foreground layer.")
+        return value
+    if isinstance(value, Image.Image) and value.has_transparency_data:
+        value = value.convert("RGBA")
+    if not isinstance(value, Layer):
+        rgba = np.asarray(value)
+        if rgba.ndim != 3 or rgba.shape[2] != 4 or rgba.dtype != np.uint8:
+            raise InputError(
+                "A given foreground must be a Layer or an RGBA picture (height, width, 4) of 8 "
+                f"bits, got {_describe(value)}."
+            )
+        value = Layer.from_rgba(rgba)
+    return LayeredImage(np.zeros_like(value.colour), (value.replace(offset=(0, 0)),))
 
 
 def _picture(value: Any, name: str) -> np.ndarray:
@@ -206,9 +179,16 @@ def _picture(value: Any, name: str) -> np.ndarray:
     if isinstance(value, LayeredImage):
         return value.composite
     if isinstance(value, Image.Image):
+        if value.has_transparency_data:
+            rgba = np.asarray(value.convert("RGBA"))
+            white = np.full_like(rgba[..., :3], 255)
+            flat: np.ndarray = composite_over(white, rgba[..., :3], rgba[..., 3])
+            return flat
         return np.asarray(value.convert("RGB"))
-    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape[2:] == (3,):
-        return value
+    is_array = isinstance(value, np.ndarray) and value.dtype == np.uint8
+    if is_array and value.shape[2:] == (3,) and value.size:
+        plain: np.ndarray = value
+        return plain
     raise InputError(
         f"A given {name} must be a picture (PIL, or uint8 (height, width, 3)), "
         f"got {_describe(value)}."

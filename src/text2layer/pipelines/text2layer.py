@@ -14,11 +14,11 @@ from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
 from torch import Tensor
 
+from text2layer.blend import composite_over, match_composite
 from text2layer.errors import InputError, WeightsError
-from text2layer.layers import Layer, LayeredImage, clean_name
+from text2layer.layers import Layer, LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.conditioning import condition_latents
 from text2layer.models.denoiser import denoise, flag_tensor, patch_size
@@ -28,7 +28,8 @@ from text2layer.models.text_encoder import (
     check_tokenizer,
     encode_prompts,
 )
-from text2layer.pipelines import inputs, loading
+from text2layer.pipelines import editing, inputs, loading
+from text2layer.pipelines.frame import Frame, frame_for
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
 MASK_FLOOR = 0.03  # predicted alpha below this is 0, above 1 - this is 1: no veil, no pinholes
@@ -166,14 +167,19 @@ class Text2LayerPipeline(DiffusionPipeline):
 
         Args:
             prompt: what the pictures show; one text or a list.
-            foreground: a cut-out that is given (RGBA picture, `Layer`); a background is generated.
-            background: a picture that is given; a foreground that belongs there is generated.
-            image: a picture to take apart into foreground, background and mask.
-            height: pixels, a multiple of `size_multiple`; by default the model's size, in the
-                shape of what is given.
+            foreground: a cut-out that is given (RGBA picture, `Layer`, or the foregrounds of a
+                `LayeredImage`) and comes back unchanged; a background is generated.
+            background: a picture that is given and comes back unchanged; a foreground that belongs
+                there is generated.
+            image: a picture to take apart into foreground, background and mask; the composite of
+                the result is this picture exactly.
+            height: pixels that the network draws, a multiple of `size_multiple`; by default the
+                model's size, in the shape of what is given. Where something is given, the result
+                has its size whatever is drawn; see `pipelines.frame` for how it is fitted.
             width: likewise.
             num_inference_steps: network calls; default from the model.
-            guidance_scale: classifier-free guidance; 1 or less turns it off (half the time).
+            guidance_scale: classifier-free guidance; 1 or less turns it off (half the time). By
+                default the model's own, and none where a picture is taken apart.
             negative_prompt: what to steer away from; default the empty caption.
             num_images_per_prompt: pictures for each prompt.
             generator: one, or one per picture; each picture's seed is in its metadata.
@@ -191,23 +197,20 @@ class Text2LayerPipeline(DiffusionPipeline):
             WeightsError: the network gave NaN or infinity.
         """
         # 1. Check inputs
-        width, height = inputs.fitting_size(
-            (width, height), self.config.default_size, self.size_multiple,
-            next((part for part in (foreground, background, image) if part is not None), None),
-        )  # fmt: skip
+        given = inputs.check_given(foreground, background, image)
+        frame = frame_for((width, height), self.config.default_size, self.size_multiple, given.size)
+        width, height = frame.canvas
         steps = self.config.default_steps if num_inference_steps is None else num_inference_steps
-        scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
+        scale = self._default_guidance(given) if guidance_scale is None else guidance_scale
         prompts = inputs.check_prompts(prompt)
         negatives = inputs.check_negative(negative_prompt, len(prompts))
         prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
         negatives = [text for text in negatives for _ in range(num_images_per_prompt)]
         inputs.check_numbers(steps, scale, len(prompts))
-        inputs.check_size(width, height, self.size_multiple)
         if output_type not in ("layered", "pt", "latent"):
             raise InputError(f"output_type must be layered, pt or latent, got {output_type!r}.")
         inputs.check_names(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         generators = inputs.check_generators(generator, len(prompts))
-        given = inputs.check_given((width, height), foreground, background, image)
 
         # 2. Encode the prompts (and what guidance steers away from)
         guided = scale > 1
@@ -223,7 +226,7 @@ class Text2LayerPipeline(DiffusionPipeline):
 
         # 4. Latents: noise, and the encoding of what is given
         latents = self._prepare_latents(latents, generators, width, height, device, dtype)
-        condition, flags = self._prepare_condition(given, latents)
+        condition, flags = self._prepare_condition(given, frame, latents)
 
         # 5. Denoise
         self._interrupt = False
@@ -274,24 +277,54 @@ class Text2LayerPipeline(DiffusionPipeline):
         ]
         predicted = parts.predicted_image
         return Text2LayerPipelineOutput(
-            layers=assemble(parts, given, provenance),
+            layers=assemble(parts, given, frame, provenance),
             predicted_images=[] if predicted is None else list(tensor_to_colour(predicted)),
         )
 
-    def add_layer(self, layered: LayeredImage, prompt: str, **kwargs: Any) -> LayeredImage:
-        """Generate one more foreground over a layered picture and return it with the new layer.
+    def add_layer(
+        self,
+        layered: LayeredImage,
+        prompt: str,
+        at: str | Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> LayeredImage:
+        """Draw one more foreground over a layered picture and return it with the new layer on top.
 
-        The composite so far is the given background, and so decides the shape; the new layer is
-        resized to the canvas. Keyword arguments are those of a call.
+        Args:
+            layered: the picture; its composite is the given background. Nothing in it changes.
+            prompt: what the new layer shows.
+            at: where; see `placement.box_at`. The model then sees the surroundings of that box
+                alone, and what it draws is made to fill the box. None draws on the whole canvas.
+            kwargs: those of a call.
+
+        Raises:
+            InputError: see a call; or the place cannot be used.
         """
-        if "num_images_per_prompt" in kwargs or not isinstance(prompt, str):
-            raise InputError("add_layer adds one layer for one prompt.")
-        made = self(prompt, background=layered, **kwargs).layers[0]
-        layer = made.foregrounds[0].resized(layered.size)
-        taken = {layer.name for layer in layered.foregrounds}
-        label = clean_name(prompt[:60].strip(), "Layer")
-        name = next(n for i in range(1, len(taken) + 2) if (n := f"{label} {i}") not in taken)
-        return layered.add(layer.replace(name=name, metadata=made.metadata))
+        return editing.add_layer(self, layered, prompt, at, **kwargs)
+
+    def replace_layer(
+        self,
+        layered: LayeredImage,
+        layer: str | int,
+        prompt: str | None = None,
+        at: str | Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> LayeredImage:
+        """Draw one layer of a picture anew; the others stay as they are.
+
+        Args:
+            layered: the picture. What lies below the layer is the given background.
+            layer: name, "#1" (the lowest foreground), "#2" ..., or index from 0; or the name of the
+                background, which is then drawn behind all visible layers.
+            prompt: what the new layer shows; by default the prompt that the old one was made from,
+                so that another generator gives another version of it, under the same name.
+            at: where; by default the box of the old layer.
+            kwargs: those of a call.
+
+        Raises:
+            InputError: see a call; or there is no such layer, or it names no prompt.
+        """
+        return editing.replace_layer(self, layered, layer, prompt, at, **kwargs)
 
     def _prepare_latents(
         self,
@@ -312,7 +345,13 @@ class Text2LayerPipeline(DiffusionPipeline):
             raise InputError(f"latents must have shape {shape}, got {tuple(latents.shape)}.")
         return latents.to(device, dtype) * getattr(self.scheduler, "init_noise_sigma", 1.0)
 
-    def _prepare_condition(self, given: inputs.Given, latents: Tensor) -> tuple[Tensor, Tensor]:
+    def _default_guidance(self, given: inputs.Given) -> float:
+        """The model's own; none where a picture is given, which says more than its caption."""
+        return 1.0 if given.kind == "image" else float(self.config.default_guidance_scale)
+
+    def _prepare_condition(
+        self, given: inputs.Given, frame: Frame, latents: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Condition latents like `latents`, and flags (N, 3)."""
         count = latents.shape[0]
         flags = flag_tensor([given.kind] * count, latents)
@@ -320,7 +359,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         if given.kind is not None:
             tensors = {
                 name: tensor.to(self.autoencoder.device, self.autoencoder.dtype)
-                for name, tensor in given.as_tensors().items()
+                for name, tensor in given.as_tensors(frame).items()
             }
             encoded = condition_latents(self.autoencoder, **tensors).to(latents)
             condition[:, :, : encoded.shape[-2], : encoded.shape[-1]] = encoded
@@ -347,12 +386,16 @@ class Text2LayerPipeline(DiffusionPipeline):
 
 
 def assemble(
-    parts: LayerComponents, given: inputs.Given, provenance: list[dict[str, Any]]
+    parts: LayerComponents,
+    given: inputs.Given,
+    frame: Frame,
+    provenance: list[dict[str, Any]],
 ) -> list[LayeredImage]:
-    """Turn decoded parts into layered pictures; what was given is kept exactly.
+    """Turn decoded parts into layered pictures of the frame's size; what was given stays exact.
 
-    A given background or foreground replaces the decoded one. Of a picture taken apart, the
-    background keeps the picture where the mask is 0 and the foreground where it is 1.
+    A given background or foreground replaces the decoded one. The layers of a picture taken apart
+    get its pixels: the background where the mask is 0, a foreground where it is 1, and both are
+    matched where it is soft, so that their composite is the picture.
     """
     soft = ((parts.mask - MASK_FLOOR) / (1 - 2 * MASK_FLOOR)).clamp(0, 1)
     several = soft.ndim == 5  # (N, L, 1, H, W)
@@ -361,20 +404,18 @@ def assemble(
     backgrounds = tensor_to_colour(parts.background)
     pictures = []
     for index, metadata in enumerate(provenance):
-        background = backgrounds[index]
-        stack = list(zip(tensor_to_colour(colours[index]), tensor_to_mask(masks[index]),
-                         strict=True))  # fmt: skip
-        if given.colour is None:
-            pass
-        elif given.kind == "background":
+        background = frame.deliver_colour(backgrounds[index])
+        stack = [
+            frame.deliver_layer(colour, alpha)
+            for colour, alpha in zip(
+                tensor_to_colour(colours[index]), tensor_to_mask(masks[index]), strict=True
+            )
+        ]
+        if given.kind == "background" and given.colour is not None:
             background = given.colour
-        elif given.alpha is not None:
-            stack = [(given.colour, given.alpha)]
-        else:
-            stack = [(_mix(alpha, given.colour, colour), alpha) for colour, alpha in stack]
-            union = np.max([alpha for _, alpha in stack], axis=0)
-            background = _mix(union, background, given.colour)
-        layers = tuple(
+        elif given.kind == "image" and given.colour is not None:
+            stack, background = _matched(given.colour, stack, background)
+        layers = given.layers or tuple(
             Layer(colour, alpha, name="Foreground" if len(stack) == 1 else f"Foreground {i + 1}")
             for i, (colour, alpha) in enumerate(stack)
         )
@@ -382,7 +423,25 @@ def assemble(
     return pictures
 
 
+def _matched(
+    picture: np.ndarray, stack: list[tuple[np.ndarray, np.ndarray]], background: np.ndarray
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """Give layers the colours of the picture they came from; their composite becomes it."""
+    stack = [(_mix(alpha, picture, colour), alpha) for colour, alpha in stack]
+    union = np.max([alpha for _, alpha in stack], axis=0)
+    background = _mix(union, background, picture)
+    matched = []
+    for index in reversed(range(len(stack))):  # from the top: what it leaves is asked of the rest
+        colour, alpha = stack[index]
+        below = background
+        for lower, share in stack[:index]:
+            below = _mix(share, lower, below)
+        colour, picture = match_composite(picture, colour, below, alpha)
+        matched.append((colour, alpha))
+    return matched[::-1], picture
+
+
 def _mix(alpha: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """Lay `top` over `bottom` by an 8-bit alpha."""
-    over = Image.composite(Image.fromarray(top), Image.fromarray(bottom), Image.fromarray(alpha))
-    return np.asarray(over)
+    mixed: np.ndarray = composite_over(bottom, top, alpha)
+    return mixed

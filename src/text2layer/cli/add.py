@@ -1,0 +1,129 @@
+"""`text2layer add` and `text2layer replace`: one layer of a layered file, drawn by the model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from text2layer.cli.generate import (
+    Device,
+    Guidance,
+    ModelFolder,
+    Negative,
+    Output,
+    Preview,
+    Prompt,
+    Seed,
+    Steps,
+    chosen_seed,
+    load_pipeline,
+    seeded,
+    show_preview,
+)
+
+if TYPE_CHECKING:
+    from text2layer import LayeredImage
+    from text2layer.pipelines import Text2LayerPipeline
+
+LayeredFile = Annotated[Path, typer.Argument(help="A layered file.", show_default=False)]
+LayerName = Annotated[
+    str,
+    typer.Argument(help="Its name, or '#1' for the lowest foreground, '#2' ...",
+                   show_default=False),
+]  # fmt: skip
+At = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        help="left, centre, right, top, bottom, top-left, ...: a square of half the shorter side; "
+        "or x,y,width,height in pixels. The new object is made to fill it.",
+    ),
+]
+
+
+def add(
+    file: LayeredFile,
+    prompt: Prompt,
+    output: Output,
+    at: At = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    guidance_scale: Guidance = None,
+    negative_prompt: Negative = None,
+    model: ModelFolder = None,
+    preview: Preview = None,
+    device: Device = "auto",
+) -> None:
+    """Draw one more layer on top of a layered file.
+
+    The picture so far is the new layer's background and stays as it is, pixel for pixel. Without
+    --at the object comes where the model puts it.
+    """
+    options = _options(seed, steps, guidance_scale, negative_prompt)
+
+    def draw(pipe: "Text2LayerPipeline", layered: "LayeredImage") -> "LayeredImage":
+        return pipe.add_layer(layered, prompt, at, **options)
+
+    _change(file, output, preview, model, device, draw)
+
+
+def replace(
+    file: LayeredFile,
+    layer: LayerName,
+    output: Output,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="What to draw [what the old layer was drawn from].", show_default=False
+        ),
+    ] = None,
+    at: At = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    guidance_scale: Guidance = None,
+    negative_prompt: Negative = None,
+    model: ModelFolder = None,
+    preview: Preview = None,
+    device: Device = "auto",
+) -> None:
+    """Draw one layer of a layered file anew; the others stay as they are.
+
+    The new layer comes in the old one's place and box. Without a prompt it is another version of
+    the same (another --seed), under the same name. 'Background' draws a new background behind all
+    visible layers.
+    """  # fmt: skip
+    options = _options(seed, steps, guidance_scale, negative_prompt)
+
+    def draw(pipe: "Text2LayerPipeline", layered: "LayeredImage") -> "LayeredImage":
+        return pipe.replace_layer(layered, layer, prompt, at, **options)
+
+    _change(file, output, preview, model, device, draw)
+
+
+def _options(
+    seed: int | None, steps: int | None, guidance_scale: float | None, negative_prompt: str | None
+) -> dict[str, Any]:
+    return {
+        "num_inference_steps": steps,
+        "guidance_scale": guidance_scale,
+        "negative_prompt": negative_prompt,
+        "generator": seeded(chosen_seed(seed)),
+    }
+
+
+def _change(
+    file: Path, output: Path, preview: Path | None, model: Path | None, device: str, draw: Any
+) -> None:
+    """Read, draw, write, show."""
+    from text2layer import io
+    from text2layer.cli.outputs import check_output, check_picture
+
+    check_output(output)
+    if preview:
+        check_picture(preview)
+    layered = io.load(file)
+    result = draw(load_pipeline(model, device), layered)
+    io.save(result, output)
+    typer.echo(output)
+    if preview:
+        show_preview(result, preview)
