@@ -166,6 +166,15 @@ def test_fitting_fills_the_box_from_its_bottom(box):
     assert boxed((0, 0, 0, 0)).fitted(box).box is None
 
 
+def test_a_veil_does_not_count_when_fitting():
+    layer = boxed((3, 2, 6, 3))
+    veiled = layer.replace(alpha=np.maximum(layer.alpha, 20))
+    assert veiled.box == (0, 0, 12, 10)
+    assert veiled.fitted((0, 0, 12, 6)).box == layer.fitted((0, 0, 12, 6)).box == (0, 0, 12, 6)
+    faint = layer.replace(alpha=layer.alpha // 10)
+    assert faint.fitted((0, 0, 12, 6)).box == (0, 0, 12, 6)
+
+
 def test_layers_are_found_by_name_number_and_index():
     layers = tuple(random_layer(i, name=name) for i, name in enumerate(["a", "b", "#1", "b"]))
     picture = LayeredImage(canvas(), layers)

@@ -22,6 +22,7 @@ from text2layer.errors import InputError
 MAX_NAME_LENGTH = 255  # UTF-16 units, what a PSD's unicode layer name is known to carry
 MAX_SIDE = 30_000  # pixels, what a PSD can hold
 MAX_OFFSET = 1_000_000  # pixels; beyond any canvas, within every format's integers
+FAINT = 26  # alpha below it, a tenth, is hardly seen
 NEUTRAL_GREY = 128  # colour of a foreground that is not there
 
 
@@ -100,18 +101,14 @@ class Layer:
     @property
     def box(self) -> tuple[int, int, int, int] | None:
         """(x, y, width, height) on the canvas of what is not fully transparent; None if empty."""
-        rows, columns = np.flatnonzero(self.alpha.any(1)), np.flatnonzero(self.alpha.any(0))
-        if not len(rows):
-            return None
-        left, top = int(columns[0]), int(rows[0])
-        x, y = self.offset
-        return x + left, y + top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
+        return self._box(1)
 
-    def trimmed(self) -> Self:
-        """A copy cut to its `box`; an empty layer stays as it is."""
-        if self.box is None:
+    def trimmed(self, least: int = 1) -> Self:
+        """A copy cut to the pixels with ``alpha >= least`` (1..255); without any it stays."""
+        box = self._box(least)
+        if box is None:
             return self
-        x, y, width, height = self.box
+        x, y, width, height = box
         left, top = x - self.offset[0], y - self.offset[1]
         part = slice(top, top + height), slice(left, left + width)
         colour, alpha = self.colour[part].copy(), self.alpha[part].copy()
@@ -137,9 +134,10 @@ class Layer:
     def fitted(self, box: tuple[int, int, int, int]) -> Self:
         """A copy whose `box` fits into another one, as large as its shape allows.
 
-        It stands on the bottom of that box, in the middle of its width. An empty layer stays.
+        It stands on the bottom of that box, in the middle of its width. An outline fainter than
+        `FAINT` does not count and is cut off. An empty layer stays.
         """
-        trimmed = self.trimmed()
+        trimmed = self.trimmed(FAINT).trimmed()
         if trimmed.box is None:
             return trimmed
         x, y, width, height = box
@@ -159,6 +157,15 @@ class Layer:
         )
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+    def _box(self, least: int) -> tuple[int, int, int, int] | None:
+        seen = self.alpha >= least
+        rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+        if not len(rows):
+            return None
+        left, top = int(columns[0]), int(rows[0])
+        x, y = self.offset
+        return x + left, y + top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
 
     def _attributes(self) -> tuple[Any, ...]:
         return self.name, self.offset, self.opacity_byte, self.visible, self.metadata
