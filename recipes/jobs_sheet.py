@@ -1,9 +1,9 @@
-"""Draw one sheet of the four jobs and of `add_layer`, uncurated: seeds are 1, 2, 3, ...
+"""Draw a sheet of the four jobs and of `add_layer`, eight examples each; uncurated: seeds 1 to 8.
 
     python recipes/jobs_sheet.py OUT.png [--model DIR]
 
-What is given comes from the model's own first picture, so the sheet needs no other art. Each row:
-foreground on a checkerboard, mask, background, composite.
+What is given are pictures that the model drew from text, so the sheet needs no other art. Each
+example: foreground on a checkerboard, background, mask, composite.
 """
 
 from __future__ import annotations
@@ -16,34 +16,53 @@ import torch
 from text2layer.data.contact_sheet import contact_sheet
 from text2layer.pipelines import Text2LayerPipeline, released_model
 
-FIRST = "a 3d icon of a cat in a meadow"
+COLUMNS = 4
+OBJECTS = (
+    "a red apple", "a 3d icon of a cat", "a yellow car", "a flat icon of a blue fish",
+    "a 3d icon of a house", "a green bottle", "a 3d icon of a dog", "a pink umbrella",
+)  # fmt: skip
+GROUNDS = (
+    "a snowy mountain", "a meadow", "a desert at sunset", "the sea",
+    "a night sky", "a beach", "a forest", "a city street",
+)  # fmt: skip
 
 
 def main() -> None:
-    """Generate, give parts back one after the other, write the sheet."""
+    """Generate, give parts back, write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default=str(released_model()))
     options = parser.parse_args()
     pipe = Text2LayerPipeline.from_pretrained(options.model)
+    pipe.set_progress_bar_config(disable=True)
+    rows: dict[str, list] = {
+        job: [] for job in ("text", "background", "foreground", "image", "add")
+    }
+    for number in range(8):
+        seed, other = number + 1, (number + 3) % 8
 
-    def seeded(seed: int) -> torch.Generator:
-        return torch.Generator().manual_seed(seed)
+        def seeded(seed: int = seed) -> torch.Generator:
+            return torch.Generator().manual_seed(seed)
 
-    first = pipe(FIRST, generator=seeded(1)).layers[0]
-    rows = [
-        (f"text: {FIRST}", first),
-        ("background given: a red car", pipe(
-            "a red car", background=first.background, generator=seeded(2)).layers[0]),
-        ("foreground given: a beach at sunset", pipe(
-            "a beach at sunset", foreground=first, generator=seeded(3)).layers[0]),
-        (f"picture given: {FIRST}", pipe(
-            FIRST, image=first, generator=seeded(4)).layers[0]),
-        ("add_layer: a blue ball", pipe.add_layer(first, "a blue ball", generator=seeded(5))),
-    ]  # fmt: skip
-    items = [(p.foreground, p.mask, p.background, p.composite) for _, p in rows]
+        whole = f"{OBJECTS[number]} in front of {GROUNDS[number]}"
+        first = pipe(whole, generator=seeded()).layers[0]
+        rows["text"].append((whole, first))
+        made = pipe(OBJECTS[other], background=first.background, generator=seeded()).layers[0]
+        rows["background"].append((OBJECTS[other], made))
+        made = pipe(GROUNDS[other], foreground=first, generator=seeded()).layers[0]
+        rows["foreground"].append((GROUNDS[other], made))
+        made = pipe(whole, image=first, generator=seeded()).layers[0]
+        rows["image"].append((whole, made))
+        made = pipe.add_layer(first, OBJECTS[other], at="left", generator=seeded())
+        rows["add"].append((f"{OBJECTS[other]}, at the left", made))
+    items, captions = [], []
+    for job, examples in rows.items():
+        for seed, (text, layered) in enumerate(examples, start=1):
+            picture = (layered.foreground, layered.mask, layered.background, layered.composite)
+            items.append(picture)
+            captions.append(f"{job}, seed {seed}: {text}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(items, 1, [text for text, _ in rows]).save(options.out)
+    contact_sheet(items, COLUMNS, captions).save(options.out)
     print(options.out)
 
 
