@@ -156,13 +156,14 @@ def test_sizes_that_are_none_are_refused(size):
 
 
 @pytest.mark.parametrize("extreme", [False, True])
-def test_matched_layers_make_the_picture_exactly(extreme):
+def test_matched_layers_make_the_picture_exactly(extreme, monkeypatch):
+    monkeypatch.setattr(blend, "BAND_PIXELS", 1700)  # bands of 8 rows
     random = np.random.default_rng(0)
-    picture, colour, background = random.integers(0, 256, (3, 200, 200, 3), dtype=np.uint8)
+    picture, colour, background = random.integers(0, 256, (3, 205, 200, 3), dtype=np.uint8)
     if extreme:  # nothing but 0 and 255, the hardest to reach
         picture, colour, background = (np.where(part > 127, 255, 0).astype(np.uint8)
                                        for part in (picture, colour, background))  # fmt: skip
-    alpha = random.integers(0, 256, (200, 200), dtype=np.uint8)
+    alpha = random.integers(0, 256, (205, 200), dtype=np.uint8)
     new_colour, new_background = blend.match_composite(picture, colour, background, alpha)
     assert np.array_equal(blend.composite_over(new_background, new_colour, alpha), picture)
     assert np.array_equal(new_colour[alpha == 0], colour[alpha == 0])

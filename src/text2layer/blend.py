@@ -18,6 +18,8 @@ from text2layer.errors import InputError
 if TYPE_CHECKING:
     from text2layer.layers import Layer
 
+BAND_PIXELS = 2**18  # worked on at once where whole pictures would need much memory
+
 Pixels: TypeAlias = Any  # a NumPy array or a torch tensor, and no import of torch to name it
 
 
@@ -115,18 +117,32 @@ def match_composite(
         New colour and background with ``composite_over(background, colour, alpha) == picture``.
         Colour under alpha 0 and background under alpha 255 stay.
     """
+    new_colour, new_background = colour.copy(), background.copy()
+    step = max(1, BAND_PIXELS // alpha.shape[1])
+    for start in range(0, alpha.shape[0], step):
+        rows = slice(start, start + step)
+        new_colour[rows], new_background[rows] = _match_rows(
+            picture[rows], colour[rows], background[rows], alpha[rows]
+        )
+    return new_colour, new_background
+
+
+def _match_rows(
+    picture: np.ndarray, colour: np.ndarray, background: np.ndarray, alpha: np.ndarray
+) -> list[np.ndarray]:
     weight = alpha[..., None].astype(np.int32)
     shares = (weight, 255 - weight)
     layers = [colour.astype(np.int32), background.astype(np.int32)]
+    target = 255 * picture.astype(np.int32)
     heavier = np.where(weight >= 128, 0, 1)
     for turn in (heavier, 1 - heavier):
         for index in (0, 1):
-            other = 255 * picture.astype(np.int32) - shares[1 - index] * layers[1 - index]
-            missing = other - shares[index] * layers[index]  # rounds to 0 within 127
-            needed = (2 * other + shares[index]) // np.maximum(2 * shares[index], 1)
+            own = target - shares[1 - index] * layers[1 - index]
+            missing = own - shares[index] * layers[index]  # rounds to 0 within 127
+            needed = (2 * own + shares[index]) // np.maximum(2 * shares[index], 1)
             wrong = (turn == index) & (np.abs(missing) > 127)
             layers[index] = np.where(wrong, np.clip(needed, 0, 255), layers[index])
-    return layers[0].astype(np.uint8), layers[1].astype(np.uint8)
+    return layers
 
 
 def extend_edge_colours(colour: np.ndarray, alpha: np.ndarray, threshold: int = 1) -> np.ndarray:
