@@ -75,12 +75,14 @@ def evaluate(
     from text2layer.data.known_samples import KnownSamples
     from text2layer.evaluation.collector import is_first_process
     from text2layer.evaluation.networks import Networks, check_judge
+    from text2layer.evaluation.plots import check_plots
     from text2layer.evaluation.references import References
     from text2layer.evaluation.run import Run
     from text2layer.training.settings import read_style_weights
 
     check_judge(judge)
     if out is not None:
+        check_plots()
         out.mkdir(parents=True, exist_ok=True)
         check_writable(out / "results.json")
     device = choose_device(device)

@@ -45,6 +45,11 @@ def plot_scores(results: list[ProtocolResult]) -> bytes:
     return buffer.getvalue()
 
 
+def check_plots() -> None:
+    """Raise InputError unless plots can be drawn; asked before a long run, not after it."""
+    _figure()
+
+
 def _figure() -> Any:
     try:
         from matplotlib.figure import Figure
