@@ -102,10 +102,11 @@ def overlap(
 def match_composite(
     picture: np.ndarray, colour: np.ndarray, background: np.ndarray, alpha: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Change two layers as little as needed so that their composite is a known picture exactly.
+    """Change two layers where needed so that their composite is a known picture exactly.
 
-    The layer that weighs more gives way first, as F = (I - (1 - a) B) / a or likewise for B, so
-    that an error is at most doubled; what its range cannot hold goes to the other one.
+    The upper layer gives way first, F = (I - (1 - a) B) / a; what its range cannot hold, the
+    background takes. So an object's edge goes with the object and leaves little of an outline
+    behind (docs/log.md has the comparison with the heavier layer first).
 
     Args:
         picture: (H, W, 3) uint8.
@@ -134,14 +135,12 @@ def _match_rows(
     shares = (weight, 255 - weight)
     layers = [colour.astype(np.int32), background.astype(np.int32)]
     target = 255 * picture.astype(np.int32)
-    heavier = np.where(weight >= 128, 0, 1)
-    for turn in (heavier, 1 - heavier):
-        for index in (0, 1):
-            own = target - shares[1 - index] * layers[1 - index]
-            missing = own - shares[index] * layers[index]  # rounds to 0 within 127
-            needed = (2 * own + shares[index]) // np.maximum(2 * shares[index], 1)
-            wrong = (turn == index) & (np.abs(missing) > 127)
-            layers[index] = np.where(wrong, np.clip(needed, 0, 255), layers[index])
+    for index in (0, 1):
+        own = target - shares[1 - index] * layers[1 - index]
+        missing = own - shares[index] * layers[index]  # rounds to 0 within 127
+        needed = (2 * own + shares[index]) // np.maximum(2 * shares[index], 1)
+        wrong = (np.abs(missing) > 127) & (shares[index] > 0)
+        layers[index] = np.where(wrong, np.clip(needed, 0, 255), layers[index])
     return layers
 
 
