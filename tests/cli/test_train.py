@@ -62,6 +62,50 @@ def test_from_a_library_to_a_picture(run, library: Path, tmp_path: Path) -> None
     assert load(picture).size == (64, 64)
 
 
+def test_a_model_of_three_layers_from_a_library_to_a_picture(
+    run, library: Path, tmp_path: Path
+) -> None:
+    few = [
+        "--preset", "tiny", "--steps", 2, "--batch-size", 2, "--size", 64, "--device", "cpu",
+        "--mixed-precision", "no", "--preview-every", 2, "--validate-every", 0,
+    ]  # fmt: skip
+    autoencoder, denoiser = tmp_path / "autoencoder", tmp_path / "denoiser"
+    result = run(
+        "train", "autoencoder", *few, "--num-foregrounds", 2, "--data", library,
+        "--out", autoencoder,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    result = run(
+        "train", "denoiser", *few, "--autoencoder", autoencoder / "model", "--data", library,
+        "--out", denoiser,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+
+    picture = tmp_path / "two.psd"
+    result = run(
+        "generate", "a red apple and a blue cup in front of a beach", "-o", picture, "--seed", 1,
+        "--model", denoiser / "pipeline", "--steps", 2,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    names = [layer.name for layer in load(picture).foregrounds]
+    assert names == ["Foreground 1", "Foreground 2"]
+
+    model, data = denoiser / "pipeline", ("--data", library, "--samples", 2)
+    assert "one foreground" in assert_one_sentence(run("evaluate", model, *data))
+    coded = autoencoder / "model"
+    assert "one foreground" in assert_one_sentence(run("evaluate", coded, *data))
+    assert "foregrounds at once" in assert_one_sentence(
+        run("add", picture, "a fox", "-o", tmp_path / "more.psd", "--model", model, "--seed", 1)
+    )
+
+    shards = tmp_path / "shards"
+    assert run("dataset", "compose", library, shards, "--count", 2, "--size", 32).exit_code == 0
+    trained = run("train", "autoencoder", *few, "--num-foregrounds", 2, "--data", shards)
+    assert "shards hold one foreground" in assert_one_sentence(trained)
+    trained = run("train", "denoiser", *few, "--autoencoder", coded, "--data", shards)
+    assert "shards hold one foreground" in assert_one_sentence(trained)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -14,6 +14,8 @@ from text2layer.data.captions import (
     background_caption,
     caption,
     foreground_caption,
+    foregrounds_caption,
+    listed,
     may_be_flipped,
     with_article,
 )
@@ -109,6 +111,35 @@ def test_words_vary_and_parts_are_dropped_as_often_as_promised() -> None:
     assert without_fox == pytest.approx(DROP_PROBABILITY / 2, abs=0.015)
     assert without_hills == pytest.approx(DROP_PROBABILITY / 2, abs=0.015)
     assert 0.35 < sum("orange" in text for text in words) / 4000 < 0.6
+
+
+def test_several_objects_are_listed_bottom_first_before_one_background() -> None:
+    rng = random.Random(0)
+    ball, cup, fox = (thing(text, concept=text[2:]) for text in ("a ball", "a cup", "a fox"))
+    words = [caption(At(0.1), ball, place(), rng, [cup, fox]) for _ in range(1000)]
+    named = [text for text in words if "ball" in text]
+    for text in named:
+        assert 0 <= text.index("ball") < text.index("cup") < text.index("fox")
+        assert "on the left" not in text  # whose position it would be is not clear
+    assert 1 - len(named) / 1000 == pytest.approx(DROP_PROBABILITY / 2, abs=0.02)
+    without_hills = sum("hill" not in text for text in words) / 1000
+    assert without_hills == pytest.approx(DROP_PROBABILITY / 2, abs=0.02)
+    assert "a ball, a cup and a fox in front of green hills" in words
+    assert listed(["a fox"]) == "a fox"
+    assert listed(["a ball", "a cup"]) == "a ball and a cup"
+
+
+def test_of_many_objects_no_style_is_told() -> None:
+    rng = random.Random(0)
+    few, many = ([thing("a fox")] * count for count in (3, 4))
+    assert any("icon of" in foregrounds_caption(few, rng) for _ in range(50))
+    assert {foregrounds_caption(many, rng) for _ in range(50)} == {"a fox, a fox, a fox and a fox"}
+
+
+def test_a_list_of_one_object_is_its_caption() -> None:
+    fox = thing("a fox", "orange", concept="fox")
+    alone = [foreground_caption(fox, random.Random(seed)) for seed in range(50)]
+    assert alone == [foregrounds_caption([fox], random.Random(seed)) for seed in range(50)]
 
 
 def test_a_style_is_named_truly() -> None:

@@ -1,3 +1,6 @@
+import math
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +57,16 @@ def test_the_same_seed_gives_the_same_batch(composer: Composer) -> None:
     rerendered = composer.compose_at(first.placements)
     assert torch.equal(rerendered.image, first.image)
     assert torch.equal(rerendered.mask, first.mask)
+
+
+def test_one_object_is_drawn_as_ever(composer: Composer) -> None:
+    """Cached latents of a run are found by their settings, so the draws may not change."""
+    first, second = composer.draw(2, seeded(3))
+    assert (first.foreground, first.background, second.foreground) == (0, 1, 14)
+    drawn = (first.centre_x, first.centre_y, first.scale, first.crop_x, second.crop_scale)
+    expected = (0.4254023296136688, 0.5847056117542437, 0.7705202305150045, 0.18648345249659892,
+                0.7060532483306436)  # fmt: skip
+    assert drawn == pytest.approx(expected, abs=1e-12)
 
 
 def test_rendering_one_by_one_equals_the_batch(composer: Composer) -> None:
@@ -201,8 +214,79 @@ def test_a_frame_that_is_not_square(toy_root: Path) -> None:
     assert max(wide, high) == pytest.approx(0.8 * 48)
 
 
+def several(toy_root: Path, layers: int = 2, size: int = 48) -> Composer:
+    return Composer(Library(toy_root), "train", size, progress=False, num_foregrounds=layers)
+
+
+def test_several_foregrounds_lie_over_one_another(toy_root: Path) -> None:
+    composer = several(toy_root, layers=3)
+    batch = composer.compose(20, seeded(0))  # more than one chunk
+    assert batch.foreground.shape == (20, 3, 3, 48, 48)
+    assert batch.mask.shape == (20, 3, 1, 48, 48)
+    assert batch.background.shape == batch.image.shape == (20, 3, 48, 48)
+    picture = colour_to_bytes(batch.background)
+    for layer in range(3):  # bottom first
+        colour, alpha = batch.foreground[:, layer], batch.mask[:, layer]
+        picture = composite_over(picture, colour_to_bytes(colour), mask_to_bytes(alpha))
+    assert torch.equal(colour_to_bytes(batch.image), picture)
+    on_top = (batch.mask[:, 2] == 1).expand(-1, 3, -1, -1)
+    assert torch.equal(batch.image[on_top], batch.foreground[:, 2][on_top])
+    alone = composer.compose_at(batch.placements[3 * 17 : 3 * 18])
+    assert torch.equal(alone.image[0], batch.image[17])
+    assert torch.equal(alone.mask[0], batch.mask[17])
+
+
+def test_objects_of_a_picture_are_drawn_independently_over_one_background(toy_root: Path) -> None:
+    composer = several(toy_root)
+    placements = composer.draw(2000, seeded(1))
+    lower, upper = placements[::2], placements[1::2]
+    assert len(lower) == len(upper) == 2000
+    shared = ("background", "crop_x", "crop_y", "crop_scale", "background_flipped")
+    for name in shared:
+        assert [getattr(one, name) for one in lower] == [getattr(other, name) for other in upper]
+    for name in ("foreground", "centre_x", "centre_y", "scale", "flipped", "shadow"):
+        drawn = np.array([getattr(place, name) for place in placements], float)
+        pairs = drawn.reshape(2000, 2)
+        assert abs(np.corrcoef(pairs.T)[0, 1]) < 0.08
+        assert pairs[:, 0].mean() == pytest.approx(pairs[:, 1].mean(), abs=0.1 * pairs.std() + 0.01)
+    assert max(place.scale for place in placements) <= 0.85 / math.sqrt(2)
+
+
+def test_layers_of_several_are_those_that_stand_alone(toy_root: Path, composer: Composer) -> None:
+    """Each object is rendered as if it were the only one, whole also where it is hidden."""
+    two = Composer(Library(toy_root), "train", 64, progress=False, num_foregrounds=2)
+    stack = [centred(0.5, foreground=3), centred(0.4, foreground=7, centre_x=0.6)]
+    made = two.compose_at(stack)
+    for layer, placement in enumerate(stack):
+        alone = composer.compose_at([placement])
+        assert torch.equal(made.mask[:, layer], alone.mask)
+        assert torch.equal(made.foreground[:, layer], alone.foreground)
+        assert torch.equal(made.background, alone.background)
+    shaded = two.compose_at([stack[0], replace(stack[1], shadow=0.5)])
+    assert (shaded.background < made.background).any()
+    assert torch.equal(shaded.foreground, made.foreground)
+
+
+def test_captions_of_several_name_all_objects(toy_root: Path) -> None:
+    composer = several(toy_root)
+    batch = composer.compose(60, seeded(2))
+    texts = composer.captions(batch, random.Random(0), "foreground")
+    stacks = zip(batch.placements[::2], batch.placements[1::2], strict=True)
+    for text, stack in zip(texts, stacks, strict=True):
+        first, second = text.split(" and ")  # bottom first
+        assert composer.foregrounds[stack[0].foreground].concept in first
+        assert composer.foregrounds[stack[1].foreground].concept in second
+    assert len(composer.captions(batch, random.Random(0))) == 60
+    backgrounds = composer.captions(batch, random.Random(0), "background")
+    assert not any(" and " in text for text in backgrounds)
+
+
 def test_bad_arguments_are_named(toy_root: Path, composer: Composer) -> None:
     library = Library(toy_root)
+    with pytest.raises(InputError, match="num_foregrounds is 0"):
+        several(toy_root, layers=0)
+    with pytest.raises(InputError, match="3 placements do not make pictures of 2 foregrounds"):
+        several(toy_root).compose_at([centred()] * 3)
     with pytest.raises(InputError, match="batch size is 0"):
         composer.compose(0)
     with pytest.raises(InputError, match="too small"):

@@ -57,6 +57,12 @@ def test_shards_give_each_sample_once(shards):
         KnownSamples(shards, 0)
 
 
+def test_samples_of_several_foregrounds_are_refused(composer):
+    several = Composer(composer.library, "test", 32, progress=False, num_foregrounds=2)
+    with pytest.raises(InputError, match=r"one foreground per picture; this source composes 2"):
+        KnownSamples(several, 3)
+
+
 def test_processes_share_the_samples(composer):
     known = KnownSamples(composer, 10)
     numbers = [

@@ -51,6 +51,21 @@ def test_a_picture_lies_under_an_empty_foreground(kind, autoencoder, parts):
     torch.testing.assert_close(made, expected)
 
 
+def test_several_foregrounds_stand_before_mid_grey_and_empty_ones_before_a_picture():
+    autoencoder = build_autoencoder(num_foregrounds=2)
+    generator = torch.Generator().manual_seed(0)
+    foreground = torch.rand(2, 2, 3, 16, 24, generator=generator) * 2 - 1
+    mask = torch.rand(2, 2, 1, 16, 24, generator=generator)
+    picture = torch.rand(2, 3, 16, 24, generator=generator) * 2 - 1
+    with torch.no_grad():
+        made = condition_latents(autoencoder, foreground=foreground, mask=mask)
+        expected = scaled_mean(autoencoder, foreground, torch.zeros(2, 3, 16, 24), mask)
+        torch.testing.assert_close(made, expected)
+        empty = scaled_mean(autoencoder, torch.zeros_like(foreground), picture, 0 * mask)
+        for kind in ("background", "image"):
+            torch.testing.assert_close(condition_latents(autoencoder, **{kind: picture}), empty)
+
+
 def test_exactly_one_part_is_taken(autoencoder, parts):
     with pytest.raises(InputError, match="0 were given"):
         condition_latents(autoencoder)

@@ -157,6 +157,68 @@ def test_a_model_of_three_layers_names_them(toy_text_encoder):
     assert names == ["Foreground 1", "Foreground 2", "Foreground 3"]
 
 
+@pytest.fixture(scope="module")
+def of_two(toy_text_encoder):
+    """A model of two foregrounds."""
+    return build_pipeline(toy_text_encoder, num_foregrounds=2)
+
+
+def two_cutouts(count: int = 2) -> LayeredImage:
+    """Layers that do not fill their canvas of 80 x 64."""
+    layers = [Layer(noise(40, 50, 3, seed=i), noise(40, 50, seed=i + 9), f"cut {i}", (5 * i, 3))
+              for i in range(count)]  # fmt: skip
+    return LayeredImage(noise(64, 80, 3), tuple(layers))
+
+
+def test_a_model_of_two_foregrounds_takes_the_foregrounds_of_a_stack(of_two):
+    stack = two_cutouts()
+    made = make(of_two, "a quiet forest", foreground=stack)
+    assert made.foregrounds == stack.foregrounds
+    assert made.size == (80, 64)
+    assert made.metadata["given"] == "foreground"
+    swapped = stack.replace(foregrounds=stack.foregrounds[::-1])  # seen one by one, in order
+    other = make(of_two, "a quiet forest", foreground=swapped)
+    assert not np.array_equal(other.background, made.background)
+
+
+def test_given_foregrounds_are_coded_apart_and_missing_ones_are_empty(of_two):
+    from text2layer.pipelines.frame import Frame
+    from text2layer.pipelines.inputs import check_given
+
+    frame = Frame((80, 64), (80, 64), (80, 64))
+    for count in (1, 2):
+        stack = two_cutouts(count)
+        tensors = check_given(stack, num_foregrounds=2).as_tensors(frame, 2)
+        assert tensors["foreground"].shape == (1, 2, 3, 64, 80)
+        assert tensors["mask"].shape == (1, 2, 1, 64, 80)
+        for index, layer in enumerate(stack.foregrounds):
+            alone = stack.replace(foregrounds=(layer,))
+            colour, mask = tensors["foreground"][:, index], tensors["mask"][:, index]
+            assert np.array_equal(tensor_to_colour(colour)[0], alone.foreground)
+            assert np.array_equal(tensor_to_mask(mask)[0], alone.mask)
+        assert (tensors["foreground"][:, count:] == 0).all()
+        assert (tensors["mask"][:, count:] == 0).all()
+    made = make(of_two, "a quiet forest", foreground=two_cutouts(1).foregrounds[0])
+    assert len(made.foregrounds) == 1
+
+
+def test_more_foregrounds_than_the_model_draws_are_one_sentence(of_two):
+    with pytest.raises(InputError, match="draws 2 foregrounds and 3 were given; merge some"):
+        make(of_two, foreground=two_cutouts(3))
+
+
+def test_a_model_of_two_foregrounds_keeps_a_given_background_and_takes_pictures_apart(of_two):
+    picture = noise(64, 64, 3)
+    made = make(of_two, background=picture)
+    assert np.array_equal(made.background, picture)
+    assert len(made.foregrounds) == 2
+    apart = make(of_two, image=picture)
+    assert len(apart.foregrounds) == 2
+    assert np.array_equal(apart.composite, picture)
+    with pytest.raises(InputError, match="draws 2 foregrounds at once"):
+        of_two.add_layer(made, "a blue ball")
+
+
 def test_the_papers_objective_samples_too(toy_text_encoder):
     pipeline = build_pipeline(toy_text_encoder, preset="tiny-paper")
     layered = make(pipeline, seed=2, width=72)

@@ -10,9 +10,10 @@ from PIL import Image
 
 from tests.toy_library import build_toy_library
 from tests.training.runs import assert_same_checkpoint, metrics
-from tests.training.toy_source import DiscSource, stop_at
+from tests.training.toy_source import DiscSource, TwoDiscs, stop_at
 from text2layer.data.composer import Composer
 from text2layer.data.library import Library
+from text2layer.errors import InputError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.tensors import composite
 from text2layer.training import checkpoints
@@ -57,6 +58,33 @@ def test_a_short_run_learns_and_leaves_a_ready_model(autoencoder_settings, sourc
     scaled_latents = autoencoder.scale_latents(latents)
     torch.testing.assert_close(scaled_latents.mean((0, 2, 3)), torch.zeros(4), atol=0.2, rtol=0)
     torch.testing.assert_close(scaled_latents.std((0, 2, 3)), torch.ones(4), atol=0.2, rtol=0)
+
+
+def test_several_foregrounds_are_a_setting(autoencoder_settings):
+    settings = autoencoder_settings(
+        num_foregrounds=2, steps=30, batch_size=6, learning_rate=4e-3, equivariance=0.3,
+        validate_every=30, preview_every=30,
+    )  # fmt: skip
+    train_autoencoder(settings, TwoDiscs(32), TwoDiscs(32))
+    run = Path(settings.out)
+    lines = [line for line in metrics(run) if "loss" in line]
+    assert set(lines[0]) == TERMS | {"step"}
+    assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+    with Image.open(run / "previews" / "step-00000030.png") as sheet:
+        assert sheet.width > 7 * 32  # two foregrounds, background, two masks, composite, image
+    autoencoder = CaT2IAutoencoder.from_pretrained(run / "model")
+    assert autoencoder.config.num_foregrounds == 2
+    batch = TwoDiscs(32).take(range(6))
+    with torch.no_grad():
+        latents = autoencoder.encode(batch.foreground, batch.background, batch.mask).mode()
+    deviations = autoencoder.scale_latents(latents).std((0, 2, 3))
+    torch.testing.assert_close(deviations, torch.ones(4), atol=0.3, rtol=0)
+
+
+def test_a_source_of_another_number_of_foregrounds_is_one_sentence(autoencoder_settings, source):
+    settings = autoencoder_settings(num_foregrounds=2, steps=1)
+    with pytest.raises(InputError, match=r"takes 11 channels .* got 7"):
+        train_autoencoder(settings, source, source)
 
 
 def test_bfloat16_learns_too(autoencoder_settings, source):

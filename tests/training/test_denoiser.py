@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.toy_model import build_autoencoder
 from tests.training.runs import assert_same_checkpoint, metrics
-from tests.training.toy_source import DiscSource, stop_at
+from tests.training.toy_source import DiscSource, TwoDiscs, stop_at
 from text2layer.errors import InputError, WeightsError
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.training.denoiser import DenoiserObjective, train_denoiser
@@ -153,6 +154,21 @@ def test_a_run_ends_with_a_pipeline_of_the_averaged_weights(denoiser_settings, s
         torch.testing.assert_close(stored, value.half().float(), msg=name)
     generator = torch.Generator().manual_seed(1)
     assert pipeline("a red ball", generator=generator).layers[0].size == (64, 64)
+
+
+def test_the_autoencoder_decides_how_many_foregrounds_there_are(denoiser_settings, tmp_path):
+    build_autoencoder(num_foregrounds=2).save_pretrained(tmp_path / "two")
+    settings = denoiser_settings(
+        autoencoder=str(tmp_path / "two"), steps=2, size=64, preview_every=2, cache_samples=8
+    )
+    train_denoiser(settings, TwoDiscs(64), TwoDiscs(64))
+    assert (Path(settings.out) / "previews" / "step-00000002.png").is_file()
+    pipeline = Text2LayerPipeline.from_pretrained(Path(settings.out) / "pipeline")
+    pipeline.set_progress_bar_config(disable=True)
+    (layered,) = pipeline("a red ball and a blue ball", num_inference_steps=2).layers
+    assert [layer.name for layer in layered.foregrounds] == ["Foreground 1", "Foreground 2"]
+    with pytest.raises(InputError, match=r"takes 11 channels .* got 7"):
+        build(settings)  # on samples of one disc
 
 
 def test_an_autoencoder_is_needed(denoiser_settings, source, tmp_path):

@@ -45,6 +45,15 @@ def test_a_cut_out_is_damaged_in_its_mask_or_its_colour_never_in_both(batch):
     assert 0.3 < mask.float().mean() < 0.7
 
 
+def test_of_several_foregrounds_each_is_damaged_by_itself(batch):
+    foreground, mask = (t[:100].unflatten(0, (50, 2)) for t in (batch.image, batch.mask))
+    made = damaged({"foreground": foreground, "mask": mask}, 0.5)
+    flat = damaged({"foreground": batch.image[:100], "mask": batch.mask[:100]}, 0.5)
+    assert made["mask"].shape == (50, 2, 1, 64, 64)
+    assert torch.equal(made["foreground"].flatten(0, 1), flat["foreground"])
+    assert torch.equal(made["mask"].flatten(0, 1), flat["mask"])
+
+
 def test_damage_is_mild_and_leaves_what_was_given_alone(batch):
     given = {"foreground": batch.image, "mask": batch.mask}
     before = {name: tensor.clone() for name, tensor in given.items()}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.toy_model import build_autoencoder
-from tests.training.toy_source import DiscSource
+from tests.training.toy_source import DiscSource, TwoDiscs
 from text2layer.errors import InputError
 from text2layer.models.conditioning import condition_latents
 from text2layer.models.text_encoder import encode_prompts, load_text_encoder
@@ -101,6 +101,35 @@ def test_a_batch_on_the_fly_is_the_encoding_of_its_samples(
         torch.testing.assert_close(made.condition[row], condition, atol=0.03, rtol=0.03)
     assert made.text_states.shape[:2] == made.text_mask.shape
     assert made.text_states.dtype == made.latents.dtype == torch.float32
+
+
+def test_a_batch_of_several_foregrounds_is_encoded_as_one(text, denoiser_settings):
+    source, autoencoder = TwoDiscs(32), build_autoencoder(num_foregrounds=2)
+    shares = dict.fromkeys(("job_text", "job_background", "job_foreground", "job_image"), 0.0)
+
+    def draw(job, imperfect=0.0):
+        settings = denoiser_settings(**{**shares, f"job_{job}": 1.0}, imperfect=imperfect)
+        live = LatentsOnTheFly(settings, source, autoencoder, *text, torch.device("cpu"))
+        return live.draw(12, generator(3))
+
+    batch = source.compose(12, generator(3))
+    with torch.no_grad():
+        posterior = autoencoder.encode(batch.foreground, batch.background, batch.mask)
+        expected = autoencoder.scale_latents(posterior.mode())
+        given = {
+            "foreground": {"foreground": batch.foreground, "mask": batch.mask},
+            "background": {"background": batch.background},
+            "image": {"image": batch.image},
+        }
+        for job, parts in given.items():
+            made = draw(job)
+            condition = condition_latents(autoencoder, **parts)
+            torch.testing.assert_close(made.latents, expected, atol=0.03, rtol=0.03)  # bfloat16
+            torch.testing.assert_close(made.condition, condition, atol=0.03, rtol=0.03)
+    clean, damaged = draw("foreground"), draw("foreground", imperfect=1.0)
+    assert torch.equal(damaged.latents, clean.latents)
+    changed = (damaged.condition - clean.condition).abs().amax((1, 2, 3)) > 0
+    assert changed.sum() > 6  # a blurred plain colour stays what it is
 
 
 def test_the_same_generator_state_gives_the_same_batch(on_the_fly, denoiser_settings):

@@ -41,13 +41,15 @@ def open_source(
     size: int,
     device: str,
     style_weights: Mapping[str, float] | None = None,
+    num_foregrounds: int = 1,
 ) -> "SampleSource":
     """Return the samples of one split at `size` pixels on `device`; what is left out is said.
 
-    `style_weights` are the shares of a library's styles; shards are taken as they are.
+    `style_weights` are the shares of a library's styles, `num_foregrounds` the objects of a picture
+    that is composed from it; shards are taken as they are.
 
     Raises:
-        InputError: nothing was named.
+        InputError: nothing was named, or several foregrounds are wanted of shards.
         DataError: it is neither a library nor a folder of shards, or has no sample of that split.
     """
     if not str(data):
@@ -59,9 +61,15 @@ def open_source(
 
         library = Library(data)
         source: SampleSource = Composer(
-            library, split, size, device, style_weights=style_weights, progress=on_terminal()
-        )
+            library, split, size, device, style_weights=style_weights,
+            num_foregrounds=num_foregrounds, progress=on_terminal(),
+        )  # fmt: skip
         report_skipped(library.skipped, library.messages)
+    elif num_foregrounds > 1:
+        raise InputError(
+            f"Samples of {num_foregrounds} foregrounds are composed from a picture library; "
+            f"'{data}' is none, and shards hold one foreground a sample."
+        )
     else:
         from text2layer.data.shards import ShardComposer
 

@@ -73,11 +73,11 @@ def _command(trainer: str, train: Callable[[Any], Any], text: str) -> None:
     app.command(trainer)(command)
 
 
-def _sources(settings: Any) -> tuple[Any, ...]:
+def _sources(settings: Any, num_foregrounds: int) -> tuple[Any, ...]:
     """Open the training and validation samples that the settings name."""
     weights = read_style_weights(settings.style_weights)
     return tuple(
-        open_source(settings.data, split, settings.size, settings.device, weights)
+        open_source(settings.data, split, settings.size, settings.device, weights, num_foregrounds)
         for split in ("train", "val")
     )
 
@@ -85,13 +85,14 @@ def _sources(settings: Any) -> tuple[Any, ...]:
 def _train_autoencoder(settings: Any) -> Any:
     from text2layer.training.autoencoder import train_autoencoder
 
-    return train_autoencoder(settings, *_sources(settings))
+    return train_autoencoder(settings, *_sources(settings, settings.num_foregrounds))
 
 
 def _train_denoiser(settings: Any) -> Any:
-    from text2layer.training.denoiser import train_denoiser
+    from text2layer.training.denoiser import open_autoencoder, train_denoiser
 
-    return train_denoiser(settings, *_sources(settings))
+    layers = open_autoencoder(settings).config.num_foregrounds if settings.autoencoder else 1
+    return train_denoiser(settings, *_sources(settings, layers))
 
 
 _command(

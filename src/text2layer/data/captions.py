@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 from text2layer.data.library import BackgroundRecord, ForegroundRecord
@@ -23,6 +24,7 @@ POSITION_PROBABILITY = 0.15
 COLOUR_PROBABILITY = 0.5
 CONCEPT_PROBABILITY = 0.12
 ROOM_PROBABILITY = 0.12
+STYLED_OBJECTS = 3  # styles of more would make a caption longer than a prompt may be
 
 COLOURS = _words(
     "red orange yellow green blue purple pink brown black white grey gray teal beige golden gold "
@@ -116,6 +118,7 @@ def caption(
     foreground: ForegroundRecord,
     background: BackgroundRecord,
     rng: random.Random,
+    above: Sequence[ForegroundRecord] = (),
 ) -> str:
     """A caption of a composed picture, e.g. "a flat icon of a fox in front of a forest at night".
 
@@ -124,14 +127,16 @@ def caption(
         foreground: what the object is.
         background: what is behind it.
         rng: source of the wording.
+        above: further objects over the first, bottom first, as in "a red ball and a blue cup in
+            front of a beach"; of several objects no position is told.
 
     Returns:
-        Text that is never empty. One in ten names only the object or only the background.
+        Text that is never empty. One in ten names only the objects or only the background.
     """
-    thing = foreground_caption(foreground, rng)
+    thing = foregrounds_caption([foreground, *above], rng)
     if rng.random() < DROP_PROBABILITY:
         return thing if rng.random() < 0.5 else background_caption(background, rng)
-    where = _position(placement, foreground, rng)
+    where = "" if above else _position(placement, foreground, rng)
     if background.scene in PLACES and rng.random() < 0.15:
         return f"{thing}{where} {PLACES[background.scene]}{_time(background, '', rng)}"
     place = background_caption(background, rng)
@@ -158,6 +163,25 @@ def foreground_caption(record: ForegroundRecord, rng: random.Random) -> str:
     if rng.random() < plain:
         return phrase
     return f"{rng.choice(wordings)} {phrase}"
+
+
+def foregrounds_caption(records: Sequence[ForegroundRecord], rng: random.Random) -> str:
+    """The objects of a picture, one or more, bottom first: "a red ball and a blue cup".
+
+    Of more than STYLED_OBJECTS no style is told.
+    """
+    phrase = foreground_caption if len(records) <= STYLED_OBJECTS else _noun
+    return listed([phrase(record, rng) for record in records])
+
+
+def listed(phrases: Sequence[str]) -> str:
+    """Phrases as an English list.
+
+    Example:
+        >>> listed(["a fox", "a cup", "a red ball"])
+        'a fox, a cup and a red ball'
+    """
+    return " and ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))
 
 
 def background_caption(record: BackgroundRecord, rng: random.Random) -> str:

@@ -3,6 +3,7 @@
 Every picture is decoded once into 8-bit tensors. A batch is placed by affine grid sampling of
 straight colour and alpha, from the mip level nearest to the wanted scale. The layers are rounded to
 8 bits and the composite is computed from those: image == over(background, foreground, mask).
+Several foregrounds of a picture are drawn independently and laid over one another, bottom first.
 """
 
 import math
@@ -17,7 +18,7 @@ from torch import Tensor
 from text2layer.data.captions import (
     background_caption,
     caption,
-    foreground_caption,
+    foregrounds_caption,
     may_be_flipped,
 )
 from text2layer.data.decoding import BackgroundStore, ForegroundStore
@@ -34,7 +35,8 @@ CUT_SHARE = (0.08, 0.35)  # how much of such an object lies outside
 SHADOW_STYLES = ("3d render", "3d icon")
 SHADOW_STRENGTH = (0.25, 0.60)
 DEFAULT_ELEVATION = 14.0  # degrees; for objects whose camera is unknown
-DRAWS = 14  # random numbers a sample takes
+DRAWS = 14  # random numbers an object takes, see `_placement`
+BACKGROUND_DRAWS = [1, 9, 10, 11, 12]  # those of them that the objects of a picture share
 CHUNK = {"cpu": 16, "cuda": 128}  # samples rendered at once: bounds the float copies
 
 
@@ -51,6 +53,8 @@ class Composer:
         style_weights: relative share of each style (styles that are not named get 0); without it
             every foreground is equally likely.
         shadow_probability: share of rendered objects that get a contact shadow.
+        num_foregrounds: L, objects of a picture. They are smaller by the square root of L, so that
+            the upper ones leave something of the lower ones to be seen.
         max_decoded_size: longest side in pixels that cut-outs are kept at, a power of two; None
             chooses the smallest that serves `size`, at most 256.
         workers: decoding threads.
@@ -71,6 +75,7 @@ class Composer:
         styles: Sequence[str] | None = None,
         style_weights: Mapping[str, float] | None = None,
         shadow_probability: float = 0.3,
+        num_foregrounds: int = 1,
         max_decoded_size: int | None = None,
         workers: int = 4,
         progress: bool = True,
@@ -80,12 +85,15 @@ class Composer:
             raise InputError(f"The frame {self.width}x{self.height} is too small; use 8 or more.")
         if not 0 <= shadow_probability <= 1:
             raise InputError(f"shadow_probability is {shadow_probability}; use 0 to 1.")
+        if num_foregrounds < 1:
+            raise InputError(f"num_foregrounds is {num_foregrounds}; use 1 or more.")
         side = max_decoded_size or _decoded_size(max(self.height, self.width))
         if side < 16 or side & (side - 1):
             raise InputError(f"max_decoded_size is {side}; use a power of two of 16 or more.")
         self.library, self.split = library, split
         self.device = torch.device(device)
         self.shadow_probability = shadow_probability
+        self.num_foregrounds = num_foregrounds
         wanted = library.foregrounds_of(split)
         if styles is not None:
             wanted = [record for record in wanted if record.style in styles]
@@ -119,41 +127,58 @@ class Composer:
     def captions(
         self, composition: Composition, rng: random.Random, part: Part = "whole"
     ) -> list[str]:
-        """One fresh caption for each sample of a batch from this composer, whole or of a layer."""
+        """One fresh caption for each sample of a batch from this composer.
+
+        Of the whole picture, of its foregrounds (all of them, bottom first) or its background.
+        """
         texts = []
-        for placement in composition.placements:
-            foreground = self.foregrounds[placement.foreground]
-            background = self.backgrounds[placement.background]
+        placements = composition.placements
+        for start in range(0, len(placements), self.num_foregrounds):
+            stack = placements[start : start + self.num_foregrounds]
+            foregrounds = [self.foregrounds[placement.foreground] for placement in stack]
+            background = self.backgrounds[stack[0].background]
             if part == "foreground":
-                texts.append(foreground_caption(foreground, rng))
+                texts.append(foregrounds_caption(foregrounds, rng))
             elif part == "background":
                 texts.append(background_caption(background, rng))
             else:
-                texts.append(caption(placement, foreground, background, rng))
+                texts.append(caption(stack[0], foregrounds[0], background, rng, foregrounds[1:]))
         return texts
 
     def draw(self, batch_size: int, generator: torch.Generator | None = None) -> list[Placement]:
-        """Draw placements without rendering them."""
+        """Draw placements without rendering them; see `Composition.placements` for their order."""
         if batch_size < 1:
             raise InputError(f"The batch size is {batch_size}; use 1 or more.")
         if generator is not None and generator.device.type != "cpu":
             raise InputError("The composer draws on the CPU; give a generator made for the CPU.")
-        rows = torch.rand(batch_size, DRAWS, generator=generator, dtype=torch.float64).tolist()
-        return [self._placement(row) for row in rows]
+        shape = (batch_size, self.num_foregrounds, DRAWS)
+        draws = torch.rand(shape, generator=generator, dtype=torch.float64)
+        draws[..., BACKGROUND_DRAWS] = draws[:, :1, BACKGROUND_DRAWS]
+        return [self._placement(row) for row in draws.flatten(0, 1).tolist()]
 
     def compose_at(self, placements: Sequence[Placement]) -> Composition:
-        """Render given placements, in bounded chunks."""
-        frame = (len(placements), 3, self.height, self.width)
-        foreground = torch.empty(frame, device=self.device)
-        background = torch.empty(frame, device=self.device)
-        image = torch.empty(frame, device=self.device)
-        mask = torch.empty(len(placements), 1, self.height, self.width, device=self.device)
-        step = CHUNK.get(self.device.type, 32)
-        for start in range(0, len(placements), step):
-            part = slice(start, start + step)
-            self._render(
-                placements[part], foreground[part], background[part], image[part], mask[part]
+        """Render given placements, in bounded chunks.
+
+        Raises:
+            InputError: their number is no multiple of `num_foregrounds`.
+        """
+        layers, frame = self.num_foregrounds, (self.height, self.width)
+        count, rest = divmod(len(placements), layers)
+        if rest:
+            raise InputError(
+                f"{len(placements)} placements do not make pictures of {layers} foregrounds."
             )
+        foreground = torch.empty(count, layers, 3, *frame, device=self.device)
+        background = torch.empty(count, 3, *frame, device=self.device)
+        image = torch.empty(count, 3, *frame, device=self.device)
+        mask = torch.empty(count, layers, 1, *frame, device=self.device)
+        step = CHUNK.get(self.device.type, 32)
+        for start in range(0, count, step):
+            part = slice(start, start + step)
+            stacks = placements[start * layers : (start + step) * layers]
+            self._render(stacks, foreground[part], background[part], image[part], mask[part])
+        if layers == 1:
+            foreground, mask = foreground[:, 0], mask[:, 0]
         return Composition(foreground, background, image, mask, tuple(placements))
 
     def box(self, placement: Placement) -> tuple[float, float, float, float]:
@@ -166,7 +191,7 @@ class Composer:
     def _placement(self, draws: Sequence[float]) -> Placement:
         pick, back, size, across, down, cut, side, share, flip, crop, x, y, mirror, shadow = draws
         index = min(bisect_right(self._cumulative, pick), len(self.foregrounds) - 1)
-        scale = _between(OBJECT_SCALE, size)
+        scale = _between(OBJECT_SCALE, size) / math.sqrt(self.num_foregrounds)
         wide, high = self._foreground_store.sizes[index]
         longest = scale * min(self.height, self.width) / max(wide, high)
         width, height = wide * longest / self.width, high * longest / self.height
@@ -205,6 +230,8 @@ class Composer:
         image: Tensor,
         mask: Tensor,
     ) -> None:
+        """Fill (n, L, 3, H, W), (n, 3, H, W) twice and (n, L, 1, H, W) from L n placements."""
+        layers = self.num_foregrounds
         boxes = [self.box(placement) for placement in placements]
         objects = self._foreground_store.sample(
             [placement.foreground for placement in placements],
@@ -213,16 +240,19 @@ class Composer:
             (self.height, self.width),
         )
         behind = self._background_store.sample(
-            [placement.background for placement in placements],
-            [(place.crop_x, place.crop_y, place.crop_scale) for place in placements],
-            [placement.background_flipped for placement in placements],
+            [placement.background for placement in placements[::layers]],
+            [(place.crop_x, place.crop_y, place.crop_scale) for place in placements[::layers]],
+            [placement.background_flipped for placement in placements[::layers]],
             (self.height, self.width),
         )
-        self._paint_shadows(behind, placements, boxes)
-        objects.round_()
+        for layer in range(layers):
+            self._paint_shadows(behind, placements[layer::layers], boxes[layer::layers])
+        objects = objects.round_().unflatten(0, (-1, layers))
         behind.round_()
-        colour, alpha = objects[:, :3], objects[:, 3:]
-        composite = over_255(behind, colour, alpha)
+        colour, alpha = objects[:, :, :3], objects[:, :, 3:]
+        composite = behind
+        for layer in range(layers):
+            composite = over_255(composite, colour[:, layer], alpha[:, layer])
         torch.sub(colour.div_(127.5), 1.0, out=foreground)
         torch.sub(behind.div_(127.5), 1.0, out=background)
         torch.sub(composite.div_(127.5), 1.0, out=image)

@@ -56,12 +56,18 @@ class KnownSamples:
         seed: which ones.
 
     Raises:
-        InputError: fewer than one is asked for, or more than the shards hold.
+        InputError: fewer than one is asked for, or more than the shards hold; or the source
+            composes several foregrounds.
     """
 
     def __init__(self, source: Composer | ShardComposer, count: int, seed: int = 0) -> None:
         if count < 1:
             raise InputError(f"At least one sample is needed, {count} were asked for.")
+        if isinstance(source, Composer) and source.num_foregrounds > 1:
+            raise InputError(
+                "Scores are defined for one foreground per picture; this source composes "
+                f"{source.num_foregrounds}."
+            )
         self.source, self.count, self.seed = source, count, seed
         self._order: Tensor | None = None
         if isinstance(source, ShardComposer):

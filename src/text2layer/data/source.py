@@ -13,7 +13,7 @@ Part = Literal["whole", "foreground", "background"]
 
 @dataclass(frozen=True)
 class Placement:
-    """What a sample shows and where. All coordinates are relative, so any frame size renders it.
+    """An object, its place, and what is behind it. Coordinates are relative: any frame renders it.
 
     Attributes:
         foreground: index into `Composer.foregrounds`.
@@ -44,15 +44,17 @@ class Placement:
 
 @dataclass(frozen=True)
 class Composition:
-    """A batch of layered pictures.
+    """A batch of layered pictures, of one foreground or of L, bottom first.
 
     Attributes:
-        foreground: (B, 3, H, W) float32 in [-1, 1], straight colour, defined everywhere.
+        foreground: (B, 3, H, W) float32 in [-1, 1], straight colour, defined everywhere;
+            (B, L, 3, H, W) when there are L > 1.
         background: (B, 3, H, W) float32 in [-1, 1].
         image: (B, 3, H, W) float32 in [-1, 1]; from a library it is the 8-bit composite of the
             8-bit layers, from shards of photos it is the photo.
-        mask: (B, 1, H, W) float32 in [0, 1].
-        placements: what each sample shows (empty when the batch was read from shards).
+        mask: (B, 1, H, W) float32 in [0, 1]; (B, L, 1, H, W) when there are L > 1.
+        placements: what each sample shows (empty when the batch was read from shards): B of them,
+            or L B, the L of one sample next to one another with the same background.
         texts: stored captions by part (only when the batch was read from shards).
     """
 

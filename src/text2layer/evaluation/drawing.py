@@ -57,6 +57,9 @@ class Drawer:
         seconds: spent in drawing so far.
         guidance: guidance scale of the last pictures.
         is_flat: whether layers come from networks of others.
+
+    Raises:
+        InputError: the model draws several foregrounds, or is flat and nothing takes it apart.
     """
 
     def __init__(
@@ -67,6 +70,11 @@ class Drawer:
         guidance: float | None = None,
         take_apart: PhotoLayers | None = None,
     ) -> None:
+        layers = pipeline.autoencoder.config.num_foregrounds
+        if layers > 1:
+            raise InputError(
+                f"Scores are defined for one foreground per picture; this model draws {layers}."
+            )
         self.pipeline = pipeline
         self.size = size or int(pipeline.config.default_size)
         self.steps = steps or int(pipeline.config.default_steps)

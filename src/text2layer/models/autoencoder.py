@@ -1,8 +1,9 @@
 """CaT2I-AE: the Composition-Aware Two-Layer Autoencoder (Text2Layer, arXiv 2307.09781, section 4).
 
-One latent holds foreground F, background B and mask m. The trunk is Stable Diffusion's KL
-autoencoder (diffusers' `Encoder` and `Decoder`); its last layer is replaced by prediction heads,
-each conv-bn-relu-conv, for F, B, m and, as supervision, for the whole picture I.
+One latent holds foreground F, background B and mask m, or L foregrounds with their masks. The
+trunk is Stable Diffusion's KL autoencoder (diffusers' `Encoder` and `Decoder`); its last layer is
+replaced by prediction heads, each conv-bn-relu-conv, for F, B, m (one head for all foregrounds, one
+for all masks) and, as supervision, for the whole picture I.
 """
 
 from __future__ import annotations
@@ -110,10 +111,10 @@ class PredictionHead(nn.Sequential):
 
 
 class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
-    """Autoencoder of (foreground, background, mask) triplets.
+    """Autoencoder of (foreground, background, mask) triplets, or of L foregrounds with L masks.
 
     Args:
-        num_foregrounds: L, the number of foreground layers; 7 input channels for L = 1.
+        num_foregrounds: L, the number of foreground layers, bottom first: 4 L + 3 input channels.
         latent_channels: channels of the latent.
         block_out_channels: channels per resolution of the trunk, finest first.
         layers_per_block: residual blocks per resolution.

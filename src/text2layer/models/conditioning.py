@@ -20,12 +20,13 @@ def condition_latents(
     """Encode one given part, scaled to the denoiser's space.
 
     A given foreground comes with its mask over a mid-grey background; a given background or whole
-    picture comes as background under an empty foreground (colour 0, mask 0). Which of the two it
+    picture comes as background under empty foregrounds (colour 0, mask 0). Which of the two it
     is, the flags say.
 
     Args:
-        foreground: (N, 3, H, W) in [-1, 1].
-        mask: (N, 1, H, W) in [0, 1], with `foreground`.
+        autoencoder: trained, with measured latent statistics.
+        foreground: (N, 3, H, W) in [-1, 1]; (N, L, 3, H, W) for an autoencoder of L > 1.
+        mask: (N, 1, H, W) in [0, 1], with `foreground`; (N, L, 1, H, W) likewise.
         background: (N, 3, H, W) in [-1, 1].
         image: (N, 3, H, W) in [-1, 1].
 
@@ -43,8 +44,12 @@ def condition_latents(
     if foreground is not None:
         if mask is None:
             raise InputError("A given foreground needs its mask; give both.")
-        parts = (foreground, torch.zeros_like(foreground), mask)
+        one = foreground if foreground.ndim == 4 else foreground[:, 0]
+        parts = (foreground, torch.zeros_like(one), mask)
     else:
         picture = given[0]
-        parts = (torch.zeros_like(picture), picture, torch.zeros_like(picture[:, :1]))
+        colour, hole = torch.zeros_like(picture), torch.zeros_like(picture[:, :1])
+        if (layers := autoencoder.config.num_foregrounds) > 1:
+            colour, hole = (part[:, None].expand(-1, layers, -1, -1, -1) for part in (colour, hole))
+        parts = (colour, picture, hole)
     return autoencoder.scale_latents(autoencoder.encode(*parts).mode())

@@ -41,25 +41,50 @@ class Given:
         """(width, height) in pixels; None without kind."""
         return None if self.colour is None else (self.colour.shape[1], self.colour.shape[0])
 
-    def as_tensors(self, frame: Frame) -> dict[str, Tensor]:
-        """Keyword arguments of `conditioning.condition_latents`, on the frame's canvas."""
+    def as_tensors(self, frame: Frame, num_foregrounds: int = 1) -> dict[str, Tensor]:
+        """Keyword arguments of `conditioning.condition_latents`, on the frame's canvas.
+
+        Given foregrounds are merged for a model of one; for a model of several they are its lowest
+        and the rest are empty.
+        """
         if self.kind is None or self.colour is None:
             return {}
         if self.alpha is None:
             return {self.kind: colour_to_tensor(frame.fit_colour(self.colour))}
-        colour, alpha = frame.fit_layer(self.colour, self.alpha)
-        return {self.kind: colour_to_tensor(colour), "mask": mask_to_tensor(alpha)}
+        stack = [(self.colour, self.alpha)]
+        if num_foregrounds > 1:
+            alone = (LayeredImage(np.zeros_like(self.colour), (layer,)) for layer in self.layers)
+            stack = [(layered.foreground, layered.mask) for layered in alone]
+        fitted = [frame.fit_layer(*layer) for layer in stack]
+        colour = colour_to_tensor(np.stack([pixels for pixels, _ in fitted]))
+        mask = mask_to_tensor(np.stack([alpha for _, alpha in fitted]))
+        if num_foregrounds > 1:
+            missing = num_foregrounds - len(fitted)
+            colour, mask = (
+                torch.cat([part, part.new_zeros(missing, *part.shape[1:])])[None]
+                for part in (colour, mask)
+            )
+        return {self.kind: colour, "mask": mask}
+
+
+class NoPrompt(str):
+    """The empty caption asked for on purpose, as `NO_PROMPT`; "" is taken for a mistake."""
+
+    __slots__ = ()
+
+
+NO_PROMPT = NoPrompt()
 
 
 def check_prompts(prompt: str | Sequence[str]) -> list[str]:
-    """Return the prompts as a list; an empty one is refused."""
+    """Return the prompts as a list; an empty one is refused, but for `NO_PROMPT`."""
     if not isinstance(prompt, (str, Sequence)):
         raise InputError(f"A prompt must be text or a list of texts, got {prompt!r}.")
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     if not prompts:
         raise InputError("The list of prompts is empty; give at least one prompt.")
     for text in prompts:
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not (text.strip() or isinstance(text, NoPrompt)):
             raise InputError(f"The prompt is empty ({text!r}); say what the picture shows.")
     return prompts
 
@@ -119,7 +144,9 @@ def check_generators(
     return list(generator)
 
 
-def check_given(foreground: Any = None, background: Any = None, image: Any = None) -> Given:
+def check_given(
+    foreground: Any = None, background: Any = None, image: Any = None, num_foregrounds: int = 1
+) -> Given:
     """Check what is given.
 
     Args:
@@ -128,10 +155,11 @@ def check_given(foreground: Any = None, background: Any = None, image: Any = Non
         background: a picture: RGB array, PIL picture (its transparent parts become white) or
             `LayeredImage` (its composite).
         image: a picture to take apart, likewise.
+        num_foregrounds: of the model. More given ones than that are refused, unless it is one.
 
     Raises:
         InputError: when more than one is given, one is not a picture, or a foreground is empty or
-            leaves no pixel of the background to be seen.
+            leaves no pixel of the background to be seen, or there are too many foregrounds.
     """
     named = {"foreground": foreground, "background": background, "image": image}
     present = [name for name, value in named.items() if value is not None]
@@ -142,6 +170,11 @@ def check_given(foreground: Any = None, background: Any = None, image: Any = Non
     if foreground is None:
         return Given(present[0], _picture(named[present[0]], present[0]))
     layered = _cutout(foreground)
+    if 1 < num_foregrounds < len(layered.foregrounds):
+        raise InputError(
+            f"The model draws {num_foregrounds} foregrounds and {len(layered.foregrounds)} were "
+            "given; merge some of them."
+        )
     alpha = layered.mask
     if not alpha.any():
         raise InputError(

@@ -52,6 +52,9 @@ class Text2LayerPipelineOutput(BaseOutput):
 class Text2LayerPipeline(DiffusionPipeline):
     """Generate foreground, background, mask and composite in one diffusion pass.
 
+    How many foregrounds there are, the autoencoder decides; with several, all come in that pass,
+    named Foreground 1, Foreground 2, ..., bottom first.
+
     Args:
         autoencoder: turns latents into layers.
         denoiser: a stock diffusers network built by `models.denoiser.build_denoiser`.
@@ -168,7 +171,8 @@ class Text2LayerPipeline(DiffusionPipeline):
         Args:
             prompt: what the pictures show; one text or a list.
             foreground: a cut-out that is given (RGBA picture, `Layer`, or the foregrounds of a
-                `LayeredImage`) and comes back unchanged; a background is generated.
+                `LayeredImage`) and comes back unchanged; a background is generated. A model of
+                several foregrounds takes up to so many, bottom first; the rest are empty.
             background: a picture that is given and comes back unchanged; a foreground that belongs
                 there is generated.
             image: a picture to take apart into foreground, background and mask; the composite of
@@ -197,7 +201,8 @@ class Text2LayerPipeline(DiffusionPipeline):
             WeightsError: the network gave NaN or infinity.
         """
         # 1. Check inputs
-        given = inputs.check_given(foreground, background, image)
+        num_foregrounds = self.autoencoder.config.num_foregrounds
+        given = inputs.check_given(foreground, background, image, num_foregrounds)
         frame = frame_for((width, height), self.config.default_size, self.size_multiple, given.size)
         width, height = frame.canvas
         steps = self.config.default_steps if num_inference_steps is None else num_inference_steps
@@ -357,9 +362,10 @@ class Text2LayerPipeline(DiffusionPipeline):
         flags = flag_tensor([given.kind] * count, latents)
         condition = torch.zeros_like(latents)
         if given.kind is not None:
+            num_foregrounds = self.autoencoder.config.num_foregrounds
             tensors = {
                 name: tensor.to(self.autoencoder.device, self.autoencoder.dtype)
-                for name, tensor in given.as_tensors(frame).items()
+                for name, tensor in given.as_tensors(frame, num_foregrounds).items()
             }
             encoded = condition_latents(self.autoencoder, **tensors).to(latents)
             condition[:, :, : encoded.shape[-2], : encoded.shape[-1]] = encoded

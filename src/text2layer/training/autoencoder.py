@@ -164,8 +164,7 @@ def train_autoencoder(
         source.fingerprint,
     )
     autoencoder = load_autoencoder(result.checkpoint / "ema")
-    if settings.num_foregrounds == 1:
-        autoencoder.set_latent_statistics(*measure_latent_statistics(autoencoder, source))
+    autoencoder.set_latent_statistics(*measure_latent_statistics(autoencoder, source))
     save_model(autoencoder, Path(settings.out) / "model")
     return result
 
@@ -188,7 +187,7 @@ def in_float32(prediction: LayerComponents) -> LayerComponents:
 def neutralise_parts(
     target: LayerComponents, share: float, generator: torch.Generator
 ) -> LayerComponents:
-    """Empty the foreground (colour 0, mask 0) or grey the background of a share of samples.
+    """Empty the foregrounds (colour 0, mask 0) or grey the background of a share of samples.
 
     A condition latent encodes what is given and leaves the rest neutral, so the autoencoder must
     know such inputs. Half of the share goes to either part. Of these samples the picture I is

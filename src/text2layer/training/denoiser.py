@@ -31,7 +31,7 @@ from text2layer.training.latent_cache import CachedLatents
 from text2layer.training.latents import LatentBatch, LatentsOnTheFly
 from text2layer.training.loop import Objective, TrainingResult, step_generator, train
 from text2layer.training.precision import fast_inference
-from text2layer.training.previews import PREVIEW_PROMPTS, generation_sheet
+from text2layer.training.previews import generation_sheet, preview_prompts
 from text2layer.training.settings import DenoiserSettings
 
 if TYPE_CHECKING:
@@ -153,10 +153,11 @@ class DenoiserObjective(Objective):
         """The same prompts and seeds every time."""
         pipeline = self.pipeline(network)
         pipeline.set_progress_bar_config(disable=True)
+        prompts = preview_prompts(pipeline.autoencoder.config.num_foregrounds)
         with fast_inference(network.device):
             made = pipeline(
-                PREVIEW_PROMPTS,
-                generator=[torch.Generator().manual_seed(i) for i in range(len(PREVIEW_PROMPTS))],
+                prompts,
+                generator=[torch.Generator().manual_seed(i) for i in range(len(prompts))],
                 width=self.settings.size,
                 height=self.settings.size,
             )

@@ -24,11 +24,12 @@ JPEG_QUALITY = (15, 75)
 def make_imperfect(
     parts: dict[str, Tensor], share: float, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Damage a share of given parts, each in one way.
+    """Damage a share of given parts, each in one way; of several foregrounds each by itself.
 
     Args:
         parts: keyword arguments of `conditioning.condition_latents`: one of foreground, background
-            and image (N, 3, H, W) in [-1, 1], and mask (N, 1, H, W) in [0, 1] with a foreground.
+            and image (N, 3, H, W) in [-1, 1], and mask (N, 1, H, W) in [0, 1] with a foreground;
+            foregrounds and masks may be (N, L, 3, H, W) and (N, L, 1, H, W).
         share: 0..1 of the rows. 0 draws nothing from the generator.
         generator: of the CPU.
 
@@ -37,24 +38,25 @@ def make_imperfect(
     """
     if not share:
         return parts
-    out = {name: tensor.clone() for name, tensor in parts.items()}
+    rows = {name: tensor.flatten(0, -4) for name, tensor in parts.items()}  # layer by layer
+    out = {name: tensor.clone() for name, tensor in rows.items()}
     picture = next(name for name in parts if name != "mask")
     ways = ("blur", "jpeg", "mask shift", "mask blur") if "mask" in parts else ("blur", "jpeg")
-    for row in range(len(parts[picture])):
+    for row in range(len(rows[picture])):
         chance, way, strength, angle = torch.rand(4, generator=generator).tolist()
         if chance >= share:
             continue
         chosen = ways[int(way * len(ways))]
         if chosen.startswith("mask"):
-            mask = tensor_to_mask(parts["mask"][row : row + 1])[0]
+            mask = tensor_to_mask(rows["mask"][row : row + 1])[0]
             shift = chosen == "mask shift"
             damaged = _shifted(mask, strength, angle) if shift else _blurred(mask, strength)
             out["mask"][row] = mask_to_tensor(damaged)[0]
         else:
-            colour = tensor_to_colour(parts[picture][row : row + 1])[0]
+            colour = tensor_to_colour(rows[picture][row : row + 1])[0]
             damaged = _blurred(colour, strength) if chosen == "blur" else _jpeg(colour, strength)
             out[picture][row] = colour_to_tensor(damaged)[0]
-    return out
+    return {name: tensor.view_as(parts[name]) for name, tensor in out.items()}
 
 
 def _shifted(mask: np.ndarray, strength: float, angle: float) -> np.ndarray:
