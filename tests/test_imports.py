@@ -41,6 +41,7 @@ def test_import_loads_nothing_heavy() -> None:
     [
         "",
         "generate",
+        "decompose",
         "add",
         "convert",
         "info",

@@ -396,6 +396,13 @@ def test_the_layers_of_a_given_picture_make_it_again(pipeline):
     assert make(pipeline, image=picture, guidance_scale=3.0).metadata["guidance_scale"] == 3.0
 
 
+def test_a_given_picture_needs_no_prompt(pipeline):
+    picture = noise(64, 64, 3)
+    assert make(pipeline, "", image=picture).metadata["prompt"] == ""
+    with pytest.raises(InputError, match="The prompt is empty"):
+        make(pipeline, "", background=picture)
+
+
 def decoded_parts(mask: np.ndarray, layers: int = 1) -> LayerComponents:
     generator = seeded(1)
     height, width = mask.shape[-2:]

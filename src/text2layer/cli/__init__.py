@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from text2layer import __version__
-from text2layer.cli import add, dataset, evaluate, files, generate, layers, train, weights
+from text2layer.cli import (
+    add,
+    dataset,
+    decompose,
+    evaluate,
+    files,
+    generate,
+    layers,
+    train,
+    weights,
+)
 from text2layer.cli.group import OneSentenceGroup
 
 app = typer.Typer(
@@ -22,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate")(generate.generate)
+app.command("decompose")(decompose.decompose)
 app.command("add")(add.add)
 app.command("replace")(add.replace)
 app.command("remove")(layers.remove)

@@ -1,4 +1,4 @@
-"""A flat picture of a layered one: composite, foreground on a checkerboard, mask, background."""
+"""A flat picture of a layered one: composite, foregrounds on a checkerboard, mask, background."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,9 @@ def write_preview(layered: "LayeredImage", path: Path) -> None:
     from text2layer.io import pictures, xmp
     from text2layer.io.atomic import writing
 
-    cutout = np.dstack([layered.foreground, layered.mask])
-    parts = [layered.composite, cutout, layered.mask, layered.background]
+    alone = [layered.replace(foregrounds=(layer,)) for layer in layered.foregrounds] or [layered]
+    cutouts = [np.dstack([one.foreground, one.mask]) for one in alone]
+    parts = [layered.composite, *cutouts, layered.mask, layered.background]
     sheet = grid([parts], [str(layered.metadata.get("prompt", ""))])
     with writing(path) as file:
         pictures.write_png(file, np.asarray(sheet), xmp.write_packet(layered))

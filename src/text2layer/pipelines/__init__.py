@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from text2layer.pipelines.photo_layers import PhotoLayers
     from text2layer.pipelines.text2layer import Text2LayerPipeline, Text2LayerPipelineOutput
 
-__all__ = ["Text2LayerPipeline", "Text2LayerPipelineOutput", "released_model"]
+__all__ = ["PhotoLayers", "Text2LayerPipeline", "Text2LayerPipelineOutput", "released_model"]
 
 
 def released_model() -> Path:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from text2layer.pipelines import text2layer
 
         return getattr(text2layer, name)
+    if name == "PhotoLayers":
+        from text2layer.pipelines.photo_layers import PhotoLayers
+
+        return PhotoLayers
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -67,24 +67,15 @@ class Given:
         return {self.kind: colour, "mask": mask}
 
 
-class NoPrompt(str):
-    """The empty caption asked for on purpose, as `NO_PROMPT`; "" is taken for a mistake."""
-
-    __slots__ = ()
-
-
-NO_PROMPT = NoPrompt()
-
-
-def check_prompts(prompt: str | Sequence[str]) -> list[str]:
-    """Return the prompts as a list; an empty one is refused, but for `NO_PROMPT`."""
+def check_prompts(prompt: str | Sequence[str], may_be_empty: bool = False) -> list[str]:
+    """Return the prompts as a list; an empty one is refused unless it `may_be_empty`."""
     if not isinstance(prompt, (str, Sequence)):
         raise InputError(f"A prompt must be text or a list of texts, got {prompt!r}.")
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     if not prompts:
         raise InputError("The list of prompts is empty; give at least one prompt.")
     for text in prompts:
-        if not isinstance(text, str) or not (text.strip() or isinstance(text, NoPrompt)):
+        if not isinstance(text, str) or not (text.strip() or may_be_empty):
             raise InputError(f"The prompt is empty ({text!r}); say what the picture shows.")
     return prompts
 

@@ -1,6 +1,6 @@
 """A picture taken apart by networks of others: saliency, edge colours, inpainting.
 
-    >>> take_apart = PhotoLayers()
+    >>> take_apart = PhotoLayers(max_layers=4)
     >>> layered = take_apart(picture)        # (H, W, 3) uint8 -> LayeredImage
 
 It is the data builder's way from photo to layers (LAION-L2I, Text2Layer section 3), for one picture
@@ -9,45 +9,70 @@ and without its filters; in the benchmark it is what a user would do to a flat p
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from text2layer.blend import extend_edge_colours
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from text2layer.blend import extend_edge_colours, resize_colour
 from text2layer.errors import InputError
 from text2layer.layers import Layer, LayeredImage
 from text2layer.models.hole import MASK_THRESHOLD, cut_hole, threshold_level
 from text2layer.models.inpainting import Inpainter, load_inpainter
 from text2layer.models.saliency import SaliencyModel, load_saliency
+from text2layer.pipelines.subjects import faint_parts, find_subjects, lift_subjects, nearest_label
 
 LEAST_SALIENCY = 0.5  # raw maximum below which nothing was found, as in a build
+WORKING_SIDE = 2048  # pixels: holes of longer photos are cut and filled at this size
+# IPTC: a picture some of whose parts, such as a fill, come from a trained network
+INPAINTED = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 
 
 class PhotoLayers:
-    """Picture in, background and at most one foreground out.
+    """Picture in, background and foregrounds out.
 
     Args:
         saliency: network, or its name (`models.saliency.load_saliency`).
         inpainter: network, or its name (`models.inpainting.load_inpainter`).
+        max_layers: None gives what the data builder makes of a photo: one foreground of the
+            picture's size, its mask as the network found it. A number gives each subject a layer of
+            its own, that many at most; see `pipelines.subjects`.
+        progress: show a bar on stderr.
 
     Raises:
-        InputError: a name is not known, or an optional package is missing.
+        InputError: a name is not known, an optional package is missing, or `max_layers` is less
+            than 1.
         WeightsError: weights are missing or damaged.
     """
 
     def __init__(
-        self, saliency: SaliencyModel | str = "u2net", inpainter: Inpainter | str = "migan"
+        self,
+        saliency: SaliencyModel | str = "u2net",
+        inpainter: Inpainter | str = "migan",
+        max_layers: int | None = None,
+        progress: bool = False,
     ) -> None:
+        if max_layers is not None and max_layers < 1:
+            raise InputError(f"At least one layer must be allowed, not {max_layers}.")
         self.saliency = load_saliency(saliency) if isinstance(saliency, str) else saliency
         self.inpainter = load_inpainter(inpainter) if isinstance(inpainter, str) else inpainter
+        self.max_layers = max_layers
+        self.progress = progress
 
     def __call__(self, picture: np.ndarray) -> LayeredImage:
-        """Find the salient object, cut it out, fill the background behind it.
+        """Find what is salient, cut it out, fill the background behind it.
 
         Args:
             picture: (H, W, 3) uint8.
 
         Returns:
-            One foreground over a background of the same size. Where nothing is found, or the object
-            fills the picture, the foreground is empty and the background is the picture.
+            With `max_layers`: "Subject 1" (the largest, at the bottom), "Subject 2", ..., cropped,
+            over a background of the picture's size. The composite is the picture exactly outside of
+            the holes that were filled and where a layer is opaque. No layer where nothing is found,
+            or the hole is the whole picture.
+
+            Without: one foreground of the picture's size, empty in those two cases.
 
         Raises:
             InputError: it is no such picture.
@@ -57,6 +82,8 @@ class PhotoLayers:
                 f"A picture to take apart must be (H, W, 3) uint8, got {picture.shape} "
                 f"{picture.dtype}."
             )
+        if self.max_layers is not None:
+            return self._take_apart(picture, self.max_layers)
         found = self.saliency.predict([picture])[0]
         mask = found.mask
         hole = cut_hole(mask)
@@ -65,3 +92,51 @@ class PhotoLayers:
             return LayeredImage(picture.copy(), (empty,))
         colour = extend_edge_colours(picture, mask, threshold_level(MASK_THRESHOLD))
         return LayeredImage(self.inpainter.fill(picture, hole), (Layer(colour, mask),))
+
+    def _take_apart(self, photo: np.ndarray, max_layers: int) -> LayeredImage:
+        metadata = self._metadata()
+        with tqdm(total=3, disable=not self.progress) as bar:
+            bar.set_description("find subjects")
+            found = self.saliency.predict([photo])[0]
+            small, mask = shrunk(photo, found.mask)
+            faint = faint_parts(mask)
+            subjects = find_subjects(np.where(faint, 0, mask), max_layers)
+            hole = cut_hole(np.where(subjects, mask, 0).astype(np.uint8)) & ~faint
+            if found.maximum < LEAST_SALIENCY or not subjects.any() or hole.all():
+                return LayeredImage(photo.copy(), metadata=metadata)
+            bar.update()
+            bar.set_description("fill background")
+            fill = self.inpainter.fill(small, hole)
+            regions = np.where(hole, nearest_label(subjects)[0], 0)
+            bar.update()
+            bar.set_description("lift subjects")
+            height, width = photo.shape[:2]
+            if regions.shape != (height, width):
+                nearest = Image.fromarray(regions).resize((width, height), Image.Resampling.NEAREST)
+                regions, fill = np.asarray(nearest), resize_colour(fill, (width, height))
+            background = np.where(regions[..., None] > 0, fill, photo)
+            layers = lift_subjects(photo, found.mask, background, regions)
+            bar.update()
+        return LayeredImage(background, layers, metadata=metadata)
+
+    def _metadata(self) -> dict[str, Any]:
+        from text2layer import __version__
+
+        return {
+            "saliency": self.saliency.name,
+            "saliency_sha256": self.saliency.sha256,
+            "inpainter": self.inpainter.name,
+            "inpainter_sha256": self.inpainter.sha256,
+            "generator": f"text2layer {__version__}",
+            "digital_source_type": INPAINTED,
+        }
+
+
+def shrunk(photo: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Photo (H, W, 3) and mask (H, W) with no side above `WORKING_SIDE`; themselves if they fit."""
+    scale = WORKING_SIDE / max(mask.shape)
+    if scale >= 1:
+        return photo, mask
+    height, width = (max(round(side * scale), 1) for side in mask.shape)
+    small = Image.fromarray(mask).resize((width, height), Image.Resampling.BOX)
+    return resize_colour(photo, (width, height)), np.asarray(small)

@@ -169,7 +169,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         """Generate layered pictures.
 
         Args:
-            prompt: what the pictures show; one text or a list.
+            prompt: what the pictures show; one text or a list. With `image` it may be empty.
             foreground: a cut-out that is given (RGBA picture, `Layer`, or the foregrounds of a
                 `LayeredImage`) and comes back unchanged; a background is generated. A model of
                 several foregrounds takes up to so many, bottom first; the rest are empty.
@@ -207,7 +207,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         width, height = frame.canvas
         steps = self.config.default_steps if num_inference_steps is None else num_inference_steps
         scale = self._default_guidance(given) if guidance_scale is None else guidance_scale
-        prompts = inputs.check_prompts(prompt)
+        prompts = inputs.check_prompts(prompt, may_be_empty=given.kind == "image")
         negatives = inputs.check_negative(negative_prompt, len(prompts))
         prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
         negatives = [text for text in negatives for _ in range(num_images_per_prompt)]

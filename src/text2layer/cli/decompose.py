@@ -1,0 +1,147 @@
+"""`text2layer decompose`: a photograph taken apart into layers."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from text2layer.cli.generate import (
+    Output,
+    Preview,
+    Seed,
+    chosen_seed,
+    load_pipeline,
+    seeded,
+    show_preview,
+)
+from text2layer.errors import FormatError, InputError
+
+if TYPE_CHECKING:
+    from text2layer import LayeredImage
+
+MAX_LAYERS = 4
+PREVIEW_SIDE = 512  # pixels of each part's longer side
+
+
+def decompose(
+    photo: Annotated[
+        Path, typer.Argument(help="An opaque picture: JPEG, PNG, WebP.", show_default=False)
+    ],
+    output: Output,
+    max_layers: Annotated[
+        int | None, typer.Option(help=f"Most subjects that get a layer [{MAX_LAYERS}].", min=1)
+    ] = None,
+    saliency: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NETWORK",
+            help="What finds the subjects: u2net, u2netp, isnet, an .onnx file, a hub id [u2net].",
+        ),
+    ] = None,
+    inpainter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NETWORK",
+            help="What fills the background: migan, opencv, or the folder or hub id of a diffusers "
+            "inpainting pipeline [migan].",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help="Let a text2layer model do both; base is the released one."
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="With --model: what the photo shows, if you like.")
+    ] = None,
+    seed: Seed = None,
+    preview: Preview = None,
+    device: Annotated[
+        str | None, typer.Option(help="With --model: auto, cpu or cuda [auto].")
+    ] = None,
+) -> None:
+    """Take a photograph apart: each subject becomes a layer, the background is filled behind them.
+
+    The largest subject is "Subject 1" and the lowest layer, the next one lies on it, and so on;
+    subjects beyond --max-layers join the nearest one, specks stay in the background. Layers are
+    cropped, the file has the photo's size. Opened, it looks like the photo, but for the soft edges
+    and the rim that is filled around each subject. A photo in which nothing is found is an error,
+    and no file is written. With --model there are the model's layers ("Foreground").
+    """
+    networks = {"max-layers": max_layers, "saliency": saliency, "inpainter": inpainter}
+    drawing = {"prompt": prompt, "seed": seed, "device": device}
+    unfit = [name for name, value in (networks if model else drawing).items() if value is not None]
+    if unfit:
+        raise InputError(f"--{unfit[0]} goes {'without' if model else 'with'} --model.")
+    picture = _load_photo(photo, output, preview)
+    if model:
+        by = model
+        layered = _by_model(picture, model, prompt, seed, device or "auto")
+    else:
+        by = saliency or "u2net"
+        layered = _by_networks(picture, max_layers or MAX_LAYERS, by, inpainter or "migan")
+    if not any(layer.alpha.any() for layer in layered.foregrounds):
+        other = "--saliency" if not model else "--prompt"
+        raise InputError(
+            f"{by} finds no subject in {photo}, or nothing but one; try another {other}."
+        )
+    _save(layered, picture, output, preview)
+
+
+def _load_photo(photo: Path, output: Path, preview: Path | None) -> "LayeredImage":
+    """Open the photo once it is certain that the results have a place, and another one."""
+    from text2layer import io
+    from text2layer.cli.outputs import check_output, check_picture
+
+    check_output(output)
+    if preview:
+        check_picture(preview)
+    picture = io.load(photo)
+    for path in filter(None, (output, preview)):
+        if path.exists() and path.samefile(photo):
+            raise InputError(f"{path} is the photo itself; choose another name for the result.")
+    if picture.foregrounds:
+        raise FormatError(
+            f"{photo} has layers or transparency already; to take it apart as it looks, flatten it "
+            f"first: text2layer convert {photo} flat.png"
+        )
+    return picture
+
+
+def _by_networks(
+    picture: "LayeredImage", max_layers: int, saliency: str, inpainter: str
+) -> "LayeredImage":
+    from text2layer.cli.sources import on_terminal
+    from text2layer.pipelines import PhotoLayers
+
+    return PhotoLayers(saliency, inpainter, max_layers, on_terminal())(picture.background)
+
+
+def _by_model(
+    picture: "LayeredImage", model: str, prompt: str | None, seed: int | None, device: str
+) -> "LayeredImage":
+    pipe = load_pipeline(None if model == "base" else Path(model), device)
+    made: Any = pipe(prompt or "", image=picture, generator=seeded(chosen_seed(seed)))
+    layered: LayeredImage = made.layers[0]
+    return layered
+
+
+def _save(
+    layered: "LayeredImage", picture: "LayeredImage", output: Path, preview: Path | None
+) -> None:
+    """Write the result; what the photo's file said of itself goes along."""
+    from text2layer import io
+    from text2layer.io.xmp import TRAINED_ALGORITHMIC_MEDIA, digital_source_type
+    from text2layer.pipelines.photo_layers import INPAINTED
+
+    generated = digital_source_type(picture.metadata) == TRAINED_ALGORITHMIC_MEDIA
+    source_type = TRAINED_ALGORITHMIC_MEDIA if generated else INPAINTED
+    metadata = picture.metadata | layered.metadata | {"digital_source_type": source_type}
+    layered = layered.replace(metadata=metadata)
+    io.save(layered, output)
+    typer.echo(output)
+    if preview:
+        scale = min(PREVIEW_SIDE / max(layered.size), 1)
+        width, height = (max(round(side * scale), 1) for side in layered.size)
+        show_preview(layered.resized((width, height)), preview)
