@@ -20,17 +20,12 @@ from text2layer.cli.generate import (
     seeded,
     show_preview,
 )
+from text2layer.cli.layers import LayeredFile, LayerName
 
 if TYPE_CHECKING:
     from text2layer import LayeredImage
     from text2layer.pipelines import Text2LayerPipeline
 
-LayeredFile = Annotated[Path, typer.Argument(help="A layered file.", show_default=False)]
-LayerName = Annotated[
-    str,
-    typer.Argument(help="Its name, or '#1' for the lowest foreground, '#2' ...",
-                   show_default=False),
-]  # fmt: skip
 At = Annotated[
     str | None,
     typer.Option(

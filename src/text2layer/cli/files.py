@@ -48,9 +48,7 @@ def info(
         typer.echo(f"  {_layer_line(layer)}")
         _echo_fields(layer["metadata"], indent=6)
     typer.echo(f"  {report['background']['name']}")
-    _echo_fields(report["metadata"], indent=0)
-    if report["digital_source_type"]:
-        typer.echo(f"digital source type: {report['digital_source_type']}")
+    _echo_fields(report["metadata"] | {"digital_source_type": report["digital_source_type"]}, 0)
     if report["preview_equals_composite"] is False:
         typer.echo("note: the preview stored in the file differs from the composite of its layers")
 
