@@ -64,8 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     picture = scene()
     layered = PhotoLayers(max_layers=4, progress=True)(picture)
-    alone = [layered.replace(foregrounds=(layer,)) for layer in layered.foregrounds]
-    cutouts = [np.dstack([one.foreground, one.mask]) for one in alone]
+    cutouts = [np.dstack(layered.on_canvas(layer)) for layer in layered.foregrounds]
     steps = ((165, 2), (-60, -8), (-255, 34), (0, 0))
     moved = layered.replace(
         foregrounds=tuple(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from text2layer.data.contact_sheet import contact_sheet
+from text2layer.data.contact_sheet import contact_sheet, layered_item
 from text2layer.pipelines import Text2LayerPipeline, released_model
 
 COLUMNS = 4
@@ -40,30 +40,30 @@ def main() -> None:
     }
     for number in range(8):
         seed, other = number + 1, (number + 3) % 8
-
-        def seeded(seed: int = seed) -> torch.Generator:
-            return torch.Generator().manual_seed(seed)
-
         whole = f"{OBJECTS[number]} in front of {GROUNDS[number]}"
-        first = pipe(whole, generator=seeded()).layers[0]
+        first = pipe(whole, generator=seeded(seed)).layers[0]
         rows["text"].append((whole, first))
-        made = pipe(OBJECTS[other], background=first.background, generator=seeded()).layers[0]
+        made = pipe(OBJECTS[other], background=first.background, generator=seeded(seed)).layers[0]
         rows["background"].append((OBJECTS[other], made))
-        made = pipe(GROUNDS[other], foreground=first, generator=seeded()).layers[0]
+        made = pipe(GROUNDS[other], foreground=first, generator=seeded(seed)).layers[0]
         rows["foreground"].append((GROUNDS[other], made))
-        made = pipe(whole, image=first, generator=seeded()).layers[0]
+        made = pipe(whole, image=first, generator=seeded(seed)).layers[0]
         rows["image"].append((whole, made))
-        made = pipe.add_layer(first, OBJECTS[other], at="left", generator=seeded())
+        made = pipe.add_layer(first, OBJECTS[other], at="left", generator=seeded(seed))
         rows["add"].append((f"{OBJECTS[other]}, at the left", made))
     items, captions = [], []
     for job, examples in rows.items():
         for seed, (text, layered) in enumerate(examples, start=1):
-            picture = (layered.foreground, layered.mask, layered.background, layered.composite)
-            items.append(picture)
+            items.append(layered_item(layered))
             captions.append(f"{job}, seed {seed}: {text}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(items, COLUMNS, captions).save(options.out)
     print(options.out)
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator that starts from `seed`."""
+    return torch.Generator().manual_seed(seed)
 
 
 if __name__ == "__main__":

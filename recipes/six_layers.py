@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from text2layer import LayeredImage, save
+from text2layer import save
 from text2layer.data.contact_sheet import grid
-from text2layer.layers import Layer
 from text2layer.pipelines import Text2LayerPipeline, released_model
 
 FIRST = "a 3d icon of a tree in a meadow"
@@ -48,7 +47,7 @@ def main() -> None:
     if options.file:
         options.file.parent.mkdir(parents=True, exist_ok=True)
         save(steps[-1], options.file)
-    alone = [alone_on_canvas(layer) for layer in steps[-1].foregrounds]
+    alone = [np.dstack(steps[-1].on_canvas(layer)) for layer in steps[-1].foregrounds]
     captions = [
         "1: " + FIRST + "; " + "; ".join(f"{i}: {text} ({at})" for i, (text, at) in
                                          enumerate(ADDED, start=2)),
@@ -58,12 +57,6 @@ def main() -> None:
     rows = [[step.composite for step in steps], [steps[-1].background, *alone]]
     grid(rows, captions).save(options.out)
     print(options.out)
-
-
-def alone_on_canvas(layer: Layer) -> np.ndarray:
-    """(SIZE, SIZE, 4) uint8: a layer where it lies."""
-    empty = LayeredImage(np.zeros((SIZE, SIZE, 3), np.uint8), (layer,))
-    return np.dstack([empty.foreground, empty.mask])
 
 
 if __name__ == "__main__":

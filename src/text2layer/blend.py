@@ -131,17 +131,31 @@ def match_composite(
 def _match_rows(
     picture: np.ndarray, colour: np.ndarray, background: np.ndarray, alpha: np.ndarray
 ) -> list[np.ndarray]:
-    weight = alpha[..., None].astype(np.int32)
-    shares = (weight, 255 - weight)
-    layers = [colour.astype(np.int32), background.astype(np.int32)]
-    target = 255 * picture.astype(np.int32)
-    for index in (0, 1):
-        own = target - shares[1 - index] * layers[1 - index]
-        missing = own - shares[index] * layers[index]  # rounds to 0 within 127
-        needed = (2 * own + shares[index]) // np.maximum(2 * shares[index], 1)
-        wrong = (np.abs(missing) > 127) & (shares[index] > 0)
-        layers[index] = np.where(wrong, np.clip(needed, 0, 255), layers[index])
+    layers = [colour, background]
+    for index, share in enumerate((alpha, 255 - alpha)):
+        wrong = composite_over(layers[1], layers[0], alpha) != picture
+        wrong &= (share > 0)[..., None]
+        layers[index] = np.where(
+            wrong, solve_colour(picture, layers[1 - index], share), layers[index]
+        )
     return layers
+
+
+def solve_colour(picture: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The colour that makes a known picture, mixed with another one: (I - (1 - s) O) / s.
+
+    Args:
+        picture: (..., 3) uint8.
+        other: (..., 3) uint8, the colour that has the rest of the weight.
+        share: (...) uint8, weight of the colour that is sought; where it is 0, so is the result.
+
+    Returns:
+        (..., 3) uint8, rounded to the nearest and clipped to 0..255.
+    """
+    weight = share[..., None].astype(np.int32)
+    needed = 255 * picture.astype(np.int32) - (255 - weight) * other
+    solved: np.ndarray = np.clip((2 * needed + weight) // np.maximum(2 * weight, 1), 0, 255)
+    return (solved * (weight > 0)).astype(np.uint8)
 
 
 def extend_edge_colours(colour: np.ndarray, alpha: np.ndarray, threshold: int = 1) -> np.ndarray:

@@ -20,7 +20,7 @@ from text2layer import blend
 from text2layer.errors import InputError
 
 MAX_NAME_LENGTH = 255  # UTF-16 units, what a PSD's unicode layer name is known to carry
-MAX_SIDE = 30_000  # pixels, what a PSD can hold
+MAX_SIDE = 30_000  # pixels, what a PSD can hold; longer sides need PSB
 MAX_OFFSET = 1_000_000  # pixels; beyond any canvas, within every format's integers
 FAINT = 26  # alpha below it, a tenth, is hardly seen
 NEUTRAL_GREY = 128  # colour of a foreground that is not there
@@ -243,6 +243,21 @@ class LayeredImage:
         """
         return self._two_layer_view()[1]
 
+    def on_canvas(self, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+        """One layer cut and continued to the canvas, its opacity and visibility in the mask.
+
+        Returns:
+            Colour (H, W, 3) and alpha (H, W), uint8.
+        """
+        target, source = blend.overlap(layer.offset, layer.size, self.size)
+        covered, mask = (np.zeros(self.background.shape[:2], np.uint8) for _ in range(2))
+        covered[target] = 255
+        if layer.visible:
+            mask[target] = blend.multiply_alpha(layer.alpha[source], layer.opacity_byte)
+        colour = np.full_like(self.background, NEUTRAL_GREY)
+        colour[target] = layer.colour[source]
+        return blend.extend_edge_colours(colour, covered), mask
+
     def add(self, layer: Layer) -> Self:
         """A copy with one more layer on top."""
         return self.replace(foregrounds=(*self.foregrounds, layer))
@@ -333,28 +348,17 @@ class LayeredImage:
             grey = np.full_like(self.background, NEUTRAL_GREY)
             return grey, np.zeros(self.background.shape[:2], np.uint8)
         if len(self.foregrounds) == 1:
-            return self._on_canvas(self.foregrounds[0])
+            return self.on_canvas(self.foregrounds[0])
         colour = np.zeros(self.background.shape, np.float32)  # premultiplied, 0..255
         alpha = np.zeros((*self.background.shape[:2], 1), np.float32)  # 0..1
         for layer in self.foregrounds:
-            pixels, mask = self._on_canvas(layer)
+            pixels, mask = self.on_canvas(layer)
             share = mask[..., None].astype(np.float32) / 255
             colour = share * pixels + (1 - share) * colour
             alpha = share + (1 - share) * alpha
         straight = np.rint(np.clip(colour / np.maximum(alpha, 1e-6), 0, 255)).astype(np.uint8)
         merged = np.rint(alpha[..., 0] * 255).astype(np.uint8)
         return blend.extend_edge_colours(straight, merged), merged
-
-    def _on_canvas(self, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-        """One layer cut and continued to the canvas, its opacity and visibility in the mask."""
-        target, source = blend.overlap(layer.offset, layer.size, self.size)
-        covered, mask = (np.zeros(self.background.shape[:2], np.uint8) for _ in range(2))
-        covered[target] = 255
-        if layer.visible:
-            mask[target] = blend.multiply_alpha(layer.alpha[source], layer.opacity_byte)
-        colour = np.full_like(self.background, NEUTRAL_GREY)
-        colour[target] = layer.colour[source]
-        return blend.extend_edge_colours(colour, covered), mask
 
 
 def clean_name(name: str, fallback: str) -> str:

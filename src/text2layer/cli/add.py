@@ -1,5 +1,6 @@
 """`text2layer add` and `text2layer replace`: one layer of a layered file, drawn by the model."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,6 @@ from text2layer.cli.generate import (
     chosen_seed,
     load_pipeline,
     seeded,
-    show_preview,
 )
 from text2layer.cli.layers import LayeredFile, LayerName
 
@@ -54,12 +54,14 @@ def add(
     The picture so far is the new layer's background and stays as it is, pixel for pixel. Without
     --at the object comes where the model puts it.
     """
-    options = _options(seed, steps, guidance_scale, negative_prompt)
 
-    def draw(pipe: "Text2LayerPipeline", layered: "LayeredImage") -> "LayeredImage":
+    def draw(pipe: "Text2LayerPipeline", layered: "LayeredImage", **options: Any) -> "LayeredImage":
         return pipe.add_layer(layered, prompt, at, **options)
 
-    _change(file, output, preview, model, device, draw)
+    _change(
+        file, output, preview, model, device, seed, draw, num_inference_steps=steps,
+        guidance_scale=guidance_scale, negative_prompt=negative_prompt,
+    )  # fmt: skip
 
 
 def replace(
@@ -87,38 +89,34 @@ def replace(
     the same (another --seed), under the same name. 'Background' draws a new background behind all
     visible layers.
     """  # fmt: skip
-    options = _options(seed, steps, guidance_scale, negative_prompt)
 
-    def draw(pipe: "Text2LayerPipeline", layered: "LayeredImage") -> "LayeredImage":
+    def draw(pipe: "Text2LayerPipeline", layered: "LayeredImage", **options: Any) -> "LayeredImage":
         return pipe.replace_layer(layered, layer, prompt, at, **options)
 
-    _change(file, output, preview, model, device, draw)
-
-
-def _options(
-    seed: int | None, steps: int | None, guidance_scale: float | None, negative_prompt: str | None
-) -> dict[str, Any]:
-    return {
-        "num_inference_steps": steps,
-        "guidance_scale": guidance_scale,
-        "negative_prompt": negative_prompt,
-        "generator": seeded(chosen_seed(seed)),
-    }
+    _change(
+        file, output, preview, model, device, seed, draw, num_inference_steps=steps,
+        guidance_scale=guidance_scale, negative_prompt=negative_prompt,
+    )  # fmt: skip
 
 
 def _change(
-    file: Path, output: Path, preview: Path | None, model: Path | None, device: str, draw: Any
+    file: Path,
+    output: Path,
+    preview: Path | None,
+    model: Path | None,
+    device: str,
+    seed: int | None,
+    draw: Callable[..., "LayeredImage"],
+    **options: Any,
 ) -> None:
-    """Read, draw, write, show."""
+    """Check, read, draw, write, show."""
     from text2layer import io
-    from text2layer.cli.outputs import check_output, check_picture
+    from text2layer.cli.outputs import check_output, check_picture, deliver
 
     check_output(output)
     if preview:
         check_picture(preview)
     layered = io.load(file)
-    result = draw(load_pipeline(model, device), layered)
-    io.save(result, output)
-    typer.echo(output)
-    if preview:
-        show_preview(result, preview)
+    pipe = load_pipeline(model, device)
+    result = draw(pipe, layered, generator=seeded(chosen_seed(seed)), **options)
+    deliver(result, output, preview)

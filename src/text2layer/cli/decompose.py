@@ -12,7 +12,6 @@ from text2layer.cli.generate import (
     chosen_seed,
     load_pipeline,
     seeded,
-    show_preview,
 )
 from text2layer.errors import FormatError, InputError
 
@@ -131,16 +130,14 @@ def _save(
     layered: "LayeredImage", picture: "LayeredImage", output: Path, preview: Path | None
 ) -> None:
     """Write the result; what the photo's file said of itself goes along."""
-    from text2layer import io
-    from text2layer.io.xmp import TRAINED_ALGORITHMIC_MEDIA, digital_source_type
-    from text2layer.pipelines.photo_layers import INPAINTED
+    from text2layer.cli.outputs import deliver, show_preview
+    from text2layer.io.xmp import INPAINTED, TRAINED_ALGORITHMIC_MEDIA, digital_source_type
 
     generated = digital_source_type(picture.metadata) == TRAINED_ALGORITHMIC_MEDIA
     source_type = TRAINED_ALGORITHMIC_MEDIA if generated else INPAINTED
     metadata = picture.metadata | layered.metadata | {"digital_source_type": source_type}
     layered = layered.replace(metadata=metadata)
-    io.save(layered, output)
-    typer.echo(output)
+    deliver(layered, output)
     if preview:
         scale = min(PREVIEW_SIDE / max(layered.size), 1)
         width, height = (max(round(side * scale), 1) for side in layered.size)

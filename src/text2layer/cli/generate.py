@@ -65,8 +65,7 @@ def generate(
     The model sees it at its own working size (--width, --height), stretched by 7 % at most, else
     padded, never cropped. A picture taken apart is what its layers make when laid over one another.
     """
-    from text2layer import io
-    from text2layer.cli.outputs import check_outputs, check_picture, numbered
+    from text2layer.cli.outputs import check_outputs, check_picture, deliver, numbered
 
     outputs = numbered(output, num_images)
     previews = numbered(preview, num_images) if preview else [None] * num_images
@@ -87,10 +86,7 @@ def generate(
             negative_prompt=negative_prompt,
             generator=seeded(first + index),
         )
-        io.save(result.layers[0], path)
-        typer.echo(path)
-        if preview_path:
-            show_preview(result.layers[0], preview_path)
+        deliver(result.layers[0], path, preview_path)
 
 
 def _given(foreground: Path | None, background: Path | None, image: Path | None) -> dict[str, Any]:
@@ -132,10 +128,3 @@ def seeded(seed: int) -> Any:
     import torch
 
     return torch.Generator("cpu").manual_seed(seed % 2**63)
-
-
-def show_preview(layered: Any, path: Path) -> None:
-    from text2layer.cli.preview import write_preview
-
-    write_preview(layered, path)
-    typer.echo(path)

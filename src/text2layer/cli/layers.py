@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from text2layer.cli.outputs import check_output, deliver
 from text2layer.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Output = Annotated[
 def remove(file: LayeredFile, layer: LayerName, output: Output) -> None:
     """Take one layer out of a layered file."""
     layered = _load(file, output)
-    _save(layered.remove_layer(layered.find_layer(layer)), output)
+    deliver(layered.remove_layer(layered.find_layer(layer)), output)
 
 
 def move(
@@ -51,7 +52,7 @@ def move(
     if to is not None:
         left, top = (chosen.box or (*chosen.offset, 0, 0))[:2]
         x, y = x - left, y - top
-    _save(layered.replace_layer(index, chosen.moved(x, y)), output)
+    deliver(layered.replace_layer(index, chosen.moved(x, y)), output)
 
 
 def scale(
@@ -63,7 +64,7 @@ def scale(
     """Make one layer of a layered file larger or smaller about its middle."""
     layered = _load(file, output)
     index = layered.find_layer(layer)
-    _save(layered.replace_layer(index, layered.foregrounds[index].scaled(factor)), output)
+    deliver(layered.replace_layer(index, layered.foregrounds[index].scaled(factor)), output)
 
 
 def reorder(
@@ -83,22 +84,14 @@ def reorder(
             f"{place!r} is no place among layers: say up, down, top, bottom, or 1 to {last + 1}."
         )
     target = words[place] if place in words else int(place) - 1
-    _save(layered.reorder_layer(index, target), output)
+    deliver(layered.reorder_layer(index, target), output)
 
 
 def _load(file: Path, output: Path) -> "LayeredImage":
     from text2layer import io
-    from text2layer.cli.outputs import check_output
 
     check_output(output)
     return io.load(file)
-
-
-def _save(layered: "LayeredImage", output: Path) -> None:
-    from text2layer import io
-
-    io.save(layered, output)
-    typer.echo(output)
 
 
 def _pair(text: str) -> tuple[int, int]:

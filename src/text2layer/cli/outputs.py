@@ -1,10 +1,16 @@
-"""Where results go: names of several outputs, and checks before any long work starts."""
+"""Where results go: names of several outputs, checks before any long work starts, and writing."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
 
 from text2layer.errors import FormatError, InputError
+
+if TYPE_CHECKING:
+    from text2layer import LayeredImage
 
 
 def numbered(output: Path, count: int) -> list[Path]:
@@ -47,3 +53,21 @@ def check_writable(path: Path) -> None:
         raise InputError(f"The folder for {path} does not exist: make it first.")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise InputError(f"{path} cannot be written: permission is denied; choose another place.")
+
+
+def deliver(layered: "LayeredImage", output: Path, preview: Path | None = None) -> None:
+    """Write a layered picture, and all its parts side by side if asked; print the names."""
+    from text2layer import io
+
+    io.save(layered, output)
+    typer.echo(output)
+    if preview:
+        show_preview(layered, preview)
+
+
+def show_preview(layered: "LayeredImage", path: Path) -> None:
+    """Write all parts side by side; print the name."""
+    from text2layer.cli.preview import write_preview
+
+    write_preview(layered, path)
+    typer.echo(path)

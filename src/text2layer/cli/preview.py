@@ -15,8 +15,8 @@ def write_preview(layered: "LayeredImage", path: Path) -> None:
     from text2layer.io import pictures, xmp
     from text2layer.io.atomic import writing
 
-    alone = [layered.replace(foregrounds=(layer,)) for layer in layered.foregrounds] or [layered]
-    cutouts = [np.dstack([one.foreground, one.mask]) for one in alone]
+    alone = [layered.on_canvas(layer) for layer in layered.foregrounds]
+    cutouts = [np.dstack(one) for one in alone or [(layered.foreground, layered.mask)]]
     parts = [layered.composite, *cutouts, layered.mask, layered.background]
     sheet = grid([parts], [str(layered.metadata.get("prompt", ""))])
     with writing(path) as file:

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from text2layer.data.source import Composition
 from text2layer.errors import InputError
+from text2layer.layers import LayeredImage
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # foreground, mask, background, image
@@ -102,6 +103,11 @@ def composition_items(composition: Composition) -> list[Parts]:
         tensor_to_colour(composition.image),
     )
     return list(zip(*parts, strict=True))
+
+
+def layered_item(layered: LayeredImage) -> Parts:
+    """The two-layer view of a picture for `contact_sheet`."""
+    return layered.foreground, layered.mask, layered.background, layered.composite
 
 
 def over_checkerboard(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from text2layer.data.contact_sheet import contact_sheet
+from text2layer.data.contact_sheet import contact_sheet, layered_item
 from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.evaluation.collector import Collector, gathered
 from text2layer.evaluation.drawing import DrawnBatch
@@ -82,8 +82,7 @@ class Run:
         """Keep the first samples for a sheet."""
         kept = self._shown.setdefault(result.protocol, [])
         for place in range(min(len(batch), SHEET - len(kept))):
-            layered = drawn.layers[place]
-            picture = (layered.foreground, layered.mask, layered.background, layered.composite)
+            picture = layered_item(drawn.layers[place])
             number, text = int(batch.numbers[place]), batch.captions["whole"][place]
             kept.append((picture, f"{number}: {text}"))
 

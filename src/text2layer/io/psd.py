@@ -21,7 +21,7 @@ from text2layer.errors import FormatError
 from text2layer.io import pictures, xmp
 from text2layer.io.assembly import Loaded, assemble
 from text2layer.io.budget import PixelBudget
-from text2layer.layers import Layer, LayeredImage, clean_name
+from text2layer.layers import MAX_SIDE, Layer, LayeredImage, clean_name
 
 if TYPE_CHECKING:
     from psd_tools import PSDImage
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from psd_tools.api.layers import Layer as PsdLayer
     from psd_tools.psd.layer_and_mask import ChannelDataList, LayerRecord
 
-MAX_SIDE = 30_000  # of a PSD; longer sides need PSB
 _MODES = ("Bitmap", "Grayscale", "Indexed", "RGB", "CMYK", "", "", "Multichannel", "Duotone", "Lab")
 _RGB, _TRANSPARENCY, _USER_MASK = 3, -1, -2
 _RLE = 1

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from text2layer.layers import LayeredImage
 
 TRAINED_ALGORITHMIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+# a picture some of whose parts, such as a fill, come from a trained network
+INPAINTED = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 MAX_PACKET_BYTES = 2**18  # PNG readers commonly stop at 2**20 bytes of text
 NAMESPACES = {
     "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",

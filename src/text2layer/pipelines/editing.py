@@ -36,7 +36,8 @@ def replace_layer(
     **options: Any,
 ) -> LayeredImage:
     """See `Text2LayerPipeline.replace_layer`."""
-    if layer == layered.background_name and not _is_foreground(layered, layer):
+    names = [one.name for one in layered.foregrounds]
+    if layer == layered.background_name and layer not in names:
         return _replace_background(draw, layered, prompt, at, options)
     index = layered.find_layer(layer)
     below = layered.replace(foregrounds=layered.foregrounds[:index])
@@ -122,7 +123,3 @@ def _visible_box(layer: Layer, canvas: tuple[int, int]) -> tuple[int, int, int, 
         return box_at((x, y, min(width, canvas[0]), min(height, canvas[1])), canvas)
     except InputError:  # outside of the canvas, or a speck
         return None
-
-
-def _is_foreground(layered: LayeredImage, name: str | int) -> bool:
-    return any(layer.name == name for layer in layered.foregrounds)

@@ -53,8 +53,8 @@ class Given:
             return {self.kind: colour_to_tensor(frame.fit_colour(self.colour))}
         stack = [(self.colour, self.alpha)]
         if num_foregrounds > 1:
-            alone = (LayeredImage(np.zeros_like(self.colour), (layer,)) for layer in self.layers)
-            stack = [(layered.foreground, layered.mask) for layered in alone]
+            canvas = LayeredImage(self.colour)
+            stack = [canvas.on_canvas(layer) for layer in self.layers]
         fitted = [frame.fit_layer(*layer) for layer in stack]
         colour = colour_to_tensor(np.stack([pixels for pixels, _ in fitted]))
         mask = mask_to_tensor(np.stack([alpha for _, alpha in fitted]))

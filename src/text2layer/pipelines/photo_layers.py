@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from text2layer.blend import extend_edge_colours, resize_colour
 from text2layer.errors import InputError
+from text2layer.io.xmp import INPAINTED
 from text2layer.layers import Layer, LayeredImage
 from text2layer.models.hole import MASK_THRESHOLD, cut_hole, threshold_level
 from text2layer.models.inpainting import Inpainter, load_inpainter
@@ -25,8 +26,6 @@ from text2layer.pipelines.subjects import faint_parts, find_subjects, lift_subje
 
 LEAST_SALIENCY = 0.5  # raw maximum below which nothing was found, as in a build
 WORKING_SIDE = 2048  # pixels: holes of longer photos are cut and filled at this size
-# IPTC: a picture some of whose parts, such as a fill, come from a trained network
-INPAINTED = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 
 
 class PhotoLayers:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from text2layer.blend import extend_edge_colours, resize_colour
+from text2layer.blend import extend_edge_colours, resize_colour, solve_colour
 from text2layer.errors import InputError
 from text2layer.layers import Layer
 from text2layer.models.hole import MASK_THRESHOLD, threshold_level
@@ -154,9 +154,7 @@ def edge_colours(photo: np.ndarray, background: np.ndarray, alpha: np.ndarray) -
     """
     colour = photo.copy()
     soft = (alpha >= SOLVED_LEVEL) & (alpha < 255)
-    share = alpha[soft].astype(np.int32)[:, None]
-    needed = 255 * photo[soft].astype(np.int32) - (255 - share) * background[soft]
-    colour[soft] = np.clip((2 * needed + share) // (2 * share), 0, 255)  # rounded to the nearest
+    colour[soft] = solve_colour(photo[soft], background[soft], alpha[soft])
     step = -(-max(alpha.shape) // COARSE_SIDE)
     if step == 1:
         return extend_edge_colours(colour, alpha, SOLVED_LEVEL)

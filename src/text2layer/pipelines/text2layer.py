@@ -433,21 +433,15 @@ def _matched(
     picture: np.ndarray, stack: list[tuple[np.ndarray, np.ndarray]], background: np.ndarray
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
     """Give layers the colours of the picture they came from; their composite becomes it."""
-    stack = [(_mix(alpha, picture, colour), alpha) for colour, alpha in stack]
+    stack = [(composite_over(colour, picture, alpha), alpha) for colour, alpha in stack]
     union = np.max([alpha for _, alpha in stack], axis=0)
-    background = _mix(union, background, picture)
+    background = composite_over(picture, background, union)
     matched = []
     for index in reversed(range(len(stack))):  # from the top: what it leaves is asked of the rest
         colour, alpha = stack[index]
         below = background
         for lower, share in stack[:index]:
-            below = _mix(share, lower, below)
+            below = composite_over(below, lower, share)
         colour, picture = match_composite(picture, colour, below, alpha)
         matched.append((colour, alpha))
     return matched[::-1], picture
-
-
-def _mix(alpha: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Lay `top` over `bottom` by an 8-bit alpha."""
-    mixed: np.ndarray = composite_over(bottom, top, alpha)
-    return mixed
