@@ -87,6 +87,18 @@ def test_placements_are_relative(toy_root: Path, composer: Composer) -> None:
     assert (halved - small.image).abs().mean() < 0.05
 
 
+def test_another_frame_size_shares_the_decoded_pictures(toy_root: Path) -> None:
+    first = Composer(Library(toy_root), "train", 64, max_decoded_size=64, progress=False)
+    other = first.at_size(32)
+    alone = Composer(Library(toy_root), "train", 32, max_decoded_size=64, progress=False)
+    expected = alone.compose(4, seeded(3))
+    batch = other.compose(4, seeded(3))
+    assert batch.image.shape == (4, 3, 32, 32)
+    assert torch.equal(batch.image, expected.image)
+    assert torch.equal(batch.mask, expected.mask)
+    assert first.compose(1, seeded(3)).image.shape == (1, 3, 64, 64)
+
+
 def test_the_mask_lies_where_the_placement_says(composer: Composer) -> None:
     for placement in composer.draw(40, seeded(7)):
         left, top, width, height = composer.box(placement)

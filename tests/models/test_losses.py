@@ -14,6 +14,7 @@ from text2layer.models.losses import (
     laplacian_loss,
     laplacian_pyramid,
     per_pixel,
+    perceptual_losses,
     reconstruction_losses,
 )
 
@@ -210,11 +211,11 @@ def test_perceptual_terms_average_a_callable_over_all_pictures(layers):
         assert a.shape[1:] == (3, HEIGHT, WIDTH)
         return (a - b).square().sum(dim=(1, 2, 3)).sqrt()
 
-    losses = reconstruction_losses(prediction, target, perceptual=root_of_squares)
+    losses = perceptual_losses(prediction, target, root_of_squares)
     difference = (prediction.foreground - target.foreground).numpy().reshape(-1, 3, HEIGHT, WIDTH)
     expected = np.mean([np.sqrt((d.astype(float) ** 2).sum()) for d in difference])
     assert float(losses["lpips_foreground"]) == pytest.approx(expected, rel=1e-5)
-    assert {"lpips_background", "lpips_image"} <= set(losses)
+    assert set(losses) == {"lpips_foreground", "lpips_background", "lpips_image"}
 
 
 def test_every_term_pulls_at_what_it_should(prediction, target):

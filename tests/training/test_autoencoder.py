@@ -166,11 +166,22 @@ def test_every_term_can_be_switched_off(setting, terms, autoencoder_settings):
     assert with_term - without == pytest.approx(lost)
 
 
-def test_lpips_on_every_third_update_has_thrice_its_weight(autoencoder_settings):
-    values = dict.fromkeys(TERMS, torch.tensor(0.0))
-    values["lpips_image"] = torch.tensor(1.0)
-    settings = autoencoder_settings(lpips_weight=0.5, lpips_every=3)
-    assert float(weighted_sum(values, settings)) == pytest.approx(1.5)
+def test_lpips_looks_at_a_share_of_the_batch(autoencoder_settings, monkeypatch):
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, a, b):
+            seen.append(len(a))
+            return (a - b).abs().mean(dim=(1, 2, 3))
+
+    monkeypatch.setattr("text2layer.models.lpips.LPIPS", Spy)
+    settings = autoencoder_settings(lpips_weight=0.5, lpips_share=0.5, batch_size=4)
+    source = DiscSource()
+    objective = AutoencoderObjective(settings, source, source, torch.device("cpu"))
+    losses = objective(0, torch.Generator().manual_seed(0))
+    assert seen == [2, 2, 2]
+    assert float(losses["lpips_background"]) > 0
+    assert float(losses["loss"]) == pytest.approx(float(weighted_sum(losses, settings)))
 
 
 def test_neutralised_samples_are_what_a_condition_encodes():

@@ -241,6 +241,18 @@ def test_the_text_table_gives_the_encoders_states(text):
     assert (states[~mask] == 0).all()
 
 
+def test_texts_can_be_gathered_at_a_fixed_length(text):
+    captions = ["a red ball", "a red ball in front of a blue sky"]
+    _, table = encode_texts(*text, captions)
+    rows = torch.tensor([1, 2, 0])
+    states, mask = gather_text(table, rows)
+    longer, longer_mask = gather_text(table, rows, mask.shape[1] + 5)
+    assert torch.equal(longer[:, : mask.shape[1]], states)
+    assert torch.equal(longer_mask[:, : mask.shape[1]], mask)
+    assert not longer_mask[:, mask.shape[1] :].any()
+    assert (longer[:, mask.shape[1] :] == 0).all()
+
+
 def test_measured_statistics_give_unit_variance_per_channel(source):
     autoencoder = build_autoencoder()
     shift, scale = measure_latent_statistics(autoencoder, source, samples=64, seed=3)

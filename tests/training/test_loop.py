@@ -16,10 +16,12 @@ from tests.training.runs import metrics, weights
 from tests.training.toy_source import DiscSource
 from text2layer.errors import InputError, WeightsError
 from text2layer.models.autoencoder import CaT2IAutoencoder
+from text2layer.models.denoiser import build_denoiser
 from text2layer.training import checkpoints
 from text2layer.training.autoencoder import AutoencoderObjective, train_autoencoder
 from text2layer.training.loop import (
     Objective,
+    compile_blocks,
     learning_rate_factor,
     make_ema,
     step_generator,
@@ -45,6 +47,25 @@ def test_the_rate_warms_up_holds_and_falls_to_zero():
 def test_without_decay_the_rate_stays():
     settings = settings_from("denoiser", "tiny", steps=10, warmup_steps=0, decay_fraction=0.0)
     assert {learning_rate_factor(step, settings) for step in range(10)} == {1.0}
+
+
+def test_a_timed_run_falls_by_whichever_end_comes_first():
+    settings = settings_from(
+        "denoiser", "tiny", steps=1000, warmup_steps=0, decay_fraction=0.5, max_minutes=10.0,
+        timed=True,
+    )  # fmt: skip
+    assert learning_rate_factor(0, settings, 4.9) == 1.0
+    assert learning_rate_factor(0, settings, 7.5) == pytest.approx(0.5)
+    assert learning_rate_factor(0, settings, 11.0) == 0.0
+    assert learning_rate_factor(750, settings, 1.0) == pytest.approx(0.5)
+
+
+def test_compiled_blocks_keep_the_names_of_their_weights():
+    network = build_denoiser("tiny", 4, 16)
+    names = list(network.state_dict())
+    compile_blocks(network)
+    assert list(network.state_dict()) == names
+    assert all(block._compiled_call_impl is not None for block in network.transformer_blocks)
 
 
 def test_every_step_and_process_draws_its_own_numbers():

@@ -6,6 +6,7 @@ straight colour and alpha, from the mip level nearest to the wanted scale. The l
 Several foregrounds of a picture are drawn independently and laid over one another, bottom first.
 """
 
+import copy
 import math
 import random
 from bisect import bisect_right
@@ -114,6 +115,12 @@ class Composer:
                 )
         self._cumulative = _cumulative_shares(self.foregrounds, style_weights)
         self._may_flip = [may_be_flipped(record) for record in self.foregrounds]
+
+    def at_size(self, size: int | tuple[int, int]) -> "Composer":
+        """The same decoded pictures on frames of another size."""
+        other = copy.copy(self)
+        other.height, other.width = (size, size) if isinstance(size, int) else size
+        return other
 
     @property
     def fingerprint(self) -> str:

@@ -36,9 +36,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny-paper": {"network": UNet2DConditionModel, "channels": (32, 64), "heads": 2},
     # for equal budgets in the benchmark (docs/benchmark.md)
     "bench": {"network": PixArtTransformer2DModel, "width": 192, "heads": 3, "layers": 6},
-    # released: small, because the updates that two CPU cores can take decide
+    # small, for machines on which the number of updates decides: a few CPU cores
     "base": {"network": PixArtTransformer2DModel, "width": 256, "heads": 4, "layers": 8},
-    "large": {"network": PixArtTransformer2DModel, "width": 320, "heads": 5, "layers": 10},
+    # as much as fits a file of 60 MB beside the autoencoder, for one GPU
+    "large": {"network": PixArtTransformer2DModel, "width": 384, "heads": 6, "layers": 8},
     "base-unet": {"network": UNet2DConditionModel, "channels": (96, 160, 224), "heads": 8},
     "paper": {"network": UNet2DConditionModel, "channels": (320, 640, 1280, 1280), "heads": 8},
 }

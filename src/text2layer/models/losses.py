@@ -78,35 +78,55 @@ def reconstruction_losses(
     prediction: LayerComponents,
     target: LayerComponents,
     composition: CompositionLoss = "joint",
-    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Every term of L_img and L_mask by name, unweighted.
+    """Every term of L_img and L_mask by name, unweighted, but for the perceptual ones.
 
     Args:
         prediction: unclamped output of the decoder.
         target: ground truth; `predicted_image` is the original picture I.
         composition: see `composition_loss`.
-        perceptual: LPIPS, (N, 3, H, W) twice -> (N,); skipped when None.
 
     Returns:
-        `l1_*` and `lpips_*` for foreground, background and (with the auxiliary head) image;
-        `mask_l1`, `composition`, `laplacian`.
+        `l1_*` for foreground, background and (with the auxiliary head) image; `mask_l1`,
+        `composition`, `laplacian`.
     """
+    pairs = _pictures(prediction, target)
+    losses = {f"l1_{name}": per_pixel((a - b).abs()) for name, (a, b) in pairs.items()}
+    losses["mask_l1"] = per_pixel((prediction.mask - target.mask).abs())
+    losses["composition"] = composition_loss(prediction, target, composition)
+    losses["laplacian"] = laplacian_loss(prediction.mask, target.mask)
+    return losses
+
+
+def perceptual_losses(
+    prediction: LayerComponents,
+    target: LayerComponents,
+    perceptual: Callable[[Tensor, Tensor], Tensor],
+) -> dict[str, Tensor]:
+    """`lpips_*` for foreground, background and (with the auxiliary head) image.
+
+    Args:
+        prediction: unclamped output of the decoder.
+        target: ground truth.
+        perceptual: LPIPS, (N, 3, H, W) twice -> (N,).
+    """
+    return {
+        f"lpips_{name}": perceptual(*(x.reshape(-1, 3, *x.shape[-2:]) for x in pair)).mean()
+        for name, pair in _pictures(prediction, target).items()
+    }
+
+
+def _pictures(
+    prediction: LayerComponents, target: LayerComponents
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The pictures of L_img: (predicted, true) by name."""
     pictures = {
         "foreground": (prediction.foreground, target.foreground),
         "background": (prediction.background, target.background),
     }
     if prediction.predicted_image is not None and target.predicted_image is not None:
         pictures["image"] = (prediction.predicted_image, target.predicted_image)
-    losses = {f"l1_{name}": per_pixel((a - b).abs()) for name, (a, b) in pictures.items()}
-    if perceptual is not None:
-        for name, (a, b) in pictures.items():
-            colour_a, colour_b = (x.reshape(-1, 3, *x.shape[-2:]) for x in (a, b))
-            losses[f"lpips_{name}"] = perceptual(colour_a, colour_b).mean()
-    losses["mask_l1"] = per_pixel((prediction.mask - target.mask).abs())
-    losses["composition"] = composition_loss(prediction, target, composition)
-    losses["laplacian"] = laplacian_loss(prediction.mask, target.mask)
-    return losses
+    return pictures
 
 
 def kl_loss(posterior: DiagonalGaussianDistribution, pixels: int) -> Tensor:

@@ -14,7 +14,12 @@ from torch.nn import functional
 from text2layer.data.source import Composition
 from text2layer.models import plain_autoencoder
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
-from text2layer.models.losses import CompositionLoss, kl_loss, reconstruction_losses
+from text2layer.models.losses import (
+    CompositionLoss,
+    kl_loss,
+    perceptual_losses,
+    reconstruction_losses,
+)
 from text2layer.models.plain_autoencoder import PlainAutoencoder
 from text2layer.tensors import composite
 from text2layer.training.checkpoints import load_autoencoder
@@ -78,14 +83,15 @@ class AutoencoderObjective(Objective):
         if torch.rand((), generator=generator) < settings.equivariance:
             latents, target = scaled(latents, target, generator)
         prediction = in_float32(self.network.decode(latents, clamp=False))
-        with torch.autocast(latents.device.type, enabled=False):
-            use_lpips = self.perceptual and step % settings.lpips_every == 0
-            losses = reconstruction_losses(
-                prediction,
-                target,
-                cast(CompositionLoss, settings.composition),
-                self.perceptual[0] if use_lpips else None,
+        lpips = {}
+        if self.perceptual:  # in the network's own precision
+            seen = max(1, round(settings.lpips_share * settings.batch_size))
+            lpips = perceptual_losses(
+                first_rows(prediction, seen), first_rows(target, seen), self.perceptual[0]
             )
+        with torch.autocast(latents.device.type, enabled=False):
+            composition = cast(CompositionLoss, settings.composition)
+            losses = lpips | reconstruction_losses(prediction, target, composition)
             losses["kl"] = kl
             losses["loss"] = weighted_sum(losses, settings)
             if self.adversary and step >= settings.adversarial_start:
@@ -184,6 +190,11 @@ def in_float32(prediction: LayerComponents) -> LayerComponents:
     return LayerComponents(**{key: value.float() for key, value in prediction.items()})
 
 
+def first_rows(parts: LayerComponents, count: int) -> LayerComponents:
+    """The first `count` samples of a batch."""
+    return LayerComponents(**{key: value[:count] for key, value in parts.items()})
+
+
 def neutralise_parts(
     target: LayerComponents, share: float, generator: torch.Generator
 ) -> LayerComponents:
@@ -232,7 +243,7 @@ def weighted_sum(losses: dict[str, Tensor], settings: AutoencoderSettings) -> Te
     pictures = sum(v for k, v in losses.items() if k.startswith("l1_")) * settings.l1_weight
     lpips = [v for k, v in losses.items() if k.startswith("lpips_")]
     if lpips:
-        pictures = pictures + settings.lpips_weight * settings.lpips_every * sum(lpips)
+        pictures = pictures + settings.lpips_weight * sum(lpips)
     mask = (
         settings.mask_l1_weight * losses["mask_l1"]
         + settings.composition_weight * losses["composition"]

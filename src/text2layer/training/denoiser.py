@@ -27,7 +27,7 @@ from text2layer.models.text_encoder import load_text_encoder
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 from text2layer.training.checkpoints import load_autoencoder
 from text2layer.training.export import export_pipeline
-from text2layer.training.latent_cache import CachedLatents
+from text2layer.training.latent_cache import CachedLatents, encode_samples
 from text2layer.training.latents import LatentBatch, LatentsOnTheFly
 from text2layer.training.loop import Objective, TrainingResult, step_generator, train
 from text2layer.training.precision import fast_inference
@@ -76,9 +76,12 @@ class DenoiserObjective(Objective):
         initialise(self.network, live.token_states(INITIAL_CAPTIONS))
         self.latents: LatentsOnTheFly | CachedLatents = live
         if settings.cache_samples:
-            file = Path(settings.cache_file or Path(settings.out) / "latents.safetensors")
             seeded = step_generator(settings.seed, LATENT_CACHE_SEED)
-            self.latents = CachedLatents.open(file, live, seeded)
+            if settings.cache_file == "none":
+                self.latents = CachedLatents(settings, device, encode_samples(live, seeded))
+            else:
+                file = Path(settings.cache_file or Path(settings.out) / "latents.safetensors")
+                self.latents = CachedLatents.open(file, live, seeded)
         held_out = LatentsOnTheFly(
             settings, validation, autoencoder, tokenizer, text_encoder, device
         )

@@ -28,6 +28,8 @@ from text2layer.training.latents import (
 from text2layer.training.settings import DenoiserSettings
 
 TEXT_BATCH = 256
+SAMPLE_BATCH = {"cpu": ENCODING_BATCH, "cuda": 256}
+TEXT_MULTIPLE = 8  # a GPU's attention takes texts of one length, a multiple of this
 # what decides the contents of a cache, besides the networks and the data
 KEY_SETTINGS = (
     "cache_samples", "caption_variants", "size", "seed", "style_weights",
@@ -36,20 +38,26 @@ KEY_SETTINGS = (
 
 
 class CachedLatents:
-    """Draws batches from encoded samples.
+    """Draws batches from encoded samples, which are kept where batches are wanted.
 
     A sample keeps its job; its caption is one of `settings.caption_variants`, drawn each time.
 
     Args:
         settings: caption dropout.
-        device: where batches are wanted.
+        device: where batches are wanted. On a GPU all texts are padded to the longest of all, so
+            that every batch has the same shapes.
         tensors: what `encode_samples` gives.
     """
 
     def __init__(
         self, settings: DenoiserSettings, device: torch.device, tensors: dict[str, Tensor]
     ) -> None:
-        self.settings, self.device, self.tensors = settings, device, tensors
+        self.settings, self.device = settings, device
+        self.tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+        self.text_length: int | None = None
+        if device.type != "cpu":
+            longest = int(tensors["text_lengths"].max())
+            self.text_length = -(-longest // TEXT_MULTIPLE) * TEXT_MULTIPLE
 
     @classmethod
     def open(cls, path: Path, live: LatentsOnTheFly, generator: torch.Generator) -> CachedLatents:
@@ -60,7 +68,7 @@ class CachedLatents:
             tensors = encode_samples(live, generator)
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.tmp")
-            whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
             save_file(whole, temporary, metadata={"key": key})
             os.replace(temporary, path)
         return cls(live.settings, live.device, tensors)
@@ -71,14 +79,16 @@ class CachedLatents:
         rows = torch.randint(len(held["latents"]), (batch_size,), generator=generator)
         variants = torch.randint(held["captions"].shape[1], (batch_size,), generator=generator)
         dropped = torch.rand(batch_size, generator=generator) < self.settings.caption_dropout
-        captions = torch.where(dropped, 0, held["captions"][rows, variants])  # 0: empty caption
-        states, mask = gather_text(held, captions)
+        drawn = torch.stack([rows, variants, dropped.long()])
+        rows, variants, dropped = drawn.to(self.device, non_blocking=True)
+        captions = held["captions"][rows, variants] * (1 - dropped)  # 0: the empty caption
+        states, mask = gather_text(held, captions, self.text_length)
         return LatentBatch(
-            held["latents"][rows].float().to(self.device),
-            held["conditions"][held["condition_rows"][rows]].float().to(self.device),
-            held["flags"][rows].to(self.device),
-            states.to(self.device),
-            mask.to(self.device),
+            held["latents"][rows].float(),
+            held["conditions"][held["condition_rows"][rows]].float(),
+            held["flags"][rows],
+            states,
+            mask,
         )
 
 
@@ -89,20 +99,20 @@ def encode_samples(live: LatentsOnTheFly, generator: torch.Generator) -> dict[st
         latents (N, C, h, w) and conditions (1 + given, C, h, w; row 0 is zero) in bfloat16,
         condition_rows (N,), flags (N, 3), captions (N, variants) into the text table, and the
         table itself: text_states (T, D) bfloat16, text_starts and text_lengths, row 0 the empty
-        caption.
+        caption. Latents, conditions and text states stay on the networks' device.
     """
     settings = live.settings
     latents, conditions, jobs = [], [], []
     captions: list[list[str]] = []
     bar = tqdm(total=settings.cache_samples, desc="encode samples", mininterval=2.0)
     while len(captions) < settings.cache_samples:
-        count = min(ENCODING_BATCH, settings.cache_samples - len(captions))
+        count = min(SAMPLE_BATCH[live.device.type], settings.cache_samples - len(captions))
         batch = live.source.compose(count, generator)
         chosen = draw_jobs(settings, count, generator)
         encoded, condition = live.encode(batch, chosen, generator)
-        latents.append(encoded.bfloat16().cpu())
+        latents.append(encoded.bfloat16())
         given = [row for row, job in enumerate(chosen) if job is not None]
-        conditions.append(condition[given].bfloat16().cpu())
+        conditions.append(condition[given].bfloat16())
         jobs += chosen
         rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
         variants = [
@@ -132,24 +142,31 @@ def encode_texts(
     index = {text: row for row, text in enumerate(dict.fromkeys(["", *captions]))}
     texts = list(index)
     by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-    states: list[Tensor] = [torch.empty(0)] * len(texts)
+    states, lengths = [], torch.zeros(len(texts), dtype=torch.long)
     for start in tqdm(range(0, len(texts), TEXT_BATCH), desc="encode captions", mininterval=2.0):
         chosen = by_length[start : start + TEXT_BATCH]
         encoded, mask = encode_prompts(tokenizer, encoder, [texts[row] for row in chosen])
-        for place, row in enumerate(chosen):
-            states[row] = encoded[place, mask[place]].bfloat16().cpu()
-    lengths = torch.tensor([state.shape[0] for state in states])
+        states.append(encoded[mask].bfloat16())  # (tokens of the batch, D), text by text
+        lengths[chosen] = mask.sum(1).cpu()
+    order = torch.tensor(by_length)
+    starts = torch.empty_like(lengths)
+    starts[order] = torch.cumsum(lengths[order], 0) - lengths[order]
     return index, {
         "text_states": torch.cat(states),
         "text_lengths": lengths,
-        "text_starts": torch.cumsum(lengths, 0) - lengths,
+        "text_starts": starts,
     }
 
 
-def gather_text(table: dict[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return states (B, L, D) float32, zero behind a caption's end, and mask (B, L) bool."""
+def gather_text(
+    table: dict[str, Tensor], rows: Tensor, length: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return states (B, L, D) float32, zero behind a caption's end, and mask (B, L) bool.
+
+    L is `length`, or as long as the longest of these captions.
+    """
     lengths = table["text_lengths"][rows]
-    steps = torch.arange(int(lengths.max()))
+    steps = torch.arange(int(lengths.max()) if length is None else length, device=rows.device)
     mask = steps[None] < lengths[:, None]
     positions = table["text_starts"][rows][:, None] + steps[None]
     states = table["text_states"][positions.clamp(max=len(table["text_states"]) - 1)]

@@ -161,6 +161,7 @@ def measure_latent_statistics(
     count = 0
     for _ in range(max(1, samples // ENCODING_BATCH)):
         batch = source.compose(ENCODING_BATCH, generator)
+        autoencoder.to(batch.mask.device)
         latents = autoencoder.encode(batch.foreground, batch.background, batch.mask).mode()
         values = latents.double().cpu().transpose(0, 1).flatten(1)  # (C, B h w)
         total = total + values.sum(1)

@@ -74,25 +74,39 @@ def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(mixed % 2**63)
 
 
-def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
-    """Linear warm-up, constant, then a linear fall to zero in the last `decay_fraction`."""
+def learning_rate_factor(
+    step: int, settings: TrainingSettings, elapsed_minutes: float = 0.0
+) -> float:
+    """Linear warm-up, constant, then a linear fall to zero in the last `decay_fraction`.
+
+    With `settings.timed` the run's end is the earlier of `steps` and `max_minutes`.
+    """
     warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    decay_steps = settings.steps * settings.decay_fraction
-    left = settings.steps - step
-    return warm * min(1.0, left / decay_steps) if decay_steps else warm
+    if not settings.decay_fraction:
+        return warm
+    left = (settings.steps - step) / (settings.steps * settings.decay_fraction)
+    if settings.timed:
+        time_left = 1 - elapsed_minutes / settings.max_minutes
+        left = min(left, max(0.0, time_left / settings.decay_fraction))
+    return warm * min(1.0, left)
 
 
 def make_ema(network: ModelMixin, decay: float) -> AveragedModel:
-    """Average parameters and buffers; the decay rises as (1 + n) / (10 + n) up to `decay`."""
+    """Average parameters and buffers; the decay rises as (1 + n) / (10 + n) up to `decay`.
 
-    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        n = int(count)
-        weight = 1.0 - min(decay, (1 + n) / (10 + n))
-        if not averaged.is_floating_point():
-            return current
-        return averaged.lerp(current.to(averaged.dtype), weight)
+    All tensors of a device and type are averaged in one call, and the count stays on the CPU: an
+    update waits for no GPU.
+    """
 
-    return AveragedModel(network, avg_fn=average, use_buffers=True)
+    def average(averaged: Any, current: Any, _: Tensor | int) -> None:
+        if not averaged[0].is_floating_point():
+            torch._foreach_copy_(averaged, current)
+            return
+        n = int(model.n_averaged)
+        torch._foreach_lerp_(averaged, current, 1.0 - min(decay, (1 + n) / (10 + n)))
+
+    model = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    return model
 
 
 def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -102,6 +116,18 @@ def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[st
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def compile_blocks(network: nn.Module) -> None:
+    """Let torch.compile fuse what a network repeats, in place; names of weights stay.
+
+    Of a transformer each block is compiled (they share one compilation), of other networks every
+    direct part.
+    """
+    blocks = getattr(network, "transformer_blocks", None)
+    for block in network.children() if blocks is None else blocks:
+        if any(True for _ in block.parameters()):
+            block.compile(dynamic=False)
 
 
 class StopRequest:
@@ -144,30 +170,33 @@ def train(
         InputError: when the requested device is not there, or the output folder holds
             checkpoints of a run that is not to be resumed.
     """
+    begun = time.monotonic()
     accelerator = _accelerator(settings)
     set_seed(settings.seed)
     run = _Run(make_objective(accelerator.device), settings, data_hash)
     state = run.resume()
     step = int(state.get("step", 0))
     newest = checkpoints.checkpoint_path(run.folder, step)
+    if settings.compile:
+        compile_blocks(run.network)
     prepared, run.optimizer = accelerator.prepare(run.objective, run.optimizer)
     log = MetricsLog(
         run.folder / "metrics.jsonl", step, settings, accelerator.is_main_process,
         state.get("metrics"),
     )  # fmt: skip
-    begun = time.monotonic()
     with StopRequest() as stop, log:
         while step < settings.steps:
-            rate = settings.learning_rate * learning_rate_factor(step, settings)
+            minutes = (time.monotonic() - begun) / 60
+            rate = settings.learning_rate * learning_rate_factor(step, settings, minutes)
             values = run.update(accelerator, prepared, step, rate)
             step += 1
             log.add(step, values, rate)
             ended = step == settings.steps or stop.received
             ended |= 0 < settings.max_minutes * 60 < time.monotonic() - begun
             if accelerator.is_main_process:
-                run.look(step, ended, log)
                 if ended or step % settings.checkpoint_every == 0:
-                    newest = run.save(step, log)
+                    newest = run.save(step, log)  # first, so that a failing look loses nothing
+                run.look(step, ended, log)
             if ended:
                 break
     accelerator.wait_for_everyone()
@@ -179,6 +208,8 @@ def _accelerator(settings: TrainingSettings) -> Accelerator:
         raise InputError("device is cuda but no CUDA device is available; use device cpu.")
     on_cpu = settings.device == "cpu"
     device = torch.device("cpu") if on_cpu else PartialState().device
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 for what stays in float32
     precision = resolve_precision(settings.mixed_precision, device)
     try:
         return Accelerator(cpu=on_cpu, mixed_precision=precision)
@@ -204,6 +235,7 @@ class _Run:
             fused=True,  # one pass over the weights: a third of the time on a CPU (docs/log.md)
         )
         self.ema = make_ema(self.network, settings.ema_decay)
+        self.newest_loss: tuple[int, Tensor | float] = 0, 0.0
 
     def update(
         self, accelerator: Accelerator, prepared: Any, step: int, rate: float
@@ -218,17 +250,22 @@ class _Run:
         losses = prepared(step, generator)
         accelerator.backward(losses["loss"])
         norm = accelerator.clip_grad_norm_(self.network.parameters(), settings.max_grad_norm)
-        loss = float(losses["loss"].detach())
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        extra = self.objective.after_update(step)
+        self.ema.update_parameters(self.network)
+        self.check_loss()  # of the update before: a GPU may still be busy with this one
+        self.newest_loss = step, losses["loss"].detach()
+        return {**losses, "grad_norm": norm, **extra}
+
+    def check_loss(self) -> None:
+        """Raise WeightsError if the newest loss is not a finite number."""
+        step, loss = self.newest_loss[0], float(self.newest_loss[1])
         if not math.isfinite(loss):
             raise WeightsError(
                 f"The loss became {loss} at step {step} of {self.folder}; lower learning_rate and "
                 "resume from the last checkpoint."
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        extra = self.objective.after_update(step)
-        self.ema.update_parameters(self.network)
-        return {**losses, "grad_norm": norm, **extra}
 
     def look(self, step: int, ended: bool, log: MetricsLog) -> None:
         """Validation and preview of the averaged weights, at their intervals and at the end."""
@@ -249,6 +286,7 @@ class _Run:
 
     def save(self, step: int, log: MetricsLog) -> Path:
         """Write a checkpoint after `step` updates."""
+        self.check_loss()
         return checkpoints.save_checkpoint(
             self.folder, step, self.network, self.ema.module,
             {"optimizer": self.optimizer.state_dict(), "averaged": int(self.ema.n_averaged),

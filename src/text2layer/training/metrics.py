@@ -41,6 +41,7 @@ class MetricsLog:
     ) -> None:
         self.settings = settings
         self.sums = {key: list(value) for key, value in (pending or {}).items()}
+        self.values: dict[str, list[Tensor | float]] = {}
         self.updates = 0
         self.clock = time.monotonic()
         if main and path.is_file():
@@ -62,13 +63,13 @@ class MetricsLog:
     def add(self, step: int, values: dict[str, Tensor | float], rate: float) -> None:
         """Take the values of update number `step`; write the means of every EVERY updates."""
         for key, value in values.items():
-            total, count = self.sums.get(key, (0.0, 0))
-            number = float(value.detach()) if isinstance(value, Tensor) else float(value)
-            self.sums[key] = [total + number, count + 1]
+            kept = value.detach() if isinstance(value, Tensor) else value
+            self.values.setdefault(key, []).append(kept)
         self.updates += 1
         self.bar.update(1)
         if step % EVERY and step != self.settings.steps:
             return
+        self._settle()
         means = {key: total / count for key, (total, count) in self.sums.items()}
         seconds = time.monotonic() - self.clock
         speed = self.updates * self.settings.batch_size / max(seconds, 1e-9)
@@ -76,8 +77,16 @@ class MetricsLog:
         self.write({"step": step, **means, "learning_rate": rate, "samples_per_second": speed})
         self.sums, self.updates, self.clock = {}, 0, time.monotonic()
 
+    def _settle(self) -> None:
+        """Add up the values taken so far; only here is a GPU waited for."""
+        for key, values in self.values.items():
+            total, count = self.sums.get(key, (0.0, 0))
+            self.sums[key] = [total + sum(map(float, values)), count + len(values)]
+        self.values = {}
+
     def pending(self) -> dict[str, list[float]]:
         """Sums and counts that no line holds yet, for a checkpoint."""
+        self._settle()
         return {key: list(value) for key, value in self.sums.items()}
 
     def write(self, values: dict[str, float | int]) -> None:

@@ -45,7 +45,11 @@ class TrainingSettings:
     keep_checkpoints: int = setting(2, "Newest checkpoints to keep.")
     preview_every: int = setting(500, "Updates between preview sheets; 0 for none.")
     validate_every: int = setting(250, "Updates between validation losses; 0 for none.")
-    max_minutes: float = setting(0.0, "Stop with a checkpoint after so many minutes; 0 for never.")
+    max_minutes: float = setting(0.0, "Stop after so many minutes, preparation included; 0: never.")
+    timed: bool = setting(
+        False, "Let the learning rate fall by the end of max_minutes, for hours that are rented."
+    )
+    compile: bool = setting(False, "Compile the network's blocks: faster on a GPU after a minute.")
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class AutoencoderSettings(TrainingSettings):
     composition: str = setting("joint", "Composition loss: joint | dim.")
     l1_weight: float = setting(1.0, "Weight of l1 of F, B and I.")
     lpips_weight: float = setting(0.0, "Weight of LPIPS-VGG of F, B and I; 0 is off.")
-    lpips_every: int = setting(1, "Use LPIPS on every n-th update, at n times its weight.")
+    lpips_share: float = setting(1.0, "Share of each batch that LPIPS looks at.")
     adversarial_weight: float = setting(0.0, "Weight of the PatchGAN term; 0 is off.")
     adversarial_start: int = setting(50_000, "Update at which the discriminator joins.")
     mask_l1_weight: float = setting(1.0, "Weight of l1 of the mask.")
@@ -88,7 +92,9 @@ class DenoiserSettings(TrainingSettings):
     )
     text_encoder: str = setting("minilm", "Text encoder: a name of the weights table or a path.")
     cache_samples: int = setting(0, "Samples encoded once before training; 0 encodes on the fly.")
-    cache_file: str = setting("", "Where encoded samples are kept; OUT/latents.safetensors.")
+    cache_file: str = setting(
+        "", "Where encoded samples are kept: a file, none, or nothing for OUT/latents.safetensors."
+    )
     caption_variants: int = setting(3, "Captions drawn per cached sample.")
     caption_dropout: float = setting(0.1, "Share of empty captions, for guidance.")
     job_text: float = setting(0.7, "Share of samples with nothing given.")
@@ -123,8 +129,10 @@ AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
     "base": AutoencoderSettings(
         steps=5000, batch_size=8, learning_rate=5e-4, kl_weight=3e-3, equivariance=0.25
     ),
+    # one large GPU (recipes/base_model.py): most updates on small pictures, the last on 256 px
     "base-gpu": AutoencoderSettings(
-        steps=15_000, batch_size=128, kl_weight=3e-3, equivariance=0.25, lpips_weight=1.0
+        steps=12_000, batch_size=192, learning_rate=6e-4, kl_weight=3e-3, equivariance=0.25,
+        lpips_weight=1.0, lpips_share=0.25, warmup_steps=200, decay_fraction=0.0,
     ),
     "paper": AutoencoderSettings(
         preset="paper", steps=250_000, batch_size=12, size=256, learning_rate=4.5e-6 * 12,
@@ -148,8 +156,10 @@ DENOISER_PRESETS: dict[str, DenoiserSettings] = {
         preset="base-unet", steps=10_000, batch_size=24, learning_rate=6e-4, cache_samples=24_000
     ),
     "base-gpu": DenoiserSettings(
-        preset="large", steps=10_000, batch_size=512, size=256, learning_rate=5e-4,
-        timestep_mean=1.1, sampling_shift=2.0, preview_guidance=5.0,
+        preset="large", steps=10_000, batch_size=512, learning_rate=8e-4, warmup_steps=300,
+        decay_fraction=0.0, cache_samples=120_000, cache_file="none", caption_variants=1,
+        job_text=0.55, job_background=0.1, job_foreground=0.1, job_image=0.25, imperfect=0.0,
+        timestep_mean=1.1, sampling_shift=2.0, preview_guidance=5.0, compile=True,
     ),
     "paper": DenoiserSettings(
         preset="paper", steps=75_000, batch_size=32, size=256, learning_rate=1e-4,
@@ -184,7 +194,7 @@ def settings_from(trainer: str, preset: str, /, **overrides: Any) -> Any:
 
 AT_LEAST_ONE = (
     "steps", "batch_size", "size", "checkpoint_every", "keep_checkpoints", "num_foregrounds",
-    "lpips_every", "caption_variants", "preview_steps",
+    "caption_variants", "preview_steps",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "warmup_steps", "weight_decay", "preview_every", "validate_every", "max_minutes", "l1_weight",
@@ -193,8 +203,8 @@ NOT_NEGATIVE = (
     "timestep_std", "preview_guidance",
 )  # fmt: skip
 SHARES = (
-    "decay_fraction", "equivariance", "partial", "caption_dropout", "job_text", "job_background",
-    "job_foreground", "job_image", "imperfect",
+    "decay_fraction", "equivariance", "lpips_share", "partial", "caption_dropout", "job_text",
+    "job_background", "job_foreground", "job_image", "imperfect",
 )  # fmt: skip
 ABOVE_ZERO = ("learning_rate", "max_grad_norm", "sampling_shift")
 BELOW_ONE = ("beta1", "beta2", "ema_decay")
@@ -220,6 +230,8 @@ def check(settings: S) -> S:
             value = getattr(settings, name, None)
             if value is not None and not fits(value):
                 raise InputError(f"{name} must {words}, got {value}.")
+    if settings.timed and not settings.max_minutes:
+        raise InputError("timed needs max_minutes, the length of the run.")
     for name, known in CHOICES.items():
         value = getattr(settings, name, known[0])
         if value not in known:
