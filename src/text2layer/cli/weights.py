@@ -1,8 +1,9 @@
-"""`text2layer weights`: list, fetch and verify third-party weights."""
+"""`text2layer weights`: list and fetch third-party weights; verify them and our own."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from text2layer.errors import Text2LayerError
 
 app = typer.Typer(
     name="weights",
-    help="List, fetch and verify the third-party weights, known by their SHA-256.",
+    help="List, fetch and verify weights, known by their SHA-256.",
     no_args_is_help=True,
 )
 
@@ -76,20 +77,37 @@ def fetch_command(
 @app.command("verify")
 def verify_command(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names; without any, all on this machine.")
+        list[str] | None,
+        typer.Argument(
+            help="Names of the list, `base` (the released model) or folders of exported models; "
+            "without any, base and all that is on this machine."
+        ),
     ] = None,
 ) -> None:
-    """Compute the SHA-256 of weights on this machine and compare it with the table."""
-    from text2layer.pretrained import list_weights, verify
+    """Compute the SHA-256 of weights and compare it with the one that was published."""
+    from text2layer.pretrained import list_weights
 
     if not names:
-        names = [state.entry.name for state in list_weights() if state.state != "missing"]
+        names = ["base", *(s.entry.name for s in list_weights() if s.state != "missing")]
     failed = False
     for name in names:
         try:
-            typer.echo(f"{name:<20}ok  {verify(name)}")
+            typer.echo(f"{name:<20}ok  {_verified(name)}")
         except Text2LayerError as error:
             typer.echo(f"Error: {error}", err=True)
             failed = True
     if failed:
         raise typer.Exit(1)
+
+
+def _verified(name: str) -> Path:
+    """Verify one set of weights; return where it lies."""
+    from text2layer.checksums import verify_checksums
+    from text2layer.pipelines import released_model
+    from text2layer.pretrained import verify
+
+    folder = released_model() if name == "base" else Path(name)
+    if name != "base" and not folder.is_dir():
+        return verify(name)
+    verify_checksums(folder)
+    return folder

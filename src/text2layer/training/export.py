@@ -12,6 +12,7 @@ import torch
 from diffusers import ModelMixin
 from torch import nn
 
+from text2layer.checksums import write_checksums
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 
 
@@ -19,6 +20,8 @@ def export_pipeline(
     pipeline: Text2LayerPipeline, out: Path, dtype: torch.dtype = torch.float16
 ) -> Path:
     """Write autoencoder, denoiser and scheduler; the text encoder stays a name in the config.
+
+    SHA256SUMS lies beside them, for `text2layer weights verify`.
 
     Args:
         pipeline: with trained weights; it is not changed.
@@ -33,6 +36,7 @@ def export_pipeline(
             nn.Module.to(copy, dtype).save_pretrained(folder / name)
         pipeline.scheduler.save_pretrained(folder / "scheduler")
         pipeline.save_config(folder)
+        write_checksums(folder)
     return out
 
 
