@@ -21,6 +21,7 @@ FLOORS = {
     "tensors": 1,
     "models": 1,
     "pretrained": 1,
+    "checksums": 2,
     "pipelines": 2,
     "data": 3,
     "training": 3,

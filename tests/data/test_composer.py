@@ -57,6 +57,9 @@ def test_the_same_seed_gives_the_same_batch(composer: Composer) -> None:
     rerendered = composer.compose_at(first.placements)
     assert torch.equal(rerendered.image, first.image)
     assert torch.equal(rerendered.mask, first.mask)
+    part = composer.compose(8, seeded(3), slice(1, 8, 2))
+    assert part.placements == first.placements[1::2]
+    assert torch.equal(part.image, first.image[1::2])
 
 
 def test_one_object_is_drawn_as_ever(composer: Composer) -> None:
@@ -246,6 +249,11 @@ def test_several_foregrounds_lie_over_one_another(toy_root: Path) -> None:
     alone = composer.compose_at(batch.placements[3 * 17 : 3 * 18])
     assert torch.equal(alone.image[0], batch.image[17])
     assert torch.equal(alone.mask[0], batch.mask[17])
+    row = batch.row(17)
+    assert row.placements == batch.placements[3 * 17 : 3 * 18]
+    assert torch.equal(row.image, batch.image[17:18])
+    part = composer.compose(20, seeded(0), slice(1, 20, 4))
+    assert torch.equal(part.mask, batch.mask[1::4])
 
 
 def test_objects_of_a_picture_are_drawn_independently_over_one_background(toy_root: Path) -> None:

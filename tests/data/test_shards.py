@@ -16,6 +16,7 @@ from text2layer.data.compose import compose_shards
 from text2layer.data.library import Library
 from text2layer.data.schema import Sample, SampleMetadata, decode_sample, encode_sample
 from text2layer.data.shards import ShardComposer, ShardReader, ShardWriter
+from text2layer.data.source import ReadsAhead
 from text2layer.errors import DataError, InputError
 from text2layer.tensors import colour_to_bytes, mask_to_bytes
 
@@ -265,6 +266,9 @@ def test_shard_composer_gives_the_stored_samples(tmp_path: Path) -> None:
     batch = source.compose(16, torch.Generator().manual_seed(0))
     again = source.compose(16, torch.Generator().manual_seed(0))
     assert torch.equal(batch.image, again.image)
+    part = source.compose(16, torch.Generator().manual_seed(0), slice(1, 16, 3))
+    assert torch.equal(part.image, batch.image[1::3])
+    assert part.texts == batch.texts[1::3]
     texts = source.captions(batch, random.Random(0))
     by_text = {sample.text: sample for sample in samples}
     assert len(set(texts)) > 3
@@ -298,6 +302,39 @@ def test_shard_composer_knows_splits_parts_and_opt_outs(tmp_path: Path) -> None:
     assert len(ShardComposer(tmp_path, "val", 24, progress=False)) == 1
     with pytest.raises(DataError, match="'test'"):
         ShardComposer(tmp_path, "test", 24, progress=False)
+
+
+def test_shard_composer_reads_no_other_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, [make_sample(number) for number in range(6)])
+    source = ShardComposer(tmp_path, size=24, progress=False)
+    read, reader = [], source._read
+    monkeypatch.setattr(source, "_read", lambda index: read.append(index) or reader(index))
+    source.compose(12, torch.Generator().manual_seed(0), slice(0, 12, 4))
+    drawn = torch.randint(6, (12,), generator=torch.Generator().manual_seed(0))
+    assert sorted(read) == sorted(drawn[::4].tolist())
+
+
+def test_shard_composer_reads_ahead_what_it_will_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, [make_sample(number) for number in range(6)])
+    source = ShardComposer(tmp_path, size=24, progress=False)
+    assert isinstance(source, ReadsAhead)
+
+    def at(seed: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    expected = [source.compose(8, at(seed), slice(0, 8, 2)).image for seed in (1, 2)]
+    read, reader = [], source._read
+    monkeypatch.setattr(source, "_read", lambda index: read.append(index) or reader(index))
+    source.prepare(8, at(1), slice(0, 8, 2))
+    assert torch.equal(source.compose(8, at(1), slice(0, 8, 2)).image, expected[0])
+    assert len(read) == 4
+    source.prepare(8, at(1), slice(0, 8, 2))  # another batch than the one that is asked for
+    assert torch.equal(source.compose(8, at(2), slice(0, 8, 2)).image, expected[1])
+    assert len(read) == 12
 
 
 def test_shard_composer_replaces_a_damaged_sample(tmp_path: Path) -> None:

@@ -20,11 +20,14 @@ from text2layer.training import checkpoints
 from text2layer.training.autoencoder import (
     AutoencoderObjective,
     components,
+    cropped,
     neutralise_parts,
+    noisy,
     scaled,
     train_autoencoder,
     weighted_sum,
 )
+from text2layer.training.checkpoints import load_autoencoder
 from text2layer.training.loop import step_generator
 
 TERMS = {
@@ -164,6 +167,46 @@ def test_every_term_can_be_switched_off(setting, terms, autoencoder_settings):
     with_term = float(weighted_sum(values, settings))
     without = float(weighted_sum(values, replace(settings, **{setting: 0.0})))
     assert with_term - without == pytest.approx(lost)
+
+
+def test_a_crop_is_one_window_of_all_parts():
+    target = components(DiscSource().compose(3, torch.Generator().manual_seed(0)))
+    window = cropped(target, 16, torch.Generator().manual_seed(4))
+    assert window.mask.shape == (3, 1, 16, 16)
+    torch.testing.assert_close(composite(window.foreground, window.background, window.mask),
+                               window.predicted_image, atol=2 / 255, rtol=0)  # fmt: skip
+    places = {
+        float(cropped(target, 16, torch.Generator().manual_seed(i)).background.sum())
+        for i in range(8)
+    }
+    assert len(places) > 1
+
+
+def test_latent_noise_is_measured_in_deviations_of_a_channel():
+    torch.manual_seed(0)
+    deviations = torch.tensor([1.0, 5.0])
+    latents = torch.randn(40, 2, 32, 32) * deviations[:, None, None]
+    shares = torch.linspace(0, 0.2, 40)
+    added = (noisy(latents, shares) - latents).std(dim=(2, 3)) / deviations
+    torch.testing.assert_close(added, shares[:, None].expand(-1, 2), rtol=0.12, atol=1e-3)
+
+
+def test_a_frozen_encoder_keeps_latents_and_their_statistics(autoencoder_settings, tmp_path):
+    source = DiscSource()
+    train_autoencoder(autoencoder_settings(out=str(tmp_path / "a"), steps=2), source, source)
+    first = load_autoencoder(tmp_path / "a" / "model")
+    settings = autoencoder_settings(
+        out=str(tmp_path / "b"), steps=2, init=str(tmp_path / "a" / "model"), freeze_encoder=True
+    )
+    train_autoencoder(settings, source, source)
+    second = load_autoencoder(tmp_path / "b" / "model")
+    parts = components(source.compose(2, torch.Generator().manual_seed(0)))
+    given = (parts.foreground, parts.background, parts.mask)
+    assert torch.equal(first.encode(*given).parameters, second.encode(*given).parameters)
+    assert first.config.latent_scale == pytest.approx(second.config.latent_scale)
+    assert not torch.equal(first(*given).mask, second(*given).mask)
+    norms = [model.heads["mask"][1].running_mean for model in (first, second)]
+    assert torch.equal(*norms)
 
 
 def test_lpips_looks_at_a_share_of_the_batch(autoencoder_settings, monkeypatch):

@@ -79,7 +79,7 @@ def test_noise_levels_are_logit_normal(denoiser_settings):
     objective = build(denoiser_settings(batch_size=2000, timestep_mean=-1.0, timestep_std=0.5))
     seen: list[Tensor] = []
 
-    def error(network, batch, level, generator):
+    def error(network, batch, level, generator, rows):
         seen.append(level)
         return torch.zeros(())
 
@@ -94,7 +94,7 @@ def test_noise_is_not_made_of_the_numbers_that_drew_the_samples(denoiser_setting
     objective = build(denoiser_settings(batch_size=4))
     noises = []
 
-    def error(network, batch, level, generator):
+    def error(network, batch, level, generator, rows):
         noises.append(torch.rand(64, generator=generator, dtype=torch.float64))
         return torch.zeros(())
 

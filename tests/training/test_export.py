@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from text2layer.checksums import CHECKSUMS, verify_checksums
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.training.export import export_pipeline, save_model
 
@@ -15,7 +16,8 @@ def test_an_exported_pipeline_is_half_the_size_and_names_its_text_encoder(pipeli
     before = {k: v.clone() for k, v in pipeline.denoiser.state_dict().items()}
     folder = export_pipeline(pipeline, tmp_path / "model")
     names = {path.name for path in folder.iterdir()}
-    assert names == {"autoencoder", "denoiser", "scheduler", "model_index.json"}
+    assert names == {"autoencoder", "denoiser", "scheduler", "model_index.json", CHECKSUMS}
+    assert verify_checksums(folder) == 6
     index = json.loads((folder / "model_index.json").read_text())
     assert index["text_encoder_name"] == pipeline.config.text_encoder_name
     full = sum(p.numel() * 4 for p in pipeline.denoiser.parameters())
@@ -34,6 +36,16 @@ def test_an_exported_pipeline_is_half_the_size_and_names_its_text_encoder(pipeli
             expected = expected.half().float()
         assert torch.equal(value, expected), name
     assert loaded.autoencoder.config.latent_scale == pipeline.autoencoder.config.latent_scale
+
+
+def test_an_export_says_nothing_of_the_folders_its_weights_came_from(pipeline, tmp_path):
+    pipeline.denoiser.save_pretrained(tmp_path / "here")
+    pipeline.denoiser = type(pipeline.denoiser).from_pretrained(tmp_path / "here")
+    folder = export_pipeline(pipeline, tmp_path / "model")
+    save_model(pipeline.denoiser, tmp_path / "alone")
+    for config in (folder / "denoiser", tmp_path / "alone"):
+        assert str(tmp_path) not in (config / "config.json").read_text()
+    assert verify_checksums(folder) == 6
 
 
 def test_a_newer_export_takes_the_place_of_the_older(pipeline, tmp_path):

@@ -13,7 +13,8 @@ def batch():
 
 
 def damaged(parts, share=1.0, seed=0):
-    return make_imperfect(parts, share, torch.Generator().manual_seed(seed))
+    count = len(next(iter(parts.values())))
+    return make_imperfect(parts, share, [torch.Generator().manual_seed(seed)] * count)
 
 
 def differs(first, second):
@@ -30,7 +31,7 @@ def test_share_of_rows_that_change(batch):
 
 def test_no_share_draws_nothing(batch):
     generator = torch.Generator().manual_seed(0)
-    make_imperfect({"image": batch.image}, 0.0, generator)
+    make_imperfect({"image": batch.image}, 0.0, [generator] * 200)
     assert torch.rand((), generator=generator) == torch.rand(
         (), generator=torch.Generator().manual_seed(0)
     )

@@ -10,7 +10,11 @@ from tests.toy_model import build_autoencoder
 from tests.training.toy_source import DiscSource, TwoDiscs
 from text2layer.errors import InputError
 from text2layer.models.conditioning import condition_latents
-from text2layer.models.text_encoder import encode_prompts, load_text_encoder
+from text2layer.models.text_encoder import (
+    MAX_PROMPT_TOKENS,
+    encode_prompts,
+    load_text_encoder,
+)
 from text2layer.training.latent_cache import (
     CachedLatents,
     encode_samples,
@@ -139,6 +143,36 @@ def test_the_same_generator_state_gives_the_same_batch(on_the_fly, denoiser_sett
     assert not torch.equal(one.latents, other.latents)
 
 
+@pytest.mark.parametrize("cached", [False, True], ids=["on the fly", "cached"])
+def test_rows_of_a_batch_are_those_of_the_whole(cached, on_the_fly, denoiser_settings):
+    settings = denoiser_settings(imperfect=0.5, cache_samples=20, job_text=0.1, job_image=0.7)
+    latents = on_the_fly(settings)
+    if cached:
+        latents = CachedLatents(settings, latents.device, encode_samples(latents, generator()))
+    whole = latents.draw(8, generator(4))
+    for rank in range(2):
+        rows, after = slice(rank, 8, 2), generator(4)
+        part = latents.draw(8, after, rows)
+        length = part.text_states.shape[1]
+        assert torch.equal(part.flags, whole.flags[rows])
+        assert torch.equal(part.text_mask, whole.text_mask[rows][:, :length])
+        for name in ("latents", "condition"):
+            torch.testing.assert_close(getattr(part, name), getattr(whole, name)[rows],
+                                       atol=0.03, rtol=0.03)  # fmt: skip
+        torch.testing.assert_close(part.text_states, whole.text_states[rows][:, :length],
+                                   atol=1e-4, rtol=1e-4)  # fmt: skip
+
+
+def test_captions_longer_than_a_prompt_may_be_are_cut(on_the_fly, text, denoiser_settings):
+    class Talker(DiscSource):
+        def captions(self, composition, rng, part="whole"):
+            return ["a red ball " * 60] * len(composition.placements)
+
+    batch = on_the_fly(denoiser_settings(caption_dropout=0.0), Talker()).draw(2, generator())
+    assert batch.text_mask.shape == (2, MAX_PROMPT_TOKENS)
+    assert batch.text_mask.all()
+
+
 def test_dropped_captions_are_the_empty_prompt(on_the_fly, text, denoiser_settings):
     batch = on_the_fly(denoiser_settings(caption_dropout=1.0)).draw(3, generator())
     states, mask = encode_prompts(*text, ["", "", ""])
@@ -148,11 +182,16 @@ def test_dropped_captions_are_the_empty_prompt(on_the_fly, text, denoiser_settin
 
 def test_cached_latents_are_those_encoded_on_the_fly(on_the_fly, text, denoiser_settings):
     """The one sample of the cache, drawn again and again, against the same sample encoded live."""
+
+    class OneCaption(DiscSource):
+        def captions(self, composition, rng, part="whole"):
+            return ["a red ball"] * len(composition.placements)
+
     settings = denoiser_settings(
-        cache_samples=1, caption_variants=1, caption_dropout=0.0,
+        cache_samples=1, caption_variants=1, caption_dropout=0.0, imperfect=0.0,
         job_text=0.0, job_background=1.0, job_foreground=0.0, job_image=0.0,
     )  # fmt: skip
-    live = on_the_fly(settings)
+    live = on_the_fly(settings, OneCaption())
     held = encode_samples(live, generator(5))
     cached = CachedLatents(settings, live.device, held).draw(3, generator(6))
     expected = live.draw(1, generator(5))
@@ -183,7 +222,7 @@ def test_the_cache_keeps_jobs_conditions_and_captions_together(
     for count in (16, 16, 8):
         batch = source.compose(count, replay)
         jobs = draw_jobs(settings, count, replay)
-        latents, condition = live.encode(batch, jobs, replay)
+        latents, condition = live.encode(batch, jobs, [replay] * count)
         rng = random.Random(int(torch.randint(2**62, (), generator=replay)))
         captions = [draw_captions(source, batch, jobs, rng) for _ in range(2)]
         rows = slice(start, start + count)

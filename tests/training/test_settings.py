@@ -25,9 +25,10 @@ def test_every_field_has_a_line_of_help(trainer):
         assert text[0].isupper() or text[0].islower(), item.name
 
 
-def test_the_paper_preset_is_the_papers():
-    settings = settings_from("autoencoder", "paper")
-    assert (settings.steps, settings.size) == (250_000, 256)
+@pytest.mark.parametrize("size", [256, 512])
+def test_the_papers_presets_are_the_papers(size):
+    settings = settings_from("autoencoder", f"paper-{size}")
+    assert (settings.steps, settings.size) == (250_000, size)
     assert (settings.beta1, settings.beta2) == (0.5, 0.9)
     assert (settings.lpips_weight, settings.adversarial_weight) == (1.0, 0.5)
     assert settings.adversarial_start == 50_000
@@ -35,8 +36,9 @@ def test_the_paper_preset_is_the_papers():
     assert weights == (1.0, 2.0, 3.0)
     assert (settings.mask_weight, settings.kl_weight) == (1.0, 1e-6)
     assert settings.composition == "joint"
-    assert settings_from("denoiser", "paper").steps == 75_000
-    assert settings_from("denoiser", "paper").caption_dropout == 0.1
+    denoiser = settings_from("denoiser", f"paper-{size}")
+    assert (denoiser.steps, denoiser.size, denoiser.caption_dropout) == (75_000, size, 0.1)
+    assert denoiser.text_encoder == "openai/clip-vit-large-patch14"
 
 
 def test_overrides_replace_the_presets_values():

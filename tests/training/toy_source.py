@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from text2layer.data.source import Composition, Part, Placement
+from text2layer.data.source import EVERY, Composition, Part, Placement
 from text2layer.tensors import bytes_to_colour, bytes_to_mask, colour_to_bytes, composite
 
 COLOURS = {
@@ -40,11 +40,13 @@ class DiscSource:
     def fingerprint(self) -> str:
         return hashlib.sha256(self.name.encode()).hexdigest()
 
-    def compose(self, batch_size: int, generator: torch.Generator | None = None) -> Composition:
+    def compose(
+        self, batch_size: int, generator: torch.Generator | None = None, rows: slice = EVERY
+    ) -> Composition:
         if self.on_compose is not None:
             self.on_compose(self.calls)
         self.calls += 1
-        draws = torch.rand(batch_size, 5, generator=generator).tolist()
+        draws = torch.rand(batch_size, 5, generator=generator)[rows].tolist()
         palette = torch.tensor(list(COLOURS.values()))
         colours, grounds, masks, placements = [], [], [], []
         for first, second, x, y, radius in draws:
@@ -104,8 +106,10 @@ class TwoDiscs:
     def fingerprint(self) -> str:
         return hashlib.sha256(b"two discs").hexdigest()
 
-    def compose(self, batch_size: int, generator: torch.Generator | None = None) -> Composition:
-        return self.take(torch.randint(len(self.stacks), (batch_size,), generator=generator))
+    def compose(
+        self, batch_size: int, generator: torch.Generator | None = None, rows: slice = EVERY
+    ) -> Composition:
+        return self.take(torch.randint(len(self.stacks), (batch_size,), generator=generator)[rows])
 
     def take(self, numbers: Tensor | range) -> Composition:
         """The pictures of these numbers."""

@@ -1,5 +1,6 @@
 """Opens what a person names as data: a picture library, or a folder of shards."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 def choose_device(device: str) -> str:
     """Return cpu or cuda; auto takes the GPU where there is one.
 
+    Of several processes that torchrun starts on a machine each gets a GPU of its own.
+
     Raises:
-        InputError: for another word, or cuda where there is none.
+        InputError: for another word, cuda where there is none, or more processes than GPUs.
     """
     import torch
 
@@ -26,8 +29,20 @@ def choose_device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("This machine has no CUDA device; use --device cpu.")
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and (own := os.environ.get("LOCAL_RANK")):
+        if int(own) >= torch.cuda.device_count():
+            raise InputError(
+                f"Process {own} of this machine has no GPU of its own; start "
+                f"{torch.cuda.device_count()} processes (torchrun --nproc-per-node)."
+            )
+        return f"cuda:{own}"
     return device
+
+
+def first_process() -> bool:
+    """Whether this is the first of the processes that torchrun started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def is_library(data: str | Path) -> bool:
@@ -73,7 +88,9 @@ def open_source(
     else:
         from text2layer.data.shards import ShardComposer
 
-        shards = ShardComposer(data, split, size, device, progress=on_terminal())
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        workers = max(4, (os.cpu_count() or 1) // beside)
+        shards = ShardComposer(data, split, size, device, workers=workers, progress=on_terminal())
         report_skipped(shards.skipped, shards.messages)
         source = shards
     return source
@@ -81,11 +98,13 @@ def open_source(
 
 def on_terminal() -> bool:
     """Whether stderr is a terminal, where a progress bar is watched and not stored."""
-    return sys.stderr.isatty()
+    return sys.stderr.isatty() and first_process()
 
 
 def report_skipped(skipped: Mapping[str, int], messages: Iterable[str]) -> None:
     """Say on stderr how many records were left out and why, with the first few cases."""
+    if not first_process():
+        return
     if skipped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
         typer.echo(f"left out: {reasons}", err=True)

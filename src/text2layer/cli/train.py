@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from text2layer.cli.sources import open_source
+from text2layer.cli.sources import first_process, open_source
 from text2layer.cli.train_quality import quality
 from text2layer.cli.train_relevance import relevance
 from text2layer.training.settings import PRESETS, read_style_weights, settings_from
@@ -59,12 +59,13 @@ def _command(trainer: str, train: Callable[[Any], Any], text: str) -> None:
         overrides = {name: value for name, value in given.items() if value is not None}
         settings = settings_from(trainer, preset, **overrides)
         result = train(settings)
-        typer.echo(result.checkpoint)
-        if result.interrupted:
-            typer.echo(f"Stopped after step {result.step} of {settings.steps}; the same command "
-                       "goes on from there.", err=True)  # fmt: skip
-            if not settings.max_minutes:  # a run that was cut off by hand has not succeeded
-                raise typer.Exit(130)
+        if first_process():
+            typer.echo(result.checkpoint)
+            if result.interrupted:
+                typer.echo(f"Stopped after step {result.step} of {settings.steps}; the same "
+                           "command goes on from there.", err=True)  # fmt: skip
+        if result.interrupted and not settings.max_minutes:
+            raise typer.Exit(130)  # a run that was cut off by hand has not succeeded
 
     parameters = _options(trainer)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ from text2layer.data.captions import (
 )
 from text2layer.data.decoding import BackgroundStore, ForegroundStore
 from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library
-from text2layer.data.source import Composition, Part, Placement
+from text2layer.data.source import EVERY, Composition, Part, Placement
 from text2layer.errors import DataError, InputError
 
 __all__ = ["Composer", "Composition", "Placement", "over_255"]
@@ -127,9 +127,11 @@ class Composer:
         """Names the data by content: the library's hash."""
         return self.library.fingerprint
 
-    def compose(self, batch_size: int, generator: torch.Generator | None = None) -> Composition:
-        """Draw and render a batch; the same CPU generator state gives the same batch."""
-        return self.compose_at(self.draw(batch_size, generator))
+    def compose(
+        self, batch_size: int, generator: torch.Generator | None = None, rows: slice = EVERY
+    ) -> Composition:
+        """Draw a batch, of which `rows` are rendered; see `SampleSource.compose`."""
+        return self.compose_at(self.draw(batch_size, generator, rows))
 
     def captions(
         self, composition: Composition, rng: random.Random, part: Part = "whole"
@@ -152,7 +154,9 @@ class Composer:
                 texts.append(caption(stack[0], foregrounds[0], background, rng, foregrounds[1:]))
         return texts
 
-    def draw(self, batch_size: int, generator: torch.Generator | None = None) -> list[Placement]:
+    def draw(
+        self, batch_size: int, generator: torch.Generator | None = None, rows: slice = EVERY
+    ) -> list[Placement]:
         """Draw placements without rendering them; see `Composition.placements` for their order."""
         if batch_size < 1:
             raise InputError(f"The batch size is {batch_size}; use 1 or more.")
@@ -161,7 +165,7 @@ class Composer:
         shape = (batch_size, self.num_foregrounds, DRAWS)
         draws = torch.rand(shape, generator=generator, dtype=torch.float64)
         draws[..., BACKGROUND_DRAWS] = draws[:, :1, BACKGROUND_DRAWS]
-        return [self._placement(row) for row in draws.flatten(0, 1).tolist()]
+        return [self._placement(row) for row in draws[rows].flatten(0, 1).tolist()]
 
     def compose_at(self, placements: Sequence[Placement]) -> Composition:
         """Render given placements, in bounded chunks.

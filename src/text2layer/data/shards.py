@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from text2layer.blend import composite_over, resize_colour, resize_colour_and_al
 from text2layer.data.schema import METADATA, Sample, decode_metadata, decode_sample, encode_sample
 from text2layer.data.shard_file import ShardSeries
 from text2layer.data.shard_index import hash_shards, index_shard, read_members, shard_paths
-from text2layer.data.source import Composition, Part
+from text2layer.data.source import EVERY, Composition, Part
 from text2layer.errors import DataError, InputError
 from text2layer.tensors import bytes_to_colour, bytes_to_mask
 
@@ -190,6 +190,7 @@ class ShardComposer:
         self.skipped: Counter[str] = Counter()
         self.messages: list[str] = []
         self._pool = ThreadPoolExecutor(workers)
+        self._ahead: tuple[list[int], list[Future[Sample]]] = [], []
         self._samples = []
         for path in tqdm(self.paths, desc="index shards", unit="shard", disable=not progress):
             for key, places in index_shard(path, self._skip):
@@ -214,12 +215,26 @@ class ShardComposer:
         """SHA-256 (hex) over the shards' content."""
         return hash_shards(self.paths)
 
-    def compose(self, batch_size: int, generator: torch.Generator | None = None) -> Composition:
-        """Draw a batch; the same CPU generator state gives the same batch."""
+    def compose(
+        self, batch_size: int, generator: torch.Generator | None = None, rows: slice = EVERY
+    ) -> Composition:
+        """Draw a batch, of which `rows` are read; see `SampleSource.compose`."""
         if batch_size < 1:
             raise InputError(f"The batch size is {batch_size}; use 1 or more.")
-        drawn = torch.randint(len(self._samples), (batch_size,), generator=generator).tolist()
-        return self._composition(list(self._pool.map(self._read, drawn)))
+        drawn = self._draw(batch_size, generator, rows)
+        prepared, reading = self._ahead
+        if drawn != prepared:
+            reading = [self._pool.submit(self._read, index) for index in drawn]
+        self._ahead = [], []
+        return self._composition([sample.result() for sample in reading])
+
+    def prepare(self, batch_size: int, generator: torch.Generator, rows: slice = EVERY) -> None:
+        """Begin to read what `compose` will give for these arguments."""
+        drawn = self._draw(batch_size, generator, rows)
+        self._ahead = drawn, [self._pool.submit(self._read, index) for index in drawn]
+
+    def _draw(self, batch_size: int, generator: torch.Generator | None, rows: slice) -> list[int]:
+        return torch.randint(len(self._samples), (batch_size,), generator=generator)[rows].tolist()
 
     def take(self, indices: Sequence[int]) -> Composition:
         """The samples at these indices, 0 to `len` - 1, as a batch.

@@ -3,12 +3,13 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 Part = Literal["whole", "foreground", "background"]
+EVERY = slice(None)  # rows of a batch
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,19 @@ class Composition:
     placements: tuple[Placement, ...] = ()
     texts: tuple[Mapping[str, str], ...] = ()
 
+    def row(self, index: int) -> "Composition":
+        """One sample as a batch of its own."""
+        one = slice(index, index + 1)
+        layers = len(self.placements) // len(self.mask)
+        return Composition(
+            self.foreground[one],
+            self.background[one],
+            self.image[one],
+            self.mask[one],
+            self.placements[index * layers : (index + 1) * layers],
+            self.texts[one],
+        )
+
 
 class SampleSource(Protocol):
     """Anything a trainer can draw batches from: `Composer` and `ShardComposer`."""
@@ -74,12 +88,26 @@ class SampleSource(Protocol):
         """SHA-256 (hex) that names the data by content."""
         ...
 
-    def compose(self, batch_size: int, generator: torch.Generator | None = None) -> Composition:
-        """Draw a batch; the same CPU generator state gives the same batch."""
+    def compose(
+        self, batch_size: int, generator: torch.Generator | None = None, rows: slice = EVERY
+    ) -> Composition:
+        """Draw a batch; the same CPU generator state gives the same batch.
+
+        Only `rows` of it are read or rendered and returned; the generator moves as for all.
+        """
         ...
 
     def captions(
         self, composition: Composition, rng: random.Random, part: Part = "whole"
     ) -> list[str]:
         """One caption for each sample of the batch: of the whole picture or of one layer."""
+        ...
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """A source that can read a batch while a GPU is busy with the one before: shards."""
+
+    def prepare(self, batch_size: int, generator: torch.Generator, rows: slice = EVERY) -> None:
+        """Begin to read what `compose` will give for these arguments."""
         ...

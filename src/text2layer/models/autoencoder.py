@@ -138,6 +138,8 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         torch.Size([1, 4, 4, 4])
     """
 
+    _supports_gradient_checkpointing = True  # of the trunk; heads count their batches once
+
     @register_to_config
     def __init__(
         self,

@@ -152,6 +152,20 @@ def is_flow(scheduler: SchedulerMixin) -> bool:
     return isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
 
 
+def set_steps(
+    scheduler: SchedulerMixin, steps: int, device: torch.device | str | None = None
+) -> None:
+    """Lay out the sampling steps: of a rectified flow at levels 1, ..., 1 / steps, then shifted.
+
+    The scheduler's own layout ends at a level of .001 and so spends its last step on nothing, one
+    of six where a picture takes six.
+    """
+    if is_flow(scheduler):
+        scheduler.set_timesteps(sigmas=[1 - step / steps for step in range(steps)], device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
+
+
 def flag_tensor(given: list[str | None], like: Tensor) -> Tensor:
     """Return (N, 3) flags of what each sample is given (a name of GIVEN, or None)."""
     rows = [[float(name == kind) for kind in GIVEN] for name in given]

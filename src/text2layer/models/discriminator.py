@@ -7,7 +7,7 @@ VQGAN (arXiv 2012.09841, equation 7): the settings of `LPIPSWithDiscriminator` i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -85,6 +85,7 @@ def adaptive_weight(
     reconstruction_loss: torch.Tensor,
     adversarial_loss: torch.Tensor,
     last_layers: torch.Tensor | Sequence[torch.Tensor],
+    average: Callable[[torch.Tensor], torch.Tensor] = lambda gradient: gradient,
 ) -> torch.Tensor:
     """Weight that gives both losses the same pull on the decoder's last layer, or layers.
 
@@ -96,13 +97,17 @@ def adaptive_weight(
         reconstruction_loss: Scalar with a graph to every one of `last_layers`.
         adversarial_loss: Likewise.
         last_layers: Weight or weights of the last layers that both losses reach.
+        average: Mean of a gradient over the processes that train together.
 
     Returns:
         Detached scalar in [0, 1e4]. Both graphs are kept for the backward pass.
     """
     reconstruction, adversarial = (
-        torch.cat([g.flatten() for g in torch.autograd.grad(loss, last_layers, retain_graph=True)])
-        for loss in (reconstruction_loss, adversarial_loss)
+        average(torch.cat([gradient.flatten() for gradient in gradients]))
+        for gradients in (
+            torch.autograd.grad(loss, last_layers, retain_graph=True)
+            for loss in (reconstruction_loss, adversarial_loss)
+        )
     )
     ratio = reconstruction.norm() / (adversarial.norm() + ADAPTIVE_EPSILON)
     return ratio.clamp(0.0, MAX_ADAPTIVE_WEIGHT).detach()

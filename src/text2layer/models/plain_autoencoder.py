@@ -65,6 +65,8 @@ class PlainAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         torch.Size([1, 2, 4, 4])
     """
 
+    _supports_gradient_checkpointing = True  # of the trunk
+
     @register_to_config
     def __init__(
         self,

@@ -77,6 +77,8 @@ def encode_prompts(
     encoder: nn.Module,
     prompts: list[str],
     max_length: int = MAX_PROMPT_TOKENS,
+    *,
+    cut: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode prompts into token states, padded to the longest prompt of the batch.
 
@@ -86,6 +88,7 @@ def encode_prompts(
         prompts: N texts; the empty text is the unconditional prompt of classifier-free guidance.
         max_length: Most tokens a prompt may have, start and end tokens included. The limits of
             the tokenizer and of the encoder's position table hold as well.
+        cut: Cut longer prompts off before their end token, as captions of training data are.
 
     Returns:
         states (N, L, D) float32, zero behind the end of a prompt, and mask (N, L) bool, true where
@@ -101,6 +104,8 @@ def encode_prompts(
             raise InputError(f"A prompt must be text, got {type(prompt).__name__}: {prompt!r}.")
     limit = _token_limit(tokenizer, encoder, max_length)
     tokens = tokenizer(list(prompts), padding=False, truncation=False, verbose=False)["input_ids"]
+    if cut:
+        tokens = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in tokens]
     for prompt, ids in zip(prompts, tokens, strict=True):
         if len(ids) > limit:
             raise InputError(

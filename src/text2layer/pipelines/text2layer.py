@@ -21,7 +21,7 @@ from text2layer.errors import InputError, WeightsError
 from text2layer.layers import Layer, LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.conditioning import condition_latents
-from text2layer.models.denoiser import denoise, flag_tensor, patch_size
+from text2layer.models.denoiser import denoise, flag_tensor, patch_size, set_steps
 from text2layer.models.plain_autoencoder import PlainAutoencoder  # or diffusers refuses to load it
 from text2layer.models.text_encoder import (
     MAX_PROMPT_TOKENS,
@@ -227,7 +227,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         states, mask = states.to(device, dtype), mask.to(device)
 
         # 3. Timesteps
-        self.scheduler.set_timesteps(steps, device=device)
+        set_steps(self.scheduler, steps, device)
 
         # 4. Latents: noise, and the encoding of what is given
         latents = self._prepare_latents(latents, generators, width, height, device, dtype)

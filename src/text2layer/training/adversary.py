@@ -18,6 +18,7 @@ from text2layer.models.discriminator import (
     generator_loss,
     hinge_discriminator_loss,
 )
+from text2layer.training import processes
 from text2layer.training.settings import AutoencoderSettings
 
 PICTURE_HEADS = ("foreground", "background", "image")
@@ -42,6 +43,7 @@ class Adversary:
                 f"{settings.size}; use a larger size or adversarial_weight 0."
             )
         self.discriminator = PatchDiscriminator().to(device)
+        processes.share_batch_norm(self.discriminator, device)
         self.optimizer = torch.optim.Adam(
             self.discriminator.parameters(),
             lr=settings.learning_rate,
@@ -75,7 +77,7 @@ class Adversary:
         self.discriminator.requires_grad_(True)
         heads = [name for name in PICTURE_HEADS if name in network.heads]
         last_layers = [network.heads.get_parameter(f"{name}.3.weight") for name in heads]
-        return term, adaptive_weight(reconstruction_loss, term, last_layers)
+        return term, adaptive_weight(reconstruction_loss, term, last_layers, processes.mean)
 
     def update(self) -> float:
         """Teach the discriminator on the batch of the last `generator_term`; return its loss."""
@@ -85,6 +87,7 @@ class Adversary:
         loss = hinge_discriminator_loss(self.discriminator(real), self.discriminator(made))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        processes.average_gradients(self.discriminator.parameters())
         self.optimizer.step()
         self._batch = None
         return float(loss.detach())

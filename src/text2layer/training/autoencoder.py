@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from diffusers import ModelMixin
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from text2layer.data.source import Composition
+from text2layer.data.source import Composition, ReadsAhead
 from text2layer.models import plain_autoencoder
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.losses import (
@@ -22,6 +22,7 @@ from text2layer.models.losses import (
 )
 from text2layer.models.plain_autoencoder import PlainAutoencoder
 from text2layer.tensors import composite
+from text2layer.training import processes
 from text2layer.training.checkpoints import load_autoencoder
 from text2layer.training.export import save_model
 from text2layer.training.latents import measure_latent_statistics
@@ -58,6 +59,9 @@ class AutoencoderObjective(Objective):
         self.settings = settings
         self.source = source
         self.network = build_autoencoder(settings).to(device, memory_format=torch.channels_last)
+        if settings.freeze_encoder:
+            for part in encoder_parts(self.network):
+                part.requires_grad_(False)
         self.validation = validation.compose(VALIDATION_SAMPLES, step_generator(1, 0))
         self.perceptual: tuple[Any, ...] = ()  # in a tuple: neither trained nor saved
         if settings.lpips_weight:
@@ -70,22 +74,41 @@ class AutoencoderObjective(Objective):
 
             self.adversary = (Adversary(settings, device),)
 
+    def train(self, mode: bool = True) -> AutoencoderObjective:
+        """As ever; beside a frozen encoder the heads' batch norms keep the statistics they have.
+
+        Those of a few samples are far from them: eight took the background's l1 of a trained
+        model from .18 to .76 (docs/log.md).
+        """
+        super().train(mode)
+        if self.settings.freeze_encoder:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+                    module.eval()
+        return self
+
     def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw a batch, reconstruct it, return every term and the weighted `loss`."""
         settings = self.settings
-        target = components(self.source.compose(settings.batch_size, generator))
+        own = processes.rows(settings.batch_size)
+        target = components(self.source.compose(settings.batch_size, generator, own))
+        if settings.crop:
+            target = cropped(target, settings.crop, generator)
         target = neutralise_parts(target, settings.partial, generator)
         posterior = self.network.encode(target.foreground, target.background, target.mask)
         posterior.mean, posterior.logvar = posterior.mean.float(), posterior.logvar.float()
         posterior.std, posterior.var = posterior.std.float(), posterior.var.float()
         kl = kl_loss(posterior, target.mask.shape[-2] * target.mask.shape[-1])
-        latents = posterior.mean + posterior.std * torch.randn_like(posterior.mean)
+        latents = posterior.mean + posterior.std * processes.normal_like(posterior.mean)
+        if settings.latent_noise:
+            shares = settings.latent_noise * torch.rand(settings.batch_size, generator=generator)
+            latents = noisy(latents, shares[own].to(latents.device))
         if torch.rand((), generator=generator) < settings.equivariance:
             latents, target = scaled(latents, target, generator)
         prediction = in_float32(self.network.decode(latents, clamp=False))
         lpips = {}
         if self.perceptual:  # in the network's own precision
-            seen = max(1, round(settings.lpips_share * settings.batch_size))
+            seen = max(1, round(settings.lpips_share * len(target.mask)))
             lpips = perceptual_losses(
                 first_rows(prediction, seen), first_rows(target, seen), self.perceptual[0]
             )
@@ -101,6 +124,12 @@ class AutoencoderObjective(Objective):
                 losses["adversarial"] = term
                 losses["loss"] = losses["loss"] + settings.adversarial_weight * weight * term
         return losses
+
+    def prepare(self, generator: torch.Generator) -> None:
+        """Begin to read the next batch, where it comes from files."""
+        if isinstance(self.source, ReadsAhead):
+            size = self.settings.batch_size
+            self.source.prepare(size, generator, processes.rows(size))
 
     def after_update(self, step: int) -> dict[str, float]:
         """Train the discriminator on the batch just seen."""
@@ -169,8 +198,15 @@ def train_autoencoder(
         settings,
         source.fingerprint,
     )
+    if not processes.is_main():
+        return result
     autoencoder = load_autoencoder(result.checkpoint / "ema")
-    autoencoder.set_latent_statistics(*measure_latent_statistics(autoencoder, source))
+    if settings.freeze_encoder:
+        known = load_autoencoder(Path(settings.init)).config
+        statistics = torch.tensor([known.latent_shift, known.latent_scale])
+        autoencoder.set_latent_statistics(statistics[0], statistics[1])
+    else:
+        autoencoder.set_latent_statistics(*measure_latent_statistics(autoencoder, source))
     save_model(autoencoder, Path(settings.out) / "model")
     return result
 
@@ -190,6 +226,33 @@ def in_float32(prediction: LayerComponents) -> LayerComponents:
     return LayerComponents(**{key: value.float() for key, value in prediction.items()})
 
 
+def encoder_parts(network: CaT2IAutoencoder | PlainAutoencoder) -> list[nn.Module]:
+    """What decides the latents of an autoencoder."""
+    parts: list[nn.Module] = [network.encoder, network.quant_conv]
+    if "encoder" in getattr(network, "shortcuts", {}):
+        parts.append(network.shortcuts["encoder"])
+    return parts
+
+
+def noisy(latents: Tensor, shares: Tensor) -> Tensor:
+    """Add noise of `shares` (N,) times each channel's deviation to latents (N, C, h, w).
+
+    A denoiser's latents are not quite an encoder's; the decoder should not mind (noise-augmented
+    decoding, arXiv 2510.11690, section 4.3).
+    """
+    deviation = latents.detach().std(dim=(0, 2, 3), keepdim=True)
+    return latents + shares.view(-1, 1, 1, 1) * deviation * processes.normal_like(latents)
+
+
+def cropped(target: LayerComponents, side: int, generator: torch.Generator) -> LayerComponents:
+    """Cut the same window of side x side pixels out of every picture of a batch."""
+    height, width = target.mask.shape[-2:]
+    top = int(torch.randint(height - side + 1, (), generator=generator))
+    left = int(torch.randint(width - side + 1, (), generator=generator))
+    window = (..., slice(top, top + side), slice(left, left + side))
+    return LayerComponents(**{key: value[window] for key, value in target.items()})
+
+
 def first_rows(parts: LayerComponents, count: int) -> LayerComponents:
     """The first `count` samples of a batch."""
     return LayerComponents(**{key: value[:count] for key, value in parts.items()})
@@ -204,7 +267,7 @@ def neutralise_parts(
     know such inputs. Half of the share goes to either part. Of these samples the picture I is
     composed again; the others keep theirs, which need not equal their composite.
     """
-    draw = torch.rand(target.mask.shape[0], generator=generator).to(target.mask.device)
+    draw = processes.uniform(target.mask.shape[0], generator).to(target.mask.device)
     draw = draw[:, None, None, None]
     keep_foreground = (draw >= share / 2).float()
     keep_background = ((draw < share / 2) | (draw >= share)).float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
+from text2layer.data.source import EVERY, ReadsAhead
 from text2layer.errors import InputError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.denoiser import (
@@ -25,6 +28,7 @@ from text2layer.models.denoiser import (
 from text2layer.models.plain_autoencoder import PARTS, PlainAutoencoder
 from text2layer.models.text_encoder import load_text_encoder
 from text2layer.pipelines.text2layer import Text2LayerPipeline
+from text2layer.training import processes
 from text2layer.training.checkpoints import load_autoencoder
 from text2layer.training.export import export_pipeline
 from text2layer.training.latent_cache import CachedLatents, encode_samples
@@ -61,7 +65,7 @@ class DenoiserObjective(Objective):
         device: torch.device,
     ) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.source = settings, source
         autoencoder = open_autoencoder(settings)
         tokenizer, text_encoder = load_text_encoder(settings.text_encoder)
         text_config: Any = text_encoder.config
@@ -94,26 +98,41 @@ class DenoiserObjective(Objective):
 
     def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw a batch and return the mean squared error of the network's prediction."""
-        batch = self.latents.draw(self.settings.batch_size, generator)
+        rows = processes.rows(self.settings.batch_size)
+        batch = self.latents.draw(self.settings.batch_size, generator, rows)
         seed = int(torch.randint(2**62, (), generator=generator))
         on_device = torch.Generator(batch.latents.device).manual_seed(seed)
-        count = batch.latents.shape[0]
+        count = self.settings.batch_size
         if is_flow(self.scheduler):
             normal = torch.randn(count, generator=on_device, device=batch.latents.device)
             level = torch.sigmoid(self.settings.timestep_mean + self.settings.timestep_std * normal)
         else:
             level = torch.rand(count, generator=on_device, device=batch.latents.device)
         with training_attention(batch.latents.device):
-            return {"loss": self.error(self.network, batch, level, on_device)}
+            return {"loss": self.error(self.network, batch, level, on_device, rows)}
+
+    def prepare(self, generator: torch.Generator) -> None:
+        """Begin to read the next batch, where it comes from files."""
+        if isinstance(self.latents, LatentsOnTheFly) and isinstance(self.source, ReadsAhead):
+            size = self.settings.batch_size
+            self.source.prepare(size, generator, processes.rows(size))
 
     def error(
-        self, network: Any, batch: LatentBatch, level: Tensor, generator: torch.Generator
+        self,
+        network: Any,
+        batch: LatentBatch,
+        level: Tensor,
+        generator: torch.Generator,
+        rows: slice = EVERY,
     ) -> Tensor:
-        """Mean squared error at noise levels (B,) in 0..1 (of the schedule's length for DDPM)."""
+        """Mean squared error at noise levels (B,) in 0..1 (of the schedule's length for DDPM).
+
+        Levels and noise are those of a whole batch, of which `batch` holds `rows`.
+        """
         latents = batch.latents
-        noise = torch.randn(
-            latents.shape, generator=generator, device=latents.device, dtype=latents.dtype
-        )
+        shape = (len(level), *latents.shape[1:])
+        noise = torch.randn(shape, generator=generator, device=latents.device, dtype=latents.dtype)
+        noise, level = noise[rows], level[rows]
         if is_flow(self.scheduler):  # x_t = (1 - t) x + t e, v = e - x (arXiv 2209.03003)
             sigma = level[:, None, None, None]
             noisy = torch.lerp(latents, noise, sigma)
@@ -129,6 +148,15 @@ class DenoiserObjective(Objective):
             batch.text_states, batch.text_mask,
         )  # fmt: skip
         return functional.mse_loss(output.float(), target)
+
+    def checkpoint_gradients(self) -> None:
+        """As in every objective; attention is computed anew by the kernel of the forward pass."""
+
+        def contexts() -> tuple[Any, Any]:
+            return nullcontext(), training_attention(self.network.device)
+
+        anew = partial(checkpoint, use_reentrant=False, context_fn=contexts)
+        self.network.enable_gradient_checkpointing(anew)
 
     def validate(self, network: ModelMixin) -> dict[str, float]:
         """Error on unseen concepts at evenly spread noise levels."""
@@ -201,10 +229,17 @@ def train_denoiser(
     built: list[DenoiserObjective] = []
 
     def make(device: torch.device) -> Objective:
-        built.append(DenoiserObjective(settings, source, validation, device))
+        if settings.distil_steps:
+            from text2layer.training.distillation import DistillationObjective
+
+            built.append(DistillationObjective(settings, source, validation, device))
+        else:
+            built.append(DenoiserObjective(settings, source, validation, device))
         return built[0]
 
     result = train(make, settings, source.fingerprint)
+    if not processes.is_main():
+        return result
     objective = built[0]
     averaged = type(objective.network).from_pretrained(result.checkpoint / "ema")
     export_pipeline(objective.pipeline(cast(ModelMixin, averaged)), Path(settings.out) / "pipeline")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ def export_pipeline(
             nn.Module.to(copy, dtype).save_pretrained(folder / name)
         pipeline.scheduler.save_pretrained(folder / "scheduler")
         pipeline.save_config(folder)
+        _forget_origins(folder)
         write_checksums(folder)
     return out
 
@@ -44,7 +46,16 @@ def save_model(model: ModelMixin, out: Path) -> Path:
     """Write one network with `save_pretrained`; an older one is replaced once this is complete."""
     with _replacing(out) as folder:
         model.save_pretrained(folder)
+        _forget_origins(folder)
     return out
+
+
+def _forget_origins(folder: Path) -> None:
+    """Drop the path of this machine that diffusers notes in the config of loaded weights."""
+    for file in folder.rglob("config.json"):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

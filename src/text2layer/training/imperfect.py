@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ JPEG_QUALITY = (15, 75)
 
 
 def make_imperfect(
-    parts: dict[str, Tensor], share: float, generator: torch.Generator
+    parts: dict[str, Tensor], share: float, generators: Sequence[torch.Generator]
 ) -> dict[str, Tensor]:
     """Damage a share of given parts, each in one way; of several foregrounds each by itself.
 
@@ -30,8 +31,8 @@ def make_imperfect(
         parts: keyword arguments of `conditioning.condition_latents`: one of foreground, background
             and image (N, 3, H, W) in [-1, 1], and mask (N, 1, H, W) in [0, 1] with a foreground;
             foregrounds and masks may be (N, L, 3, H, W) and (N, L, 1, H, W).
-        share: 0..1 of the rows. 0 draws nothing from the generator.
-        generator: of the CPU.
+        share: 0..1 of the rows. 0 draws nothing from the generators.
+        generators: of the CPU, N of them; may be one and the same.
 
     Returns:
         New tensors of the same shapes, on the same devices; untouched rows are equal.
@@ -41,9 +42,11 @@ def make_imperfect(
     rows = {name: tensor.flatten(0, -4) for name, tensor in parts.items()}  # layer by layer
     out = {name: tensor.clone() for name, tensor in rows.items()}
     picture = next(name for name in parts if name != "mask")
+    layers = len(rows[picture]) // len(generators)
     ways = ("blur", "jpeg", "mask shift", "mask blur") if "mask" in parts else ("blur", "jpeg")
     for row in range(len(rows[picture])):
-        chance, way, strength, angle = torch.rand(4, generator=generator).tolist()
+        drawn = torch.rand(4, generator=generators[row // layers])
+        chance, way, strength, angle = drawn.tolist()
         if chance >= share:
             continue
         chosen = ways[int(way * len(ways))]

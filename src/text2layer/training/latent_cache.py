@@ -16,8 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from text2layer.data.source import EVERY
 from text2layer.models.denoiser import flag_tensor
 from text2layer.models.text_encoder import encode_prompts, parameter_hash
+from text2layer.training import processes
 from text2layer.training.latents import (
     ENCODING_BATCH,
     LatentBatch,
@@ -61,32 +63,36 @@ class CachedLatents:
 
     @classmethod
     def open(cls, path: Path, live: LatentsOnTheFly, generator: torch.Generator) -> CachedLatents:
-        """Read the file when it holds exactly these samples; else encode them and write it."""
+        """Read the file when it holds exactly these samples; else encode them and write it.
+
+        Of several processes the main one does so first and the others read what it wrote.
+        """
         key = cache_key(live)
-        tensors = _read(path, key)
-        if tensors is None:
-            tensors = encode_samples(live, generator)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.tmp")
-            whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(whole, temporary, metadata={"key": key})
-            os.replace(temporary, path)
+        with processes.main_first():
+            tensors = _read(path, key)
+            if tensors is None:
+                tensors = encode_samples(live, generator)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_name(f".{path.name}.tmp")
+                whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+                save_file(whole, temporary, metadata={"key": key})
+                os.replace(temporary, path)
         return cls(live.settings, live.device, tensors)
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> LatentBatch:
-        """Return one batch, the same for the same generator state."""
+    def draw(self, batch_size: int, generator: torch.Generator, rows: slice = EVERY) -> LatentBatch:
+        """Return `rows` of one batch, the same for the same generator state."""
         held = self.tensors
-        rows = torch.randint(len(held["latents"]), (batch_size,), generator=generator)
+        samples = torch.randint(len(held["latents"]), (batch_size,), generator=generator)
         variants = torch.randint(held["captions"].shape[1], (batch_size,), generator=generator)
         dropped = torch.rand(batch_size, generator=generator) < self.settings.caption_dropout
-        drawn = torch.stack([rows, variants, dropped.long()])
-        rows, variants, dropped = drawn.to(self.device, non_blocking=True)
-        captions = held["captions"][rows, variants] * (1 - dropped)  # 0: the empty caption
+        drawn = torch.stack([samples, variants, dropped.long()])[:, rows]
+        samples, variants, dropped = drawn.to(self.device, non_blocking=True)
+        captions = held["captions"][samples, variants] * (1 - dropped)  # 0: the empty caption
         states, mask = gather_text(held, captions, self.text_length)
         return LatentBatch(
-            held["latents"][rows].float(),
-            held["conditions"][held["condition_rows"][rows]].float(),
-            held["flags"][rows],
+            held["latents"][samples].float(),
+            held["conditions"][held["condition_rows"][samples]].float(),
+            held["flags"][samples],
             states,
             mask,
         )
@@ -109,7 +115,7 @@ def encode_samples(live: LatentsOnTheFly, generator: torch.Generator) -> dict[st
         count = min(SAMPLE_BATCH[live.device.type], settings.cache_samples - len(captions))
         batch = live.source.compose(count, generator)
         chosen = draw_jobs(settings, count, generator)
-        encoded, condition = live.encode(batch, chosen, generator)
+        encoded, condition = live.encode(batch, chosen, [generator] * count)
         latents.append(encoded.bfloat16())
         given = [row for row, job in enumerate(chosen) if job is not None]
         conditions.append(condition[given].bfloat16())
@@ -145,7 +151,7 @@ def encode_texts(
     states, lengths = [], torch.zeros(len(texts), dtype=torch.long)
     for start in tqdm(range(0, len(texts), TEXT_BATCH), desc="encode captions", mininterval=2.0):
         chosen = by_length[start : start + TEXT_BATCH]
-        encoded, mask = encode_prompts(tokenizer, encoder, [texts[row] for row in chosen])
+        encoded, mask = encode_prompts(tokenizer, encoder, [texts[row] for row in chosen], cut=True)
         states.append(encoded[mask].bfloat16())  # (tokens of the batch, D), text by text
         lengths[chosen] = mask.sum(1).cpu()
     order = torch.tensor(by_length)

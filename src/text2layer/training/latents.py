@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from text2layer.data.source import Composition
+from text2layer.data.source import EVERY, Composition
 from text2layer.errors import InputError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.conditioning import condition_latents
@@ -70,32 +71,45 @@ class LatentsOnTheFly:
         self.autoencoder.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
         self.tokenizer, self.text_encoder = tokenizer, text_encoder.to(device)
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> LatentBatch:
-        """Return one batch, the same for the same generator state."""
-        batch = self.source.compose(batch_size, generator)
-        jobs = draw_jobs(self.settings, batch_size, generator)
-        rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
-        captions = draw_captions(self.source, batch, jobs, rng)
-        dropped = torch.rand(batch_size, generator=generator) < self.settings.caption_dropout
-        texts = ["" if drop else text for text, drop in zip(captions, dropped, strict=True)]
-        states, mask = encode_prompts(self.tokenizer, self.text_encoder, texts)
-        latents, condition = self.encode(batch, jobs, generator)
+    def draw(self, batch_size: int, generator: torch.Generator, rows: slice = EVERY) -> LatentBatch:
+        """Return `rows` of one batch, the same for the same generator state.
+
+        Each row has a seed of its own for its words and its damage, whoever works on the others.
+        """
+        batch = self.source.compose(batch_size, generator, rows)
+        jobs = draw_jobs(self.settings, batch_size, generator)[rows]
+        seeds = torch.randint(2**62, (batch_size,), generator=generator)[rows].tolist()
+        dropped = torch.rand(batch_size, generator=generator)[rows] < self.settings.caption_dropout
+        texts = [
+            "" if drop else self._caption(batch.row(row), jobs[row], seeds[row])
+            for row, drop in enumerate(dropped.tolist())
+        ]
+        states, mask = encode_prompts(self.tokenizer, self.text_encoder, texts, cut=True)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        latents, condition = self.encode(batch, jobs, generators)
         return LatentBatch(latents, condition, flag_tensor(jobs, latents), states, mask)
+
+    def _caption(self, sample: Composition, job: str | None, seed: int) -> str:
+        return draw_captions(self.source, sample, [job], random.Random(seed))[0]
 
     def token_states(self, count: int) -> Tensor:
         """States (tokens, D) of all tokens of `count` training captions, always the same."""
         batch = self.source.compose(count, torch.Generator().manual_seed(0))
         captions = self.source.captions(batch, random.Random(0))
-        states, mask = encode_prompts(self.tokenizer, self.text_encoder, captions)
+        states, mask = encode_prompts(self.tokenizer, self.text_encoder, captions, cut=True)
         return states[mask]
 
     @torch.no_grad()
     def encode(
-        self, batch: Composition, jobs: list[str | None], generator: torch.Generator
+        self,
+        batch: Composition,
+        jobs: list[str | None],
+        generators: Sequence[torch.Generator],
     ) -> tuple[Tensor, Tensor]:
         """Return scaled latents and condition latents (zero for jobs of None), float32.
 
-        A share `settings.imperfect` of what is given is made imperfect first.
+        A share `settings.imperfect` of what is given is made imperfect first, each sample by its
+        generator.
         """
         with fast_inference(self.device):
             posterior = self.autoencoder.encode(batch.foreground, batch.background, batch.mask)
@@ -106,7 +120,8 @@ class LatentsOnTheFly:
             given = {kind: getattr(batch, kind)[rows]}
             if kind == "foreground":
                 given["mask"] = batch.mask[rows]
-            given = make_imperfect(given, self.settings.imperfect, generator)
+            chosen = [generators[row] for row in rows]
+            given = make_imperfect(given, self.settings.imperfect, chosen)
             with fast_inference(self.device):
                 encoded = condition_latents(self.autoencoder, **given)
             condition[rows] = encoded.float()

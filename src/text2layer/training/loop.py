@@ -1,13 +1,15 @@
 """The training loop that both trainers share.
 
 What is trained comes as an `Objective`: a module whose forward pass draws one batch and returns
-its losses. Every draw of a step comes from a generator seeded with (seed, step, process), so a run
-that was stopped and resumed sees the same batches and noise as one that was not.
+its losses. Every draw of a step comes from a generator seeded with (seed, step), so a run that was
+stopped and resumed sees the same batches and noise as one that was not. Several processes of
+torchrun share every batch, so their number may change too: see `processes`.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -24,10 +26,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.training import checkpoints
+from text2layer.training import checkpoints, processes
 from text2layer.training.metrics import MetricsLog
 from text2layer.training.precision import resolve_precision
 from text2layer.training.settings import TrainingSettings
+from text2layer.training.warm_start import warm_start
 
 
 class Objective(nn.Module):
@@ -36,8 +39,18 @@ class Objective(nn.Module):
     network: ModelMixin
 
     def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw a batch and return its losses by name; `loss` is the one that is minimised."""
+        """Draw this process's rows of a batch and return their losses by name.
+
+        `loss` is the one that is minimised; all are means over rows.
+        """
         raise NotImplementedError
+
+    def prepare(self, generator: torch.Generator) -> None:
+        """Begin to read the batch that `forward` will draw from this generator."""
+
+    def checkpoint_gradients(self) -> None:
+        """Let the backward pass compute the network's activations anew."""
+        self.network.enable_gradient_checkpointing()
 
     def after_update(self, step: int) -> dict[str, float]:
         """Work after the network's update (a discriminator's turn); values are logged."""
@@ -68,9 +81,9 @@ class TrainingResult:
     interrupted: bool
 
 
-def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
-    """Return the CPU generator from which every draw of a step comes."""
-    mixed = (seed * 1_000_003 + step) * 4096 + process
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Return the CPU generator from which every draw of a step comes, in every process."""
+    mixed = (seed * 1_000_003 + step) * 4096
     return torch.Generator().manual_seed(mixed % 2**63)
 
 
@@ -167,8 +180,8 @@ def train(
 
     Raises:
         WeightsError: when a checkpoint cannot be read or written or belongs to another run.
-        InputError: when the requested device is not there, or the output folder holds
-            checkpoints of a run that is not to be resumed.
+        InputError: when the requested device is not there, the output folder holds checkpoints
+            of a run that is not to be resumed, or the batch cannot be shared evenly.
     """
     begun = time.monotonic()
     accelerator = _accelerator(settings)
@@ -177,6 +190,8 @@ def train(
     state = run.resume()
     step = int(state.get("step", 0))
     newest = checkpoints.checkpoint_path(run.folder, step)
+    if settings.gradient_checkpointing:
+        run.objective.checkpoint_gradients()
     if settings.compile:
         compile_blocks(run.network)
     prepared, run.optimizer = accelerator.prepare(run.objective, run.optimizer)
@@ -185,17 +200,20 @@ def train(
         state.get("metrics"),
     )  # fmt: skip
     with StopRequest() as stop, log:
+        minutes, stopped = processes.largest((time.monotonic() - begun) / 60, 0)
         while step < settings.steps:
-            minutes = (time.monotonic() - begun) / 60
             rate = settings.learning_rate * learning_rate_factor(step, settings, minutes)
             values = run.update(accelerator, prepared, step, rate)
             step += 1
             log.add(step, values, rate)
-            ended = step == settings.steps or stop.received
-            ended |= 0 < settings.max_minutes * 60 < time.monotonic() - begun
+            minutes, stopped = processes.largest((time.monotonic() - begun) / 60, stop.received)
+            ended = step == settings.steps or bool(stopped)
+            ended |= 0 < settings.max_minutes < minutes
+            if ended or step % settings.checkpoint_every == 0:
+                newest = checkpoints.checkpoint_path(run.folder, step)
+                if accelerator.is_main_process:
+                    run.save(step, log)  # first, so that a failing look loses nothing
             if accelerator.is_main_process:
-                if ended or step % settings.checkpoint_every == 0:
-                    newest = run.save(step, log)  # first, so that a failing look loses nothing
                 run.look(step, ended, log)
             if ended:
                 break
@@ -206,8 +224,15 @@ def train(
 def _accelerator(settings: TrainingSettings) -> Accelerator:
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is cuda but no CUDA device is available; use device cpu.")
-    on_cpu = settings.device == "cpu"
-    device = torch.device("cpu") if on_cpu else PartialState().device
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
+    on_cpu = settings.device == "cpu" or not (alone or torch.cuda.is_available())
+    state = PartialState(cpu=on_cpu, **({} if alone else {"timeout": processes.PATIENCE}))
+    if settings.batch_size % processes.count():
+        raise InputError(
+            f"A batch of {settings.batch_size} cannot be shared evenly by {processes.count()} "
+            "processes; give batch_size a multiple of their number."
+        )
+    device = torch.device("cpu") if on_cpu else state.device
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in float32
     precision = resolve_precision(settings.mixed_precision, device)
@@ -226,6 +251,7 @@ class _Run:
     def __init__(self, objective: Objective, settings: TrainingSettings, data_hash: str) -> None:
         self.objective, self.settings, self.data_hash = objective, settings, data_hash
         self.network = objective.network
+        processes.share_batch_norm(self.network, self.network.device)
         self.folder = Path(settings.out)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.optimizer: Any = torch.optim.AdamW(
@@ -242,12 +268,13 @@ class _Run:
     ) -> dict[str, Tensor | float]:
         """One optimiser update at this learning rate; return every value to log."""
         settings = self.settings
-        generator = step_generator(settings.seed, step, accelerator.process_index)
+        generator = step_generator(settings.seed, step)
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))  # latent noise
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.objective.train()
         losses = prepared(step, generator)
+        self.objective.prepare(step_generator(settings.seed, step + 1))
         accelerator.backward(losses["loss"])
         norm = accelerator.clip_grad_norm_(self.network.parameters(), settings.max_grad_norm)
         self.optimizer.step()
@@ -255,8 +282,9 @@ class _Run:
         extra = self.objective.after_update(step)
         self.ema.update_parameters(self.network)
         self.check_loss()  # of the update before: a GPU may still be busy with this one
-        self.newest_loss = step, losses["loss"].detach()
-        return {**losses, "grad_norm": norm, **extra}
+        values = processes.mean_of_each({**losses, "grad_norm": norm, **extra}, accelerator.device)
+        self.newest_loss = step, values["loss"].detach()
+        return values
 
     def check_loss(self) -> None:
         """Raise WeightsError if the newest loss is not a finite number."""
@@ -297,7 +325,7 @@ class _Run:
         )  # fmt: skip
 
     def resume(self) -> dict[str, Any]:
-        """Load the newest checkpoint, or `init`; return the checkpoint's state.json or {}."""
+        """Load the newest checkpoint and return its state.json; without one what to start from."""
         found = checkpoints.list_checkpoints(self.folder)
         if found and not self.settings.resume:
             raise InputError(
@@ -308,6 +336,9 @@ class _Run:
             if self.settings.init:
                 for model in (self.network, self.ema.module):
                     checkpoints.load_weights(model, Path(self.settings.init))
+            if self.settings.warm_start:
+                warm_start(self.network, Path(self.settings.warm_start))
+                self.ema.module.load_state_dict(self.network.state_dict())
             return {}
         newest = found[-1]
         state = checkpoints.read_state(newest)

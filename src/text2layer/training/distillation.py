@@ -1,0 +1,126 @@
+"""Few steps: a denoiser learns to do in one call what its teacher does in several guided ones.
+
+The way from noise to picture is cut into as many windows as the student shall take steps. From a
+noisy latent at a window's beginning the teacher, with classifier-free guidance, takes some Euler
+steps to its end; the student learns the straight line there (piecewise rectified flow, PeRFlow,
+arXiv 2405.07510, section 3, at the beginning of each window alone, where it is asked at inference).
+No guidance is left to pay for: a picture costs `distil_steps` calls instead of twice the teacher's.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from text2layer.data.source import EVERY, SampleSource
+from text2layer.errors import InputError
+from text2layer.models.denoiser import denoise, is_flow, set_steps
+from text2layer.models.text_encoder import encode_prompts
+from text2layer.pipelines.text2layer import Text2LayerPipeline
+from text2layer.training.checkpoints import load_weights
+from text2layer.training.denoiser import DenoiserObjective
+from text2layer.training.latents import LatentBatch
+from text2layer.training.settings import DenoiserSettings
+
+IMAGE_FLAG = 2  # of `models.denoiser.GIVEN`: such pictures are taken apart without guidance
+
+
+class DistillationObjective(DenoiserObjective):
+    """Regression on where the guided teacher arrives.
+
+    Args:
+        settings: `init` is the teacher and what the student starts from; `distil_steps`,
+            `distil_substeps` and `distil_guidance` say what is learnt.
+        source: training samples with captions.
+        validation: samples of unseen concepts.
+        device: where the networks live.
+
+    Raises:
+        InputError: the preset is no rectified flow.
+    """
+
+    def __init__(
+        self,
+        settings: DenoiserSettings,
+        source: SampleSource,
+        validation: SampleSource,
+        device: torch.device,
+    ) -> None:
+        super().__init__(settings, source, validation, device)
+        if not is_flow(self.scheduler):
+            raise InputError(
+                f"distil_steps needs a rectified flow, and preset {settings.preset} is none."
+            )
+        teacher = copy.deepcopy(self.network)
+        load_weights(teacher, Path(settings.init))
+        self.teacher = (teacher.eval().requires_grad_(False),)  # a tuple: neither trained nor saved
+        set_steps(self.scheduler, settings.distil_steps)
+        self.sigmas = self.scheduler.sigmas.to(device)  # (steps + 1,), 1 to 0
+        _, tokenizer, text_encoder = self.frozen
+        self.empty = encode_prompts(tokenizer, text_encoder, [""])
+
+    def error(
+        self,
+        network: Any,
+        batch: LatentBatch,
+        level: Tensor,
+        generator: torch.Generator,
+        rows: slice = EVERY,
+    ) -> Tensor:
+        """Mean squared difference of the student's and the teacher's mean velocity in a window.
+
+        Levels (B,) in 0..1 choose the windows: an equal share of the levels for each.
+        """
+        latents = batch.latents
+        shape = (len(level), *latents.shape[1:])
+        noise = torch.randn(shape, generator=generator, device=latents.device, dtype=latents.dtype)
+        windows = ((1 - level) * self.settings.distil_steps).long()[rows]
+        windows = windows.clamp(0, self.settings.distil_steps - 1)
+        start, end = self.sigmas[windows], self.sigmas[windows + 1]
+        noisy = torch.lerp(latents, noise[rows], start[:, None, None, None])
+        arrived = self.teachers_way(noisy, batch, start, end)
+        target = (noisy - arrived) / (start - end)[:, None, None, None]
+        output = denoise(
+            network, noisy, batch.condition, batch.flags, start * 1000,
+            batch.text_states, batch.text_mask,
+        )  # fmt: skip
+        return functional.mse_loss(output.float(), target)
+
+    @torch.no_grad()
+    def teachers_way(self, noisy: Tensor, batch: LatentBatch, start: Tensor, end: Tensor) -> Tensor:
+        """Where the teacher takes noisy latents (B, C, h, w) from levels `start` to `end` (B,)."""
+        states, mask = (torch.cat(pair) for pair in zip(
+            self.without_words(batch), (batch.text_states, batch.text_mask), strict=True
+        ))  # fmt: skip
+        condition, flags = (torch.cat([part, part]) for part in (batch.condition, batch.flags))
+        scale = torch.where(batch.flags[:, IMAGE_FLAG] > 0, 1.0, self.settings.distil_guidance)
+        step = (start - end) / self.settings.distil_substeps
+        for number in range(self.settings.distil_substeps):
+            level = (start - number * step).repeat(2) * 1000
+            both = denoise(
+                self.teacher[0], torch.cat([noisy, noisy]), condition, flags, level, states, mask
+            ).float()
+            without, with_words = both.chunk(2)
+            velocity = torch.lerp(without, with_words, scale[:, None, None, None])
+            noisy = noisy - step[:, None, None, None] * velocity
+        return noisy
+
+    def without_words(self, batch: LatentBatch) -> tuple[Tensor, Tensor]:
+        """States and mask of the empty caption, in the shape of the batch's."""
+        states, mask = torch.zeros_like(batch.text_states), torch.zeros_like(batch.text_mask)
+        length = self.empty[1].shape[1]
+        states[:, :length], mask[:, :length] = self.empty[0].to(states), self.empty[1].to(mask)
+        return states, mask
+
+    def pipeline(self, network: Any) -> Text2LayerPipeline:
+        """The pipeline around the student: as many steps as it learnt, no guidance."""
+        pipeline = super().pipeline(network)
+        pipeline.register_to_config(
+            default_steps=self.settings.distil_steps, default_guidance_scale=1.0
+        )
+        return pipeline
