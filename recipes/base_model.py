@@ -1,19 +1,25 @@
-"""The released model from a picture library in four stages, by the clock: `base` for one GPU.
+"""The released model, from a picture library to its scores, by the clock.
 
-    python recipes/base_model.py LIBRARY --out runs/base-gpu --minutes 10
+    python recipes/base_model.py LIBRARY --out runs/base --minutes 150
+    python recipes/base_model.py LIBRARY --out runs/base --minutes 10 --machine gpu
 
     1  autoencoder, 128 px        learns most of what it will know, cheaply
     2  autoencoder, 256 px        at the size of the release, the rate falling to zero
     3  denoiser, 128 px           which words belong to which objects: a quarter of the tokens
     4  denoiser, 256 px           from there at the size of the release, the rate falling to zero
+    5  scores and sheet           `text2layer evaluate` on the test split, and 24 prompts
 
-Each stage gets its share of the minutes that are left and starts from the averaged weights of the
-one before; a stage that is done is not done again. The model ends in OUT/denoiser-256/pipeline.
+Each stage of training gets its share of the minutes that are left and starts from the averaged
+weights of the one before, the first of each kind from those of `--start`. A stage that is done is
+not done again; with `--start` and its autoencoder folder given as `--autoencoder`, the first two
+are left out. The model is OUT/denoiser-256/pipeline, its scores are in OUT/scores.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,79 +35,104 @@ from text2layer.training.settings import read_style_weights, settings_from
 
 STYLES = "3d render=0.3,3d icon=0.35,flat icon=0.22,clip art=0.13"
 NEVER = 10**9
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training run: its share of what is left of the time, and settings of its preset."""
+    """One training run.
+
+    Attributes:
+        name: its folder.
+        share: of the time that is left when it begins.
+        size: of its pictures, pixels.
+        cpu: settings on a CPU, over those of preset `base`.
+        gpu: settings on a GPU, over those of preset `base-gpu`.
+    """
 
     name: str
     share: float
     size: int
-    overrides: dict[str, Any]
+    cpu: dict[str, Any]
+    gpu: dict[str, Any]
 
 
-# shares of the time that is left when a stage begins; about .21 .13 .24 .42 of the whole
+FALLING = {"decay_fraction": 0.8}
 STAGES = (
-    Stage("autoencoder-128", 0.21, 128, {}),
-    Stage("autoencoder-256", 0.16, 256, {
-        "batch_size": 64, "learning_rate": 4e-4, "decay_fraction": 1.0,
-    }),
-    Stage("denoiser-128", 0.36, 128, {}),
-    Stage("denoiser-256", 1.0, 256, {
-        "batch_size": 256, "learning_rate": 6e-4, "decay_fraction": 0.6, "timestep_mean": 1.4,
-        "cache_samples": 100_000, "sampling_shift": 3.0,
-    }),
+    Stage("autoencoder-128", 0.21, 128, {"decay_fraction": 0.0}, {"batch_size": 32}),
+    Stage("autoencoder-256", 0.16, 256,
+          {"batch_size": 4, "learning_rate": 2e-4, **FALLING},
+          {"batch_size": 16, "learning_rate": 3e-4, **FALLING}),
+    Stage("denoiser-128", 0.36, 128, {"decay_fraction": 0.0}, {"batch_size": 256}),
+    Stage("denoiser-256", 1.0, 256,
+          {"batch_size": 8, "learning_rate": 4e-4, "cache_samples": 4000, "timestep_mean": 1.4,
+           **FALLING},
+          {"batch_size": 128, "learning_rate": 6e-4, "cache_samples": 100_000,
+           "timestep_mean": 1.4, **FALLING}),
 )  # fmt: skip
 
 
 def main() -> None:
-    """Train every stage that is not done."""
+    """Train every stage that is not done, then measure."""
     arguments = parse()
     deadline = time.monotonic() + 60 * arguments.minutes
     out: Path = arguments.out
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    on_gpu = arguments.machine == "gpu"
     library, weights = Library(arguments.library), read_style_weights(STYLES)
     sources = [
-        Composer(library, split, 256, device, style_weights=weights, workers=16)
+        Composer(
+            library, split, 256, "cuda" if on_gpu and torch.cuda.is_available() else "cpu",
+            style_weights=weights, workers=16 if on_gpu else 4,
+        )
         for split in ("train", "val")
-    ]
-    say(f"library loaded, {device}", deadline)
-    previous: Path | None = None
+    ]  # fmt: skip
+    say("library loaded", deadline)
+    autoencoder = arguments.autoencoder or out / "autoencoder-256" / "model"
+    starts = {kind: arguments.start and arguments.start / kind for kind in KINDS}
     for stage in STAGES:
         kind = stage.name.split("-")[0]
-        folder = out / stage.name
-        result = folder / ("model" if kind == "autoencoder" else "pipeline")
+        train, product = KINDS[kind]
+        result = out / stage.name / product
+        if kind == "autoencoder" and arguments.autoencoder:
+            continue
         if not result.is_dir():
-            left = (deadline - time.monotonic()) / 60
-            settings = settings_from(kind, arguments.preset, **{
+            settings = settings_from(kind, "base-gpu" if on_gpu else "base", **{
                 "size": stage.size, "data": str(arguments.library), "style_weights": STYLES,
-                "out": str(folder), "max_minutes": left * stage.share, "timed": True,
-                "steps": NEVER, "checkpoint_every": NEVER, "validate_every": 1000,
-                "preview_every": NEVER, "init": str(previous or ""), **stage.overrides,
-                **toy(kind, arguments.toy),
-                **({"autoencoder": str(out / "autoencoder-256" / "model"),
-                    "text_encoder": arguments.text_encoder} if kind == "denoiser" else {}),
-                **({"compile": True} if arguments.compile else {}),
+                "out": str(out / stage.name), "init": str(starts[kind] or ""), "steps": NEVER,
+                "max_minutes": (deadline - time.monotonic()) / 60 * stage.share, "timed": True,
+                "validate_every": 1000, "preview_every": NEVER,
+                **(stage.gpu if on_gpu else stage.cpu),
+                **({"autoencoder": str(autoencoder), "text_encoder": arguments.text_encoder}
+                   if kind == "denoiser" else {}),
+                **(toy(kind) if arguments.toy else {}),
             })  # fmt: skip
-            train = train_autoencoder if kind == "autoencoder" else train_denoiser
             done = train(settings, *(source.at_size(stage.size) for source in sources))
             say(f"{stage.name}: {done.step} updates of {settings.batch_size}", deadline)
-        previous = None
-        if stage.size == 128:
-            previous = result if kind == "autoencoder" else result / "denoiser"
+        starts[kind] = result / "denoiser" if kind == "denoiser" else result
+    if arguments.samples:
+        measure(out / "denoiser-256" / "pipeline", arguments.library, out, arguments.samples)
 
 
-def toy(kind: str, wanted: bool) -> dict[str, Any]:
+KINDS = {
+    "autoencoder": (train_autoencoder, "model"),
+    "denoiser": (train_denoiser, "pipeline"),
+}
+
+
+def measure(model: Path, library: Path, out: Path, samples: int) -> None:
+    """Scores of the model on the test split, and the sheet of 24 prompts."""
+    evaluate = [sys.executable, "-m", "text2layer", "evaluate", str(model), "--data", str(library)]
+    scores = ["--out", str(out / "scores"), "--samples", str(samples), "--judge-samples", "32"]
+    sheet = [sys.executable, str(HERE / "prompt_sheet.py"), str(out / "prompts.png")]
+    subprocess.run([*evaluate, *scores], check=True)
+    subprocess.run([*sheet, "--model", str(model)], check=True)
+
+
+def toy(kind: str) -> dict[str, Any]:
     """Settings with which every stage takes seconds on a CPU, to see the machinery at work."""
-    if not wanted:
-        return {}
-    small = {"batch_size": 4, "steps": 4, "validate_every": 2}
-    if kind == "denoiser":
-        small |= {"cache_samples": 32, "preset": "tiny", "compile": False}
-    else:
-        small |= {"preset": "tiny", "lpips_weight": 0.0}
-    return small
+    small = {"batch_size": 4, "steps": 4, "validate_every": 2, "preset": "tiny", "compile": False}
+    more = {"cache_samples": 32} if kind == "denoiser" else {"lpips_weight": 0.0}
+    return small | more
 
 
 def say(text: str, deadline: float) -> None:
@@ -113,11 +144,13 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("library", type=Path, help="picture library (docs/data-format.md)")
-    parser.add_argument("--out", type=Path, default=Path("runs/base-gpu"))
-    parser.add_argument("--minutes", type=float, default=10.0, help="for everything")
-    parser.add_argument("--preset", default="base-gpu", help="of both trainers")
+    parser.add_argument("--out", type=Path, default=Path("runs/base"))
+    parser.add_argument("--minutes", type=float, default=150.0, help="of training, all stages")
+    parser.add_argument("--machine", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--start", type=Path, help="folder of a model to start from")
+    parser.add_argument("--autoencoder", type=Path, help="folder of one that is trained already")
     parser.add_argument("--text-encoder", default="minilm", help="weights name or folder")
-    parser.add_argument("--compile", action="store_true", help="compile the autoencoder too")
+    parser.add_argument("--samples", type=int, default=128, help="of the scores; 0 for none")
     parser.add_argument("--toy", action="store_true", help="four updates of tiny networks a stage")
     return parser.parse_args()
 
