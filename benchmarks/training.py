@@ -1,11 +1,13 @@
-"""Training throughput against the plainest loop over the same networks, in one run.
+"""Training throughput against diffusers' own text-to-image loop over the same networks, in one run.
 
     python benchmarks/training.py LIBRARY AUTOENCODER [--updates 12] [--batch-size 32]
 
-The plainest denoiser loop: float32, every sample composed, encoded by the autoencoder and its
-caption by the text encoder on the fly, AdamW, nothing else. Ours: bfloat16 where the machine is
-fast at it, cached latents and text states, averaged weights, clipping, logging: the trainer's own
-code. Updates are timed in turns of three, so that both meet the same machine.
+The reference does what an update of diffusers' `examples/text_to_image/train_text_to_image.py` does
+with its defaults: float32, every sample encoded by the autoencoder and its caption by the text
+encoder on the fly, clipping, AdamW, an averaged copy. Ours: bfloat16 where the machine is fast at
+it, cached latents and text states, and the same rest: the trainer's own code. Updates are timed in
+turns of three, so that both meet the same machine. Beside the rates: the network's operations a
+sample, counted, and the share of the machine's own matrix product that they make.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.training_utils import EMAModel
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from text2layer.data.composer import Composer
 from text2layer.data.library import Library
@@ -33,9 +37,9 @@ from text2layer.training.settings import settings_from
 TURN = 3
 
 
-def plain_update(objective: DenoiserObjective, optimizer: Any, live: LatentsOnTheFly,
-                 step: int, batch_size: int) -> None:  # fmt: skip
-    """One update as a tutorial would write it."""
+def diffusers_update(objective: DenoiserObjective, optimizer: Any, ema: EMAModel,
+                     live: LatentsOnTheFly, step: int, batch_size: int) -> None:  # fmt: skip
+    """One update as diffusers' example makes it."""
     generator = step_generator(0, step)
     batch = live.source.compose(batch_size, generator)
     captions = live.source.captions(batch, random.Random(step))
@@ -48,8 +52,10 @@ def plain_update(objective: DenoiserObjective, optimizer: Any, live: LatentsOnTh
     output = denoise(objective.network, noisy, torch.zeros_like(latents),
                      torch.zeros(batch_size, 3), level * 1000, states, mask)  # fmt: skip
     functional.mse_loss(output, noise - latents).backward()
+    torch.nn.utils.clip_grad_norm_(objective.network.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
+    ema.step(objective.network.parameters())
 
 
 def our_update(objective: DenoiserObjective, optimizer: Any, ema: Any, step: int) -> None:
@@ -61,6 +67,28 @@ def our_update(objective: DenoiserObjective, optimizer: Any, ema: Any, step: int
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     ema.update_parameters(objective.network)
+
+
+def operations(objective: DenoiserObjective) -> float:
+    """Floating-point operations of one sample, forward and backward (three times forward)."""
+    batch = objective.latents.draw(1, step_generator(0, 0))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        denoise(
+            objective.network, batch.latents, batch.condition, batch.flags,
+            torch.tensor([500.0]), batch.text_states, batch.text_mask,
+        )  # fmt: skip
+    return 3.0 * counter.get_total_flops()
+
+
+def product_rate(side: int = 1024, repeats: int = 12) -> float:
+    """Operations a second of float32 products of side x side matrices, the best of some."""
+    a, b = torch.randn(side, side), torch.randn(side, side)
+    best = 0.0
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        a @ b
+        best = max(best, 2 * side**3 / (time.perf_counter() - begun))
+    return best
 
 
 def main() -> None:
@@ -83,13 +111,17 @@ def main() -> None:
                            text_encoder, torch.device("cpu"))  # fmt: skip
     optimizer = torch.optim.AdamW(weight_decay_groups(objective.network, 0.01), lr=1e-5)
     ema = make_ema(objective.network, 0.999)
-    spent = {"plain": 0.0, "ours": 0.0}
+    reference_ema = EMAModel(objective.network.parameters(), decay=0.999)
+    peak = product_rate()
+    spent = {"diffusers": 0.0, "ours": 0.0}
     for turn in range(options.updates // TURN + 1):
         for name in spent:
             begun = time.perf_counter()
             for step in range(TURN):
-                if name == "plain":
-                    plain_update(objective, optimizer, live, step, options.batch_size)
+                if name == "diffusers":
+                    diffusers_update(
+                        objective, optimizer, reference_ema, live, step, options.batch_size
+                    )
                 else:
                     our_update(objective, optimizer, ema, step)
             if turn:  # the first turn warms up
@@ -98,13 +130,19 @@ def main() -> None:
     rates = {name: count / value for name, value in spent.items()}
     print(f"denoiser base, {settings.size} px, batch {options.batch_size}, {count} samples each, "
           f"{torch.get_num_threads()} CPU threads")  # fmt: skip
-    print(
-        f"{'reference: plain loop, fp32, no cache':40}{rates['plain']:8.2f} samples/s  ratio 1.00"
-    )
     precision = resolve_precision("auto", torch.device("cpu"))
-    ours = "trainer: cached, " + ("fp32" if precision == "no" else precision)
-    print(f"{ours:40}{rates['ours']:8.2f} samples/s  "
-          f"ratio {rates['ours'] / rates['plain']:.2f}")  # fmt: skip
+    names = {
+        "diffusers": "reference: diffusers' loop, fp32, no cache",
+        "ours": "trainer: cached, " + ("fp32" if precision == "no" else precision),
+    }
+    each = operations(objective)
+    peak = max(peak, product_rate())
+    print(f"network: {each / 1e9:.2f} GFLOP a sample; matrix product of this machine, fp32, "
+          f"{torch.get_num_threads()} threads: {peak / 1e9:.0f} GFLOP/s")  # fmt: skip
+    for name, text in names.items():
+        rate, ratio = rates[name], rates[name] / rates["diffusers"]
+        share = rate * each / peak
+        print(f"{text:44}{rate:8.2f} samples/s  ratio {ratio:.2f}  {share:.0%} of the product")
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark"))
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--judge-samples", type=int, default=32)
-    parser.add_argument("--base-size", type=int, default=128, help="Pixels of the row networks.")
+    parser.add_argument("--base-size", type=int, default=256, help="Pixels of the row networks.")
     parser.add_argument("--steps", type=int, default=0, help="Shorten the training, to try it out.")
     options = parser.parse_args()
     if not (options.library / "foregrounds.jsonl").is_file():

@@ -57,7 +57,7 @@ def main() -> None:
             items.append(layered_item(layered))
             captions.append(f"{job}, seed {seed}: {text}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(items, COLUMNS, captions).save(options.out)
+    contact_sheet(items, COLUMNS, captions).save(options.out, quality=90)
     print(options.out)
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     items = [layered_item(picture) for picture in pictures]
     captions = [f"{seed}: {prompt}" for seed, prompt in enumerate(prompts, start=1)]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(items, options.columns, captions).save(options.out)
+    contact_sheet(items, options.columns, captions).save(options.out, quality=90)
     print(options.out)
 
 

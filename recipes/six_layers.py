@@ -55,7 +55,7 @@ def main() -> None:
     ]  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [[step.composite for step in steps], [steps[-1].background, *alone]]
-    grid(rows, captions).save(options.out)
+    grid(rows, captions).save(options.out, quality=90)
     print(options.out)
 
 
