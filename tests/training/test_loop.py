@@ -194,6 +194,33 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(
     assert all(torch.isfinite(value).all() for value in weights(newest / "model").values())
 
 
+def test_the_next_batch_is_read_ahead_as_it_will_be_drawn(autoencoder_settings, source):
+    class Reader(DiscSource):
+        """Remembers what was asked of it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.prepared: list[Tensor] = []
+            self.composed: list[Tensor] = []
+
+        def prepare(self, batch_size, generator, rows=slice(None)):
+            self.prepared.append(generator.get_state())
+
+        def compose(self, batch_size, generator=None, rows=slice(None)):
+            self.composed.append(generator.get_state())
+            return super().compose(batch_size, generator, rows)
+
+    settings, reader = autoencoder_settings(steps=3), Reader()
+
+    def make(device: torch.device) -> Objective:
+        return AutoencoderObjective(settings, reader, source, device)
+
+    train(make, settings, source.fingerprint)
+    assert len(reader.composed) == len(reader.prepared) == 3
+    for ahead, drawn in zip(reader.prepared, reader.composed[1:], strict=False):
+        assert torch.equal(ahead, drawn)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_missing_device_is_one_sentence(autoencoder_settings, source):
     with pytest.raises(InputError, match="no CUDA device is available"):

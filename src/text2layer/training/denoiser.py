@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from text2layer.data.source import EVERY, ReadsAhead
+from text2layer.data.source import EVERY
 from text2layer.errors import InputError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.denoiser import (
@@ -57,6 +57,8 @@ class DenoiserObjective(Objective):
         device: where the networks live.
     """
 
+    settings: DenoiserSettings
+
     def __init__(
         self,
         settings: DenoiserSettings,
@@ -65,7 +67,8 @@ class DenoiserObjective(Objective):
         device: torch.device,
     ) -> None:
         super().__init__()
-        self.settings, self.source = settings, source
+        self.settings = settings
+        self.source = None if settings.cache_samples else source
         autoencoder = open_autoencoder(settings)
         tokenizer, text_encoder = load_text_encoder(settings.text_encoder)
         text_config: Any = text_encoder.config
@@ -111,12 +114,6 @@ class DenoiserObjective(Objective):
         with training_attention(batch.latents.device):
             return {"loss": self.error(self.network, batch, level, on_device, rows)}
 
-    def prepare(self, generator: torch.Generator) -> None:
-        """Begin to read the next batch, where it comes from files."""
-        if isinstance(self.latents, LatentsOnTheFly) and isinstance(self.source, ReadsAhead):
-            size = self.settings.batch_size
-            self.source.prepare(size, generator, processes.rows(size))
-
     def error(
         self,
         network: Any,
@@ -132,22 +129,26 @@ class DenoiserObjective(Objective):
         latents = batch.latents
         shape = (len(level), *latents.shape[1:])
         noise = torch.randn(shape, generator=generator, device=latents.device, dtype=latents.dtype)
-        noise, level = noise[rows], level[rows]
-        if is_flow(self.scheduler):  # x_t = (1 - t) x + t e, v = e - x (arXiv 2209.03003)
-            sigma = level[:, None, None, None]
-            noisy = torch.lerp(latents, noise, sigma)
-            timestep, target = level * 1000, noise - latents
-        else:
-            timestep = (level * self.scheduler.config.num_train_timesteps).long()
-            noisy = self.scheduler.add_noise(latents, noise, timestep)
-            target = noise
-            if self.scheduler.config.prediction_type == "v_prediction":
-                target = self.scheduler.get_velocity(latents, noise, timestep)
+        noisy, timestep, target = self.question(batch, noise[rows], level[rows])
         output = denoise(
             network, noisy, batch.condition, batch.flags, timestep,
             batch.text_states, batch.text_mask,
         )  # fmt: skip
         return functional.mse_loss(output.float(), target)
+
+    def question(
+        self, batch: LatentBatch, noise: Tensor, level: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network is asked: noisy latents, their timesteps, and the right answer."""
+        latents = batch.latents
+        if is_flow(self.scheduler):  # x_t = (1 - t) x + t e, v = e - x (arXiv 2209.03003)
+            noisy = torch.lerp(latents, noise, level[:, None, None, None])
+            return noisy, level * 1000, noise - latents
+        timestep = (level * self.scheduler.config.num_train_timesteps).long()
+        noisy = self.scheduler.add_noise(latents, noise, timestep)
+        if self.scheduler.config.prediction_type == "v_prediction":
+            return noisy, timestep, self.scheduler.get_velocity(latents, noise, timestep)
+        return noisy, timestep, noise
 
     def checkpoint_gradients(self) -> None:
         """As in every objective; attention is computed anew by the kernel of the forward pass."""

@@ -15,11 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from text2layer.data.source import EVERY, SampleSource
+from text2layer.data.source import SampleSource
 from text2layer.errors import InputError
-from text2layer.models.denoiser import denoise, is_flow, set_steps
+from text2layer.models.denoiser import GIVEN, build_scheduler, denoise, is_flow, set_steps
 from text2layer.models.text_encoder import encode_prompts
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 from text2layer.training.checkpoints import load_weights
@@ -27,7 +26,7 @@ from text2layer.training.denoiser import DenoiserObjective
 from text2layer.training.latents import LatentBatch
 from text2layer.training.settings import DenoiserSettings
 
-IMAGE_FLAG = 2  # of `models.denoiser.GIVEN`: such pictures are taken apart without guidance
+IMAGE_FLAG = GIVEN.index("image")  # such pictures are taken apart without guidance
 
 
 class DistillationObjective(DenoiserObjective):
@@ -51,11 +50,11 @@ class DistillationObjective(DenoiserObjective):
         validation: SampleSource,
         device: torch.device,
     ) -> None:
-        super().__init__(settings, source, validation, device)
-        if not is_flow(self.scheduler):
+        if not is_flow(build_scheduler(settings.preset)):
             raise InputError(
                 f"distil_steps needs a rectified flow, and preset {settings.preset} is none."
             )
+        super().__init__(settings, source, validation, device)
         teacher = copy.deepcopy(self.network)
         load_weights(teacher, Path(settings.init))
         self.teacher = (teacher.eval().requires_grad_(False),)  # a tuple: neither trained nor saved
@@ -64,32 +63,19 @@ class DistillationObjective(DenoiserObjective):
         _, tokenizer, text_encoder = self.frozen
         self.empty = encode_prompts(tokenizer, text_encoder, [""])
 
-    def error(
-        self,
-        network: Any,
-        batch: LatentBatch,
-        level: Tensor,
-        generator: torch.Generator,
-        rows: slice = EVERY,
-    ) -> Tensor:
-        """Mean squared difference of the student's and the teacher's mean velocity in a window.
+    def question(
+        self, batch: LatentBatch, noise: Tensor, level: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy latents at the beginning of a window; the answer is the teacher's mean velocity.
 
         Levels (B,) in 0..1 choose the windows: an equal share of the levels for each.
         """
-        latents = batch.latents
-        shape = (len(level), *latents.shape[1:])
-        noise = torch.randn(shape, generator=generator, device=latents.device, dtype=latents.dtype)
-        windows = ((1 - level) * self.settings.distil_steps).long()[rows]
+        windows = ((1 - level) * self.settings.distil_steps).long()
         windows = windows.clamp(0, self.settings.distil_steps - 1)
         start, end = self.sigmas[windows], self.sigmas[windows + 1]
-        noisy = torch.lerp(latents, noise[rows], start[:, None, None, None])
+        noisy = torch.lerp(batch.latents, noise, start[:, None, None, None])
         arrived = self.teachers_way(noisy, batch, start, end)
-        target = (noisy - arrived) / (start - end)[:, None, None, None]
-        output = denoise(
-            network, noisy, batch.condition, batch.flags, start * 1000,
-            batch.text_states, batch.text_mask,
-        )  # fmt: skip
-        return functional.mse_loss(output.float(), target)
+        return noisy, start * 1000, (noisy - arrived) / (start - end)[:, None, None, None]
 
     @torch.no_grad()
     def teachers_way(self, noisy: Tensor, batch: LatentBatch, start: Tensor, end: Tensor) -> Tensor:

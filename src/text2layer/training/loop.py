@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from text2layer.data.source import ReadsAhead, SampleSource
 from text2layer.errors import InputError, WeightsError
 from text2layer.training import checkpoints, processes
 from text2layer.training.metrics import MetricsLog
@@ -34,9 +35,17 @@ from text2layer.training.warm_start import warm_start
 
 
 class Objective(nn.Module):
-    """What a trainer optimises; subclasses set `network` and write the methods below."""
+    """What a trainer optimises; subclasses set these attributes and write the methods below.
+
+    Attributes:
+        network: what is trained.
+        settings: of the run.
+        source: what `forward` draws from first; None where it reads nothing.
+    """
 
     network: ModelMixin
+    settings: TrainingSettings
+    source: SampleSource | None
 
     def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw this process's rows of a batch and return their losses by name.
@@ -46,7 +55,10 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def prepare(self, generator: torch.Generator) -> None:
-        """Begin to read the batch that `forward` will draw from this generator."""
+        """Begin to read the batch that `forward` will draw from this generator, if from files."""
+        if isinstance(self.source, ReadsAhead):
+            size = self.settings.batch_size
+            self.source.prepare(size, generator, processes.rows(size))
 
     def checkpoint_gradients(self) -> None:
         """Let the backward pass compute the network's activations anew."""
@@ -268,13 +280,13 @@ class _Run:
     ) -> dict[str, Tensor | float]:
         """One optimiser update at this learning rate; return every value to log."""
         settings = self.settings
-        generator = step_generator(settings.seed, step)
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))  # latent noise
+        seed, generator = self.draws(step)
+        torch.manual_seed(seed)  # latent noise
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.objective.train()
         losses = prepared(step, generator)
-        self.objective.prepare(step_generator(settings.seed, step + 1))
+        self.objective.prepare(self.draws(step + 1)[1])
         accelerator.backward(losses["loss"])
         norm = accelerator.clip_grad_norm_(self.network.parameters(), settings.max_grad_norm)
         self.optimizer.step()
@@ -285,6 +297,11 @@ class _Run:
         values = processes.mean_of_each({**losses, "grad_norm": norm, **extra}, accelerator.device)
         self.newest_loss = step, values["loss"].detach()
         return values
+
+    def draws(self, step: int) -> tuple[int, torch.Generator]:
+        """The seed of a step's latent noise, and the generator of everything else it draws."""
+        generator = step_generator(self.settings.seed, step)
+        return int(torch.randint(2**31, (), generator=generator)), generator
 
     def check_loss(self) -> None:
         """Raise WeightsError if the newest loss is not a finite number."""
