@@ -32,9 +32,8 @@ def verify_checksums(folder: Path) -> int:
             or weights lie there that it does not name.
     """
     try:
-        text = (folder / CHECKSUMS).read_text(encoding="utf-8")
-        expected = {name: digest for digest, name in (line.split("  ") for line in text.split("\n")
-                                                       if line)}  # fmt: skip
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        expected = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"{str(folder)!r} has no readable {CHECKSUMS}; give the folder of an exported model."

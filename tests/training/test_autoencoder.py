@@ -209,6 +209,21 @@ def test_a_frozen_encoder_keeps_latents_and_their_statistics(autoencoder_setting
     assert torch.equal(*norms)
 
 
+def test_a_frozen_encoder_of_a_checkpoint_gets_its_statistics_measured(
+    autoencoder_settings, tmp_path
+):
+    source = DiscSource()
+    first = train_autoencoder(
+        autoencoder_settings(out=str(tmp_path / "a"), steps=2), source, source
+    )
+    settings = autoencoder_settings(
+        out=str(tmp_path / "b"), steps=2, init=str(first.checkpoint / "ema"), freeze_encoder=True
+    )
+    train_autoencoder(settings, source, source)
+    scales = [load_autoencoder(tmp_path / run / "model").config.latent_scale for run in ("a", "b")]
+    assert scales[1] == pytest.approx(scales[0])  # the same encoder, measured on the same samples
+
+
 def test_lpips_looks_at_a_share_of_the_batch(autoencoder_settings, monkeypatch):
     seen = []
 

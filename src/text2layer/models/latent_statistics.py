@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +17,9 @@ class LatentStatistics:
     _internal_dict: Any
     register_to_config: Any
 
-    def set_latent_statistics(self, shift: Tensor, scale: Tensor) -> None:
+    def set_latent_statistics(
+        self, shift: Tensor | Sequence[float], scale: Tensor | Sequence[float]
+    ) -> None:
         """Store measured per-channel mean and 1 / standard deviation in the config."""
         # diffusers drops what it notes here as an unchanged default when a config is copied
         defaults = self._internal_dict.get("_use_default_values", [])

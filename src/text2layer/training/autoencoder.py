@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from text2layer.data.source import Composition, ReadsAhead
+from text2layer.data.source import Composition
 from text2layer.models import plain_autoencoder
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.losses import (
@@ -47,6 +47,9 @@ class AutoencoderObjective(Objective):
         validation: samples of unseen concepts, for `validate` and `preview`.
         device: where the networks live.
     """
+
+    settings: AutoencoderSettings
+    source: SampleSource
 
     def __init__(
         self,
@@ -101,8 +104,8 @@ class AutoencoderObjective(Objective):
         kl = kl_loss(posterior, target.mask.shape[-2] * target.mask.shape[-1])
         latents = posterior.mean + posterior.std * processes.normal_like(posterior.mean)
         if settings.latent_noise:
-            shares = settings.latent_noise * torch.rand(settings.batch_size, generator=generator)
-            latents = noisy(latents, shares[own].to(latents.device))
+            shares = settings.latent_noise * processes.uniform(len(latents), generator)
+            latents = noisy(latents, shares.to(latents.device))
         if torch.rand((), generator=generator) < settings.equivariance:
             latents, target = scaled(latents, target, generator)
         prediction = in_float32(self.network.decode(latents, clamp=False))
@@ -110,7 +113,7 @@ class AutoencoderObjective(Objective):
         if self.perceptual:  # in the network's own precision
             seen = max(1, round(settings.lpips_share * len(target.mask)))
             lpips = perceptual_losses(
-                first_rows(prediction, seen), first_rows(target, seen), self.perceptual[0]
+                part_of(prediction, slice(seen)), part_of(target, slice(seen)), self.perceptual[0]
             )
         with torch.autocast(latents.device.type, enabled=False):
             composition = cast(CompositionLoss, settings.composition)
@@ -125,12 +128,6 @@ class AutoencoderObjective(Objective):
                 losses["loss"] = losses["loss"] + settings.adversarial_weight * weight * term
         return losses
 
-    def prepare(self, generator: torch.Generator) -> None:
-        """Begin to read the next batch, where it comes from files."""
-        if isinstance(self.source, ReadsAhead):
-            size = self.settings.batch_size
-            self.source.prepare(size, generator, processes.rows(size))
-
     def after_update(self, step: int) -> dict[str, float]:
         """Train the discriminator on the batch just seen."""
         if self.adversary and step >= self.settings.adversarial_start:
@@ -144,7 +141,7 @@ class AutoencoderObjective(Objective):
         batches = components(self.validation)
         chunks = range(0, VALIDATION_SAMPLES, 16)
         for index in chunks:
-            target = LayerComponents(**{k: v[index : index + 16] for k, v in batches.items()})
+            target = part_of(batches, slice(index, index + 16))
             with fast_inference(target.mask.device):
                 latents = autoencoder.encode(target.foreground, target.background, target.mask)
                 prediction = autoencoder.decode(latents.mode(), clamp=False)
@@ -156,9 +153,7 @@ class AutoencoderObjective(Objective):
         """Originals above reconstructions, unseen concepts."""
         from text2layer.training.previews import reconstruction_sheet
 
-        target = LayerComponents(
-            **{k: v[:PREVIEW_SAMPLES] for k, v in components(self.validation).items()}
-        )
+        target = part_of(components(self.validation), slice(PREVIEW_SAMPLES))
         output = cast(CaT2IAutoencoder, network)(target.foreground, target.background, target.mask)
         return reconstruction_sheet(target, output)
 
@@ -201,10 +196,9 @@ def train_autoencoder(
     if not processes.is_main():
         return result
     autoencoder = load_autoencoder(result.checkpoint / "ema")
-    if settings.freeze_encoder:
-        known = load_autoencoder(Path(settings.init)).config
-        statistics = torch.tensor([known.latent_shift, known.latent_scale])
-        autoencoder.set_latent_statistics(statistics[0], statistics[1])
+    known = load_autoencoder(Path(settings.init)).config if settings.freeze_encoder else None
+    if known and known.latent_shift:  # a checkpoint of init's run has none yet
+        autoencoder.set_latent_statistics(known.latent_shift, known.latent_scale)
     else:
         autoencoder.set_latent_statistics(*measure_latent_statistics(autoencoder, source))
     save_model(autoencoder, Path(settings.out) / "model")
@@ -249,13 +243,12 @@ def cropped(target: LayerComponents, side: int, generator: torch.Generator) -> L
     height, width = target.mask.shape[-2:]
     top = int(torch.randint(height - side + 1, (), generator=generator))
     left = int(torch.randint(width - side + 1, (), generator=generator))
-    window = (..., slice(top, top + side), slice(left, left + side))
-    return LayerComponents(**{key: value[window] for key, value in target.items()})
+    return part_of(target, (..., slice(top, top + side), slice(left, left + side)))
 
 
-def first_rows(parts: LayerComponents, count: int) -> LayerComponents:
-    """The first `count` samples of a batch."""
-    return LayerComponents(**{key: value[:count] for key, value in parts.items()})
+def part_of(parts: LayerComponents, index: Any) -> LayerComponents:
+    """The same index of every tensor of a batch: some samples, or a window of all."""
+    return LayerComponents(**{key: value[index] for key, value in parts.items()})
 
 
 def neutralise_parts(
