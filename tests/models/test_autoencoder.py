@@ -6,10 +6,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from text2layer.errors import InputError
 from text2layer.models.autoencoder import CaT2IAutoencoder, PredictionHead
+from text2layer.pipelines import released_model
 
 KL_F8_PARAMETERS = 83_653_863  # Stable Diffusion v1's AutoencoderKL
 PARTS = ("foreground", "background", "mask", "predicted_image")
@@ -83,6 +85,64 @@ def test_without_auxiliary_head_no_picture_is_predicted():
     autoencoder = CaT2IAutoencoder.from_preset("tiny", auxiliary_head=False).eval()
     assert set(autoencoder.heads) == {"foreground", "background", "mask"}
     assert autoencoder(*random_layers()).predicted_image is None
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("part", PARTS)
+def test_with_a_block_of_its_own_the_mask_shares_only_the_trunk_below(part, layers):
+    torch.manual_seed(7)
+    autoencoder = CaT2IAutoencoder.from_preset("tiny", num_foregrounds=layers, mask_block=True)
+    output = autoencoder(*random_layers(layers=layers))
+    output[part].square().sum().backward()
+    own, other = ("mask", "pictures") if part == "mask" else ("pictures", "mask")
+    assert all(p.grad.any() for p in autoencoder.last_blocks[own].parameters())
+    assert all(p.grad is None for p in autoencoder.last_blocks[other].parameters())
+    for module in (autoencoder.decoder, autoencoder.post_quant_conv, autoencoder.encoder):
+        assert all(p.grad is not None for p in module.parameters())
+    assert autoencoder.decoder.up_blocks[-1].resnets[-1].conv2.weight.grad.any()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_two_equal_last_blocks_compute_what_one_does(layers):
+    torch.manual_seed(8)
+    one = CaT2IAutoencoder.from_preset("tiny", num_foregrounds=layers).eval()
+    two = CaT2IAutoencoder.from_preset("tiny", num_foregrounds=layers, mask_block=True).eval()
+    last = {"decoder.up_blocks.1.resnets.1.": "block.", "decoder.conv_norm_out.": "norm."}
+    weights = one.state_dict()
+    for there, here in last.items():
+        for name in [name for name in weights if name.startswith(there)]:
+            value = weights.pop(name)
+            for block in ("mask", "pictures"):
+                weights[f"last_blocks.{block}.{here}{name.removeprefix(there)}"] = value
+    two.load_state_dict(weights)
+    given = random_layers(layers=layers)
+    expected, output = one(*given), two(*given)
+    assert all(torch.equal(output[part], expected[part]) for part in PARTS)
+    nn.init.zeros_(two.last_blocks["pictures"].norm.weight)
+    changed = two(*given)
+    assert torch.equal(changed.mask, expected.mask)
+    for part in ("foreground", "background", "predicted_image"):
+        assert not torch.equal(changed[part], expected[part])
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_a_block_for_the_mask_is_one_residual_block_and_norm_more(head):
+    counts = [
+        CaT2IAutoencoder.from_preset("tiny", auxiliary_head=head, mask_block=block).num_parameters()
+        for block in (False, True)
+    ]
+    channels = 32
+    two_convolutions = 2 * (9 * channels**2 + channels)
+    three_norms = 3 * 2 * channels
+    assert counts[1] - counts[0] == two_convolutions + three_norms
+
+
+def test_released_weights_have_the_names_of_a_network_without_options():
+    with torch.device("meta"):
+        names = set(CaT2IAutoencoder.from_preset("base").state_dict())
+    file = released_model() / "autoencoder" / "diffusion_pytorch_model.safetensors"
+    with safe_open(file, "pt") as stored:
+        assert set(stored.keys()) == names
 
 
 @pytest.mark.parametrize("preset", ["tiny", "base", "paper"])
@@ -171,10 +231,14 @@ def test_no_convolution_of_base_runs_at_full_resolution():
     assert autoencoder.config.latent_channels == 16
 
 
-@pytest.mark.parametrize("shortcut", [False, True])
-def test_saving_and_loading_keeps_outputs_and_config(shortcut, tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"linear_shortcut": True}, {"mask_block": True}],
+    ids=["plain", "shortcut", "mask block"],
+)
+def test_saving_and_loading_keeps_outputs_and_config(options, tmp_path):
     torch.manual_seed(4)
-    saved = CaT2IAutoencoder.from_preset("tiny", linear_shortcut=shortcut).eval()
+    saved = CaT2IAutoencoder.from_preset("tiny", **options).eval()
     saved.set_latent_statistics(torch.arange(4.0), torch.arange(4.0) + 0.5)
     saved.save_pretrained(tmp_path)
     assert [path.suffix for path in tmp_path.glob("*pytorch_model*")] == [".safetensors"]

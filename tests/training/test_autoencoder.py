@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,12 +21,13 @@ from text2layer.training import checkpoints
 from text2layer.training.autoencoder import (
     AutoencoderObjective,
     components,
-    cropped,
     neutralise_parts,
     noisy,
+    part_of,
     scaled,
     train_autoencoder,
     weighted_sum,
+    window,
 )
 from text2layer.training.checkpoints import load_autoencoder
 from text2layer.training.loop import step_generator
@@ -34,6 +36,7 @@ TERMS = {
     "l1_foreground", "l1_background", "l1_image", "mask_l1", "composition", "laplacian", "kl",
     "loss", "grad_norm", "learning_rate",
 }  # fmt: skip
+LPIPS_TERMS = {"lpips_foreground", "lpips_background", "lpips_image"}
 
 
 def test_a_short_run_learns_and_leaves_a_ready_model(autoencoder_settings, source):
@@ -102,9 +105,15 @@ def test_bfloat16_learns_too(autoencoder_settings, source):
     [
         {},
         {"auxiliary_head": False, "composition": "dim", "equivariance": 0.5},
-        {"adversarial_weight": 0.5, "adversarial_start": 2, "size": 64, "equivariance": 0.5},
+        {
+            "adversarial_weight": 0.5,
+            "adversarial_start": 2,
+            "size": 64,
+            "equivariance": 0.5,
+            "mask_block": True,
+        },
     ],
-    ids=["plain", "no-sup", "adversarial"],
+    ids=["plain", "no-sup", "adversarial and mask block"],
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     features, autoencoder_settings, tmp_path
@@ -131,6 +140,12 @@ def test_no_sup_has_no_image_term(autoencoder_settings, source):
     assert set(metrics(Path(settings.out))[0]) == TERMS - {"l1_image"} | {"step"}
 
 
+def test_a_block_for_the_mask_is_a_setting_of_the_saved_model(autoencoder_settings, source):
+    settings = autoencoder_settings(steps=1, mask_block=True)
+    train_autoencoder(settings, source, source)
+    assert load_autoencoder(Path(settings.out) / "model").config.mask_block
+
+
 def test_the_discriminator_joins_at_its_step_and_is_logged(autoencoder_settings):
     settings = autoencoder_settings(
         steps=4, batch_size=2, size=64, adversarial_weight=0.5, adversarial_start=3
@@ -152,6 +167,8 @@ def test_the_discriminator_joins_at_its_step_and_is_logged(autoencoder_settings)
     ("setting", "terms"),
     [
         ("l1_weight", ["l1_foreground", "l1_background", "l1_image"]),
+        ("lpips_weight", ["lpips_foreground", "lpips_background", "lpips_image"]),
+        ("image_weight", ["l1_image", "lpips_image"]),
         ("mask_l1_weight", ["mask_l1"]),
         ("composition_weight", ["composition"]),
         ("laplacian_weight", ["laplacian"]),
@@ -160,25 +177,33 @@ def test_the_discriminator_joins_at_its_step_and_is_logged(autoencoder_settings)
     ],
 )
 def test_every_term_can_be_switched_off(setting, terms, autoencoder_settings):
-    values = {name: torch.tensor(2.0**i) for i, name in enumerate(sorted(TERMS))}
-    settings = autoencoder_settings(kl_weight=0.5, mask_weight=1.5)
+    values = {name: torch.tensor(2.0**i) for i, name in enumerate(sorted(TERMS | LPIPS_TERMS))}
+    settings = autoencoder_settings(kl_weight=0.5, mask_weight=1.5, lpips_weight=0.25)
     factors = {"composition": 2 * 1.5, "laplacian": 3 * 1.5, "mask_l1": 1.5, "kl": 0.5}
+    factors |= dict.fromkeys(LPIPS_TERMS, 0.25)
     lost = sum(float(values[term]) * factors.get(term, 1.0) for term in terms)
     with_term = float(weighted_sum(values, settings))
     without = float(weighted_sum(values, replace(settings, **{setting: 0.0})))
     assert with_term - without == pytest.approx(lost)
 
 
+def test_the_picture_heads_losses_can_weigh_less(autoencoder_settings):
+    settings = autoencoder_settings(lpips_weight=0.5, kl_weight=1.0)
+    values = {name: torch.tensor(1.0) for name in TERMS | LPIPS_TERMS}
+    less = replace(settings, image_weight=0.25)
+    fewer = float(weighted_sum(values, settings)) - float(weighted_sum(values, less))
+    assert fewer == pytest.approx(0.75 * (1 + 0.5))
+    without = {name: value for name, value in values.items() if not name.endswith("_image")}
+    assert float(weighted_sum(without, settings)) == float(weighted_sum(without, less))
+
+
 def test_a_crop_is_one_window_of_all_parts():
     target = components(DiscSource().compose(3, torch.Generator().manual_seed(0)))
-    window = cropped(target, 16, torch.Generator().manual_seed(4))
-    assert window.mask.shape == (3, 1, 16, 16)
-    torch.testing.assert_close(composite(window.foreground, window.background, window.mask),
-                               window.predicted_image, atol=2 / 255, rtol=0)  # fmt: skip
-    places = {
-        float(cropped(target, 16, torch.Generator().manual_seed(i)).background.sum())
-        for i in range(8)
-    }
+    seen = part_of(target, window(target, 16, torch.Generator().manual_seed(4)))
+    assert seen.mask.shape == (3, 1, 16, 16)
+    torch.testing.assert_close(composite(seen.foreground, seen.background, seen.mask),
+                               seen.predicted_image, atol=2 / 255, rtol=0)  # fmt: skip
+    places = {str(window(target, 16, torch.Generator().manual_seed(i))) for i in range(8)}
     assert len(places) > 1
 
 
@@ -224,22 +249,67 @@ def test_a_frozen_encoder_of_a_checkpoint_gets_its_statistics_measured(
     assert scales[1] == pytest.approx(scales[0])  # the same encoder, measured on the same samples
 
 
-def test_lpips_looks_at_a_share_of_the_batch(autoencoder_settings, monkeypatch):
-    seen = []
+class LPIPSSpy(torch.nn.Module):
+    """Measures a mean difference and remembers what it was shown, prediction and target."""
 
-    class Spy(torch.nn.Module):
-        def forward(self, a, b):
-            seen.append(len(a))
-            return (a - b).abs().mean(dim=(1, 2, 3))
+    shown: ClassVar[list[tuple[torch.Tensor, torch.Tensor]]] = []
 
-    monkeypatch.setattr("text2layer.models.lpips.LPIPS", Spy)
-    settings = autoencoder_settings(lpips_weight=0.5, lpips_share=0.5, batch_size=4)
-    source = DiscSource()
-    objective = AutoencoderObjective(settings, source, source, torch.device("cpu"))
-    losses = objective(0, torch.Generator().manual_seed(0))
-    assert seen == [2, 2, 2]
-    assert float(losses["lpips_background"]) > 0
-    assert float(losses["loss"]) == pytest.approx(float(weighted_sum(losses, settings)))
+    def forward(self, a, b):
+        self.shown.append((a.detach(), b))
+        return (a - b).abs().mean(dim=(1, 2, 3))
+
+
+@pytest.fixture
+def what_lpips_sees(autoencoder_settings, monkeypatch):
+    """Function of settings: the (prediction, target) pairs of an update's LPIPS, and its losses."""
+    monkeypatch.setattr("text2layer.models.lpips.LPIPS", LPIPSSpy)
+
+    def look(source, **options):
+        monkeypatch.setattr(LPIPSSpy, "shown", [])
+        settings = autoencoder_settings(lpips_weight=0.5, batch_size=4, **options)
+        torch.manual_seed(0)
+        objective = AutoencoderObjective(settings, source, source, torch.device("cpu"))
+        losses = objective(0, torch.Generator().manual_seed(0))
+        assert losses["loss"].item() == pytest.approx(weighted_sum(losses, settings).item())
+        return LPIPSSpy.shown, losses
+
+    return look
+
+
+def test_lpips_looks_at_a_share_of_the_batch(what_lpips_sees, source):
+    shown, losses = what_lpips_sees(source, lpips_share=0.5)
+    assert [len(prediction) for prediction, _ in shown] == [2, 2, 2]
+    assert losses["lpips_background"].item() > 0
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_lpips_can_look_at_one_window_of_prediction_and_target(what_lpips_sees, layers):
+    source = DiscSource() if layers == 1 else TwoDiscs(32)
+    options = {"num_foregrounds": layers, "lpips_share": 0.5}
+    whole, losses = what_lpips_sees(source, **options)
+    cut, others = what_lpips_sees(source, **options, lpips_crop=16)
+    places = [
+        (slice(top, top + 16), slice(left, left + 16)) for top in range(17) for left in range(17)
+    ]
+    found = [
+        place
+        for place in places
+        if all(
+            torch.equal(all_of_it[..., *place], part)
+            for pair, parts in zip(whole, cut, strict=True)
+            for all_of_it, part in zip(pair, parts, strict=True)
+        )
+    ]
+    assert len(found) == 1
+    assert [len(prediction) for prediction, _ in cut] == [2 * layers, 2, 2]
+    same = [name for name in losses if name not in LPIPS_TERMS | {"loss"}]
+    assert all(torch.equal(losses[name], others[name]) for name in same)  # of whole pictures
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_a_window_that_is_not_smaller_is_the_whole_picture(what_lpips_sees, source, side):
+    shown, _ = what_lpips_sees(source, lpips_crop=side)
+    assert {tuple(picture.shape) for pair in shown for picture in pair} == {(4, 3, 32, 32)}
 
 
 def test_neutralised_samples_are_what_a_condition_encodes():

@@ -31,14 +31,29 @@ def one_update(objective: Objective) -> tuple[float, dict[str, Tensor], int]:
     return float(loss.detach()), gradients, kept
 
 
-@pytest.mark.parametrize("preset", ["tiny", "tiny-plain"])
-def test_of_an_autoencoder(preset, autoencoder_settings):
-    settings = autoencoder_settings(preset=preset, batch_size=4)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"mask_block": True}, {"preset": "tiny-plain"}],
+    ids=["tiny", "mask block", "plain"],
+)
+def test_of_an_autoencoder(options, autoencoder_settings):
+    settings = autoencoder_settings(batch_size=4, **options)
     objective = AutoencoderObjective(settings, DiscSource(), DiscSource(), torch.device("cpu"))
     check(objective)
     for module in objective.network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             assert int(module.num_batches_tracked) == 2  # of two updates, none counted twice
+
+
+def test_a_block_for_the_mask_is_computed_twice_as_well(autoencoder_settings):
+    spared = {}
+    for block in (False, True):
+        settings = autoencoder_settings(batch_size=8, mask_block=block)
+        objective = AutoencoderObjective(settings, DiscSource(), DiscSource(), torch.device("cpu"))
+        before = one_update(objective)[2]
+        objective.checkpoint_gradients()
+        spared[block] = before - one_update(objective)[2]
+    assert spared[True] > spared[False]
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny-paper"])

@@ -53,6 +53,8 @@ def test_overrides_replace_the_presets_values():
         ({"batch_size": -1}, "batch_size must be at least 1"),
         ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1"),
         ({"lpips_share": 1.5}, "lpips_share must lie in 0..1"),
+        ({"lpips_crop": 8}, "lpips_crop must be 0 or at least 16"),
+        ({"image_weight": -1.0}, "image_weight must be 0 or more"),
         ({"timed": True}, "timed needs max_minutes"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),

@@ -8,7 +8,8 @@ for all masks) and, as supervision, for the whole picture I.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,28 @@ class PredictionHead(nn.Sequential):
         )
 
 
+class LastBlock(nn.Module):
+    """The decoder's last residual block and norm, taken from it so that there can be two.
+
+    Takes and gives (N, channels, H / patch_size, W / patch_size).
+    """
+
+    _gradient_checkpointing_func: Callable[..., Tensor]  # `enable_gradient_checkpointing` sets it
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.block = deepcopy(decoder.up_blocks[-1].resnets[-1])
+        self.norm = deepcopy(decoder.conv_norm_out)
+        self.gradient_checkpointing = False
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            hidden = self._gradient_checkpointing_func(self.block, hidden, None)
+        else:
+            hidden = self.block(hidden, None)
+        return functional.silu(self.norm(hidden))
+
+
 class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
     """Autoencoder of (foreground, background, mask) triplets, or of L foregrounds with L masks.
 
@@ -125,6 +148,8 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             residual autoencoding of DC-AE, arXiv 2410.10733, section 3.2, with learned weights).
         auxiliary_head: also predict the whole picture I ("composition-aware"); False is the
             paper's variant no-sup.
+        mask_block: the mask head reads a last residual block of its own, so that the pictures'
+            losses do not shape the features it is read from (docs/log.md, 2026-11-26).
         latent_shift: mean of each latent channel, measured on training data.
         latent_scale: 1 / standard deviation of each latent channel, measured likewise.
 
@@ -150,6 +175,7 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         patch_size: int = 4,
         linear_shortcut: bool = False,
         auxiliary_head: bool = True,
+        mask_block: bool = False,
         latent_shift: Sequence[float] | None = None,
         latent_scale: Sequence[float] | None = None,
     ) -> None:
@@ -169,6 +195,12 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         )
         if auxiliary_head:
             self.heads["image"] = PredictionHead(channels[0], 3, patch_size)
+        if mask_block:
+            self.last_blocks = nn.ModuleDict(
+                {"mask": LastBlock(self.decoder), "pictures": LastBlock(self.decoder)}
+            )
+            del self.decoder.up_blocks[-1].resnets[-1]
+            self.decoder.conv_norm_out = self.decoder.conv_act = nn.Identity()
         self.shortcuts = nn.ModuleDict()
         if linear_shortcut:
             cell = self.latent_factor**2
@@ -244,7 +276,14 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             clamp: hold colour in [-1, 1] and the mask in [0, 1]; training leaves them free.
         """
         trunk = self.decoder(self.post_quant_conv(latents))
-        out = {name: head(trunk) for name, head in self.heads.items()}
+        if self.config.mask_block:
+            last = {name: block(trunk) for name, block in self.last_blocks.items()}
+        else:
+            last = {"mask": trunk, "pictures": trunk}
+        out = {
+            name: head(last["mask" if name == "mask" else "pictures"])
+            for name, head in self.heads.items()
+        }
         for name in out:
             if name in self.shortcuts:
                 cells = self.shortcuts[name](latents)

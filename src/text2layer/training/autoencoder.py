@@ -96,7 +96,7 @@ class AutoencoderObjective(Objective):
         own = processes.rows(settings.batch_size)
         target = components(self.source.compose(settings.batch_size, generator, own))
         if settings.crop:
-            target = cropped(target, settings.crop, generator)
+            target = part_of(target, window(target, settings.crop, generator))
         target = neutralise_parts(target, settings.partial, generator)
         posterior = self.network.encode(target.foreground, target.background, target.mask)
         posterior.mean, posterior.logvar = posterior.mean.float(), posterior.logvar.float()
@@ -111,9 +111,11 @@ class AutoencoderObjective(Objective):
         prediction = in_float32(self.network.decode(latents, clamp=False))
         lpips = {}
         if self.perceptual:  # in the network's own precision
-            seen = max(1, round(settings.lpips_share * len(target.mask)))
+            seen: Any = slice(max(1, round(settings.lpips_share * len(target.mask))))
+            if 0 < settings.lpips_crop < min(target.mask.shape[-2:]):
+                seen = (seen, *window(target, settings.lpips_crop, generator))
             lpips = perceptual_losses(
-                part_of(prediction, slice(seen)), part_of(target, slice(seen)), self.perceptual[0]
+                part_of(prediction, seen), part_of(target, seen), self.perceptual[0]
             )
         with torch.autocast(latents.device.type, enabled=False):
             composition = cast(CompositionLoss, settings.composition)
@@ -172,8 +174,8 @@ def build_autoencoder(settings: AutoencoderSettings) -> CaT2IAutoencoder | Plain
     layers = {"num_foregrounds": settings.num_foregrounds}
     if settings.preset in plain_autoencoder.PRESETS:
         return PlainAutoencoder.from_preset(settings.preset, **layers)
-    head = {"auxiliary_head": settings.auxiliary_head}
-    return CaT2IAutoencoder.from_preset(settings.preset, **layers, **head)
+    heads = {"auxiliary_head": settings.auxiliary_head, "mask_block": settings.mask_block}
+    return CaT2IAutoencoder.from_preset(settings.preset, **layers, **heads)
 
 
 def train_autoencoder(
@@ -238,12 +240,12 @@ def noisy(latents: Tensor, shares: Tensor) -> Tensor:
     return latents + shares.view(-1, 1, 1, 1) * deviation * processes.normal_like(latents)
 
 
-def cropped(target: LayerComponents, side: int, generator: torch.Generator) -> LayerComponents:
-    """Cut the same window of side x side pixels out of every picture of a batch."""
+def window(target: LayerComponents, side: int, generator: torch.Generator) -> tuple[Any, ...]:
+    """Index of a random window of side x side pixels, the same in every picture of a batch."""
     height, width = target.mask.shape[-2:]
     top = int(torch.randint(height - side + 1, (), generator=generator))
     left = int(torch.randint(width - side + 1, (), generator=generator))
-    return part_of(target, (..., slice(top, top + side), slice(left, left + side)))
+    return ..., slice(top, top + side), slice(left, left + side)
 
 
 def part_of(parts: LayerComponents, index: Any) -> LayerComponents:
@@ -296,10 +298,14 @@ def scaled(
 
 def weighted_sum(losses: dict[str, Tensor], settings: AutoencoderSettings) -> Tensor:
     """L = L_img + lambda L_mask + KL with the weights of the settings."""
-    pictures = sum(v for k, v in losses.items() if k.startswith("l1_")) * settings.l1_weight
-    lpips = [v for k, v in losses.items() if k.startswith("lpips_")]
-    if lpips:
-        pictures = pictures + settings.lpips_weight * sum(lpips)
+    kinds = {"l1": settings.l1_weight, "lpips": settings.lpips_weight}
+    shares = {"foreground": 1.0, "background": 1.0, "image": settings.image_weight}
+    pictures = sum(
+        weight * share * losses[f"{kind}_{name}"]
+        for kind, weight in kinds.items()
+        for name, share in shares.items()
+        if f"{kind}_{name}" in losses
+    )
     mask = (
         settings.mask_l1_weight * losses["mask_l1"]
         + settings.composition_weight * losses["composition"]

@@ -68,10 +68,15 @@ class AutoencoderSettings(TrainingSettings):
     )
     num_foregrounds: int = setting(1, "Foreground layers per picture.")
     auxiliary_head: bool = setting(True, "Predict the whole picture too; off is 'no-sup'.")
+    image_weight: float = setting(1.0, "Weight of l1 and LPIPS of I beside those of F and B.")
+    mask_block: bool = setting(False, "Give the mask's head a last residual block of its own.")
     composition: str = setting("joint", "Composition loss: joint | dim.")
     l1_weight: float = setting(1.0, "Weight of l1 of F, B and I.")
     lpips_weight: float = setting(0.0, "Weight of LPIPS-VGG of F, B and I; 0 is off.")
     lpips_share: float = setting(1.0, "Share of each batch that LPIPS looks at.")
+    lpips_crop: int = setting(
+        0, "Side of the window that LPIPS looks at, pixels; 0 for whole pictures."
+    )
     adversarial_weight: float = setting(0.0, "Weight of the PatchGAN term; 0 is off.")
     adversarial_start: int = setting(50_000, "Update at which the discriminator joins.")
     mask_l1_weight: float = setting(1.0, "Weight of l1 of the mask.")
@@ -123,6 +128,7 @@ class DenoiserSettings(TrainingSettings):
     distil_steps: int = setting(
         0, "Teach init to draw in so many steps without guidance; 0 trains as ever."
     )
+    distil_rank: int = setting(32, "Rank of the adapter that the student learns.")
     distil_substeps: int = setting(3, "Steps of the teacher in each step of the student.")
     distil_guidance: float = setting(5.0, "Guidance scale of the teacher.")
     preview_guidance: float = setting(3.0, "Guidance scale of preview pictures.")
@@ -222,13 +228,13 @@ def settings_from(trainer: str, preset: str, /, **overrides: Any) -> Any:
 
 AT_LEAST_ONE = (
     "steps", "batch_size", "size", "checkpoint_every", "keep_checkpoints", "num_foregrounds",
-    "caption_variants", "preview_steps", "distil_substeps",
+    "caption_variants", "preview_steps", "distil_substeps", "distil_rank",
 )  # fmt: skip
 NOT_NEGATIVE = (
-    "warmup_steps", "weight_decay", "preview_every", "validate_every", "max_minutes", "l1_weight",
-    "lpips_weight", "adversarial_weight", "adversarial_start", "mask_l1_weight",
-    "composition_weight", "laplacian_weight", "mask_weight", "kl_weight", "cache_samples",
-    "timestep_std", "preview_guidance", "crop", "latent_noise",
+    "warmup_steps", "weight_decay", "preview_every", "validate_every", "max_minutes",
+    "image_weight", "l1_weight", "lpips_weight", "adversarial_weight", "adversarial_start",
+    "mask_l1_weight", "composition_weight", "laplacian_weight", "mask_weight", "kl_weight",
+    "cache_samples", "timestep_std", "preview_guidance", "crop", "lpips_crop", "latent_noise",
     "distil_steps", "distil_guidance",
 )  # fmt: skip
 SHARES = (
@@ -243,6 +249,9 @@ CHOICES = {
     "composition": ("joint", "dim"),
     "parts": ("", "layers", "image"),
 }
+
+
+LPIPS_SMALLEST = 16  # pixels: VGG16 halves them four times
 
 
 def check(settings: S) -> S:
@@ -262,6 +271,10 @@ def check(settings: S) -> S:
     if isinstance(settings, AutoencoderSettings):
         if settings.crop > settings.size:
             raise InputError(f"crop {settings.crop} is larger than size {settings.size}.")
+        if 0 < settings.lpips_crop < LPIPS_SMALLEST:
+            raise InputError(
+                f"lpips_crop must be 0 or at least {LPIPS_SMALLEST}, got {settings.lpips_crop}."
+            )
         if settings.freeze_encoder and not settings.init:
             raise InputError("freeze_encoder keeps the encoder of init; name its folder.")
     if settings.init and settings.warm_start:
