@@ -7,17 +7,20 @@
     2  autoencoder, 256 px        at the size of the release, the rate falling to zero
     3  denoiser, 128 px           which words belong to which objects: a quarter of the tokens
     4  denoiser, 256 px           from there at the size of the release, the rate falling to zero
-    5  scores and sheet           `text2layer evaluate` on the test split, and 24 prompts
+    5  few steps, 256 px          an adapter for `--fast`: six steps, no guidance
+    6  scores and sheet           `text2layer evaluate` on the test split, and 24 prompts
 
 Each stage of training gets its share of the minutes that are left and starts from the averaged
 weights of the one before, the first of each kind from those of `--start`. A stage that is done is
 not done again; with `--start` and its autoencoder folder given as `--autoencoder`, the first two
-are left out. The model is OUT/denoiser-256/pipeline, its scores are in OUT/scores.
+are left out. The model is OUT/denoiser-256/pipeline, its adapter pipeline-fast beside it; scores
+are in OUT/scores and OUT/scores-fast.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import time
@@ -58,17 +61,24 @@ class Stage:
 
 
 FALLING = {"decay_fraction": 0.8}
+FEW_STEPS = {
+    "distil_steps": 6, "distil_substeps": 2, "distil_guidance": 6.0, "learning_rate": 4e-4,
+    "weight_decay": 0.0, "ema_decay": 0.995, "warmup_steps": 50, **FALLING,
+}  # fmt: skip
 STAGES = (
     Stage("autoencoder-128", 0.21, 128, {"decay_fraction": 0.0}, {"batch_size": 32}),
     Stage("autoencoder-256", 0.16, 256,
           {"batch_size": 4, "learning_rate": 2e-4, **FALLING},
           {"batch_size": 16, "learning_rate": 3e-4, **FALLING}),
     Stage("denoiser-128", 0.36, 128, {"decay_fraction": 0.0}, {"batch_size": 256}),
-    Stage("denoiser-256", 1.0, 256,
+    Stage("denoiser-256", 0.8, 256,
           {"batch_size": 8, "learning_rate": 4e-4, "cache_samples": 4000, "timestep_mean": 1.4,
            **FALLING},
           {"batch_size": 128, "learning_rate": 6e-4, "cache_samples": 100_000,
            "timestep_mean": 1.4, **FALLING}),
+    Stage("denoiser-fast", 1.0, 256,
+          {"batch_size": 8, "cache_samples": 3000, **FEW_STEPS},
+          {"batch_size": 64, "cache_samples": 30_000, **FEW_STEPS}),
 )  # fmt: skip
 
 
@@ -88,11 +98,13 @@ def main() -> None:
     ]  # fmt: skip
     say("library loaded", deadline)
     autoencoder = arguments.autoencoder or out / "autoencoder-256" / "model"
+    model = out / "denoiser-256" / "pipeline"
     starts = {kind: arguments.start and arguments.start / kind for kind in KINDS}
     for stage in STAGES:
         kind = stage.name.split("-")[0]
         train, product = KINDS[kind]
-        result = out / stage.name / product
+        distils = "distil_steps" in stage.cpu
+        result = out / stage.name / ("adapter" if distils else product)
         if kind == "autoencoder" and arguments.autoencoder:
             continue
         if not result.is_dir():
@@ -108,9 +120,13 @@ def main() -> None:
             })  # fmt: skip
             done = train(settings, *(source.at_size(stage.size) for source in sources))
             say(f"{stage.name}: {done.step} updates of {settings.batch_size}", deadline)
-        starts[kind] = result / "denoiser" if kind == "denoiser" else result
+        if distils:
+            beside = model.with_name(f"{model.name}-fast")
+            shutil.copytree(result, beside, dirs_exist_ok=True)
+        else:
+            starts[kind] = result / "denoiser" if kind == "denoiser" else result
     if arguments.samples:
-        measure(out / "denoiser-256" / "pipeline", arguments.library, out, arguments.samples)
+        measure(model, arguments.library, out, arguments.samples)
 
 
 KINDS = {
@@ -120,11 +136,13 @@ KINDS = {
 
 
 def measure(model: Path, library: Path, out: Path, samples: int) -> None:
-    """Scores of the model on the test split, and the sheet of 24 prompts."""
+    """Scores on the test split, of few steps too, and the sheet of 24 prompts."""
     evaluate = [sys.executable, "-m", "text2layer", "evaluate", str(model), "--data", str(library)]
-    scores = ["--out", str(out / "scores"), "--samples", str(samples), "--judge-samples", "32"]
+    evaluate += ["--samples", str(samples), "--judge-samples", "32"]
     sheet = [sys.executable, str(HERE / "prompt_sheet.py"), str(out / "prompts.png")]
-    subprocess.run([*evaluate, *scores], check=True)
+    subprocess.run([*evaluate, "--out", str(out / "scores")], check=True)
+    fast = ["--fast", "--protocols", "generate", "--out", str(out / "scores-fast")]
+    subprocess.run([*evaluate, *fast], check=True)
     subprocess.run([*sheet, "--model", str(model)], check=True)
 
 

@@ -1,6 +1,6 @@
 """Draw the sheet of 24 prompts, uncurated: every prompt once, seed = its number.
 
-    python recipes/prompt_sheet.py OUT.png [--model DIR] [--prompts recipes/prompts.txt]
+    python recipes/prompt_sheet.py OUT.png [--model DIR] [--fast] [--prompts recipes/prompts.txt]
 
 Each cell shows foreground on a checkerboard, mask, background and composite.
 """
@@ -29,11 +29,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default=str(released_model()))
+    parser.add_argument("--fast", action="store_true", help="with the adapter for few steps")
     parser.add_argument("--prompts", type=Path, default=HERE / "prompts.txt")
     parser.add_argument("--columns", type=int, default=3)
     options = parser.parse_args()
     prompts = read_prompts(options.prompts)
-    pipe = Text2LayerPipeline.from_pretrained(options.model)
+    pipe = Text2LayerPipeline.from_pretrained(options.model, fast=options.fast)
     pictures = []
     for seed, prompt in enumerate(prompts, start=1):
         pictures += pipe(prompt, generator=torch.Generator().manual_seed(seed)).layers

@@ -202,3 +202,9 @@ def test_bad_model_gets_one_sentence(run, model: Path, tmp_path: Path, damage: s
     result = run("generate", PROMPT, "-o", output, "--model", broken, "--seed", 1)
     assert "broken" in assert_one_sentence(result)
     assert not output.exists()
+
+
+def test_fast_needs_an_adapter(draw, tmp_path: Path) -> None:
+    result = draw(PROMPT, "-o", tmp_path / "a.psd", "--fast")
+    assert "no adapter for few steps" in assert_one_sentence(result)
+    assert not (tmp_path / "a.psd").exists()

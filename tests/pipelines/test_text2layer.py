@@ -9,9 +9,9 @@ from tests.toy_model import build_pipeline
 from text2layer import Layer, LayeredImage
 from text2layer.errors import InputError, WeightsError
 from text2layer.models.autoencoder import LayerComponents
+from text2layer.pipelines.assemble import MASK_FLOOR, assemble
 from text2layer.pipelines.frame import Frame
 from text2layer.pipelines.inputs import Given
-from text2layer.pipelines.text2layer import MASK_FLOOR, assemble
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
 PROMPT = "a red apple in front of a snowy mountain"

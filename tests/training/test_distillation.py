@@ -1,14 +1,18 @@
 """Few steps: what the student is asked for, that it learns it, and what it leaves behind."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.training.runs import metrics
 from tests.training.toy_source import DiscSource
+from text2layer.checksums import verify_checksums
 from text2layer.errors import InputError
+from text2layer.models.adapter import DENOISER_FILE, merge_adapter, read_note
 from text2layer.models.denoiser import build_denoiser, build_scheduler, set_steps
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.training.denoiser import train_denoiser
@@ -114,6 +118,33 @@ def test_a_student_comes_nearer_to_its_teacher_and_needs_no_guidance(
     student = Text2LayerPipeline.from_pretrained(Path(settings.out) / "pipeline")
     assert student.config.default_steps == 4
     assert student.config.default_guidance_scale == 1.0
+    adapter = Path(settings.out) / "adapter"
+    assert read_note(adapter, teacher).steps == 4
+    assert verify_checksums(adapter) == 3
+    merged = build_denoiser("tiny", 4, 16)
+    merged.load_state_dict(load_file(teacher / DENOISER_FILE))
+    merge_adapter(merged, adapter)
+    for name, weight in student.denoiser.state_dict().items():
+        torch.testing.assert_close(weight, merged.state_dict()[name], rtol=2e-3, atol=1e-3)
+
+
+def test_an_interrupted_student_goes_on_as_if_it_had_not_been(denoiser_settings, teacher: Path):
+    source = DiscSource()
+    options = {"init": str(teacher), "distil_steps": 4, "validate_every": 0}
+    whole = denoiser_settings(**options, steps=4, decay_fraction=0.0)
+    half = replace(whole, out=f"{whole.out}-half")
+    train_denoiser(whole, source, source)
+    train_denoiser(replace(half, steps=2), source, source)
+    train_denoiser(half, source, source)
+    for name in ("adapter_model.safetensors", "few_steps.json"):
+        resumed, expected = (Path(run.out) / "adapter" / name for run in (half, whole))
+        assert resumed.read_bytes() == expected.read_bytes()
+
+
+def test_every_window_is_drawn_alike(build):
+    levels = build().draw_levels(4000, torch.Generator().manual_seed(0))
+    counts = torch.histc((1 - levels) * 4, bins=4, min=0, max=4)
+    assert counts.min() > 900
 
 
 def test_what_cannot_be_distilled_is_said(denoiser_settings, build):

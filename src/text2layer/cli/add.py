@@ -8,6 +8,7 @@ import typer
 
 from text2layer.cli.generate import (
     Device,
+    Fast,
     Guidance,
     ModelFolder,
     Negative,
@@ -46,6 +47,7 @@ def add(
     guidance_scale: Guidance = None,
     negative_prompt: Negative = None,
     model: ModelFolder = None,
+    fast: Fast = False,
     preview: Preview = None,
     device: Device = "auto",
 ) -> None:
@@ -59,7 +61,7 @@ def add(
         return pipe.add_layer(layered, prompt, at, **options)
 
     _change(
-        file, output, preview, model, device, seed, draw, num_inference_steps=steps,
+        file, output, preview, model, fast, device, seed, draw, num_inference_steps=steps,
         guidance_scale=guidance_scale, negative_prompt=negative_prompt,
     )  # fmt: skip
 
@@ -80,6 +82,7 @@ def replace(
     guidance_scale: Guidance = None,
     negative_prompt: Negative = None,
     model: ModelFolder = None,
+    fast: Fast = False,
     preview: Preview = None,
     device: Device = "auto",
 ) -> None:
@@ -94,7 +97,7 @@ def replace(
         return pipe.replace_layer(layered, layer, prompt, at, **options)
 
     _change(
-        file, output, preview, model, device, seed, draw, num_inference_steps=steps,
+        file, output, preview, model, fast, device, seed, draw, num_inference_steps=steps,
         guidance_scale=guidance_scale, negative_prompt=negative_prompt,
     )  # fmt: skip
 
@@ -104,6 +107,7 @@ def _change(
     output: Path,
     preview: Path | None,
     model: Path | None,
+    fast: bool,
     device: str,
     seed: int | None,
     draw: Callable[..., "LayeredImage"],
@@ -117,6 +121,6 @@ def _change(
     if preview:
         check_picture(preview)
     layered = io.load(file)
-    pipe = load_pipeline(model, device)
+    pipe = load_pipeline(model, device, fast)
     result = draw(pipe, layered, generator=seeded(chosen_seed(seed)), **options)
     deliver(result, output, preview)

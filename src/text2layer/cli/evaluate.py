@@ -50,6 +50,9 @@ def evaluate(
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale; by default the model's own.")
     ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="With the model's adapter for few steps.")
+    ] = False,
     judge: Annotated[
         str, typer.Option(help="Saliency network that masks are compared with.")
     ] = "isnet",
@@ -86,7 +89,7 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
         check_writable(out / "results.json")
     device = choose_device(device)
-    subject = _Subject(model, device, size, steps, guidance)
+    subject = _Subject(model, device, size, steps, guidance, fast)
     chosen = _chosen(protocols, subject.possible)
     source = open_source(data, split, subject.size, device, read_style_weights(style_weights))
     known = KnownSamples(source, samples, seed)  # type: ignore[arg-type]
@@ -110,7 +113,7 @@ class _Subject:
     """What is measured: a whole model, an autoencoder alone, or networks of others."""
 
     def __init__(
-        self, model: str, device: str, size: int, steps: int, guidance: float | None
+        self, model: str, device: str, size: int, steps: int, guidance: float | None, fast: bool
     ) -> None:
         self.drawer: Any = None
         self.autoencoder: Any = None
@@ -126,17 +129,19 @@ class _Subject:
             self.autoencoder = load_autoencoder(folder).to(device)
             self.size, self.possible = size or 128, AUTOENCODER_ONLY
         else:
-            self._open_pipeline(model, device, size, steps, guidance)
+            self._open_pipeline(model, device, size, steps, guidance, fast)
+        if fast and (self.drawer is None or model == PHOTO_LAYERS):
+            raise InputError(f"--fast needs a whole model, and {model} is none.")
 
     def _open_pipeline(
-        self, model: str, device: str, size: int, steps: int, guidance: float | None
+        self, model: str, device: str, size: int, steps: int, guidance: float | None, fast: bool
     ) -> None:
         from text2layer.evaluation.drawing import Drawer
         from text2layer.pipelines import Text2LayerPipeline, released_model
         from text2layer.pipelines.photo_layers import PhotoLayers
 
         folder = released_model() if model == "base" else Path(model)
-        pipeline = Text2LayerPipeline.from_pretrained(folder).to(device)
+        pipeline = Text2LayerPipeline.from_pretrained(folder, fast=fast).to(device)
         flat = bool(getattr(pipeline.autoencoder, "is_flat", False))
         apart = PhotoLayers() if flat else None
         self.drawer = Drawer(pipeline, size, steps, guidance, apart)

@@ -27,6 +27,9 @@ Guidance = Annotated[
 Side = Annotated[int | None, typer.Option(help="Pixels to draw [the model's own].", min=1)]
 Negative = Annotated[str | None, typer.Option(help="What not to draw.")]
 ModelFolder = Annotated[Path | None, typer.Option(help="Folder of a model [the released one].")]
+Fast = Annotated[
+    bool, typer.Option("--fast", help="Few steps, no guidance: faster, a little less exact.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Preview = Annotated[
     Path | None, typer.Option(help="Also write a PNG that shows all parts side by side.")
@@ -46,6 +49,7 @@ def generate(
         int, typer.Option(help="How many; FILE-1, FILE-2, ... with seeds SEED, SEED+1, ...", min=1)
     ] = 1,
     model: ModelFolder = None,
+    fast: Fast = False,
     foreground: Annotated[
         Path | None,
         typer.Option(help="A cut-out with alpha, or a layered file: draw the background behind."),
@@ -55,6 +59,9 @@ def generate(
     ] = None,
     image: Annotated[
         Path | None, typer.Option(help="A picture: take it apart into foreground and background.")
+    ] = None,
+    attempts: Annotated[
+        int | None, typer.Option(help="With --image: how often; the best is kept [8].", min=1)
     ] = None,
     preview: Preview = None,
     device: Device = "auto",
@@ -73,7 +80,7 @@ def generate(
     for path in filter(None, previews):
         check_picture(path)
     given = _given(foreground, background, image)
-    pipe = load_pipeline(model, device)
+    pipe = load_pipeline(model, device, fast)
     first = chosen_seed(seed)
     for index, (path, preview_path) in enumerate(zip(outputs, previews, strict=True)):
         result = pipe(
@@ -84,6 +91,7 @@ def generate(
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
             negative_prompt=negative_prompt,
+            attempts=attempts,
             generator=seeded(first + index),
         )
         deliver(result.layers[0], path, preview_path)
@@ -103,7 +111,7 @@ def _given(foreground: Path | None, background: Path | None, image: Path | None)
     return given
 
 
-def load_pipeline(model: Path | None, device: str) -> "Text2LayerPipeline":
+def load_pipeline(model: Path | None, device: str, fast: bool = False) -> "Text2LayerPipeline":
     from diffusers.utils import logging
 
     from text2layer.cli.sources import choose_device
@@ -111,7 +119,7 @@ def load_pipeline(model: Path | None, device: str) -> "Text2LayerPipeline":
 
     device = choose_device(device)
     logging.disable_progress_bar()  # of loading; drawing has a bar of its own
-    pipe = Text2LayerPipeline.from_pretrained(model or released_model())
+    pipe = Text2LayerPipeline.from_pretrained(model or released_model(), fast=fast)
     pipe.set_progress_bar_config(disable=None)  # a bar on a terminal, nothing in a log
     return pipe.to(device)
 

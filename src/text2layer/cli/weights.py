@@ -10,6 +10,8 @@ import typer
 
 from text2layer.errors import Text2LayerError
 
+RELEASED = ("base", "base-fast")  # folders of ours that ship with the package
+
 app = typer.Typer(
     name="weights",
     help="List, fetch and verify weights, known by their SHA-256.",
@@ -79,8 +81,8 @@ def verify_command(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names of the list, `base` (the released model) or folders of exported models; "
-            "without any, base and all that is on this machine."
+            help="Names of the list, `base` and `base-fast` (what is released) or folders of "
+            "exported models; without any, both and all that is on this machine."
         ),
     ] = None,
 ) -> None:
@@ -88,7 +90,7 @@ def verify_command(
     from text2layer.pretrained import list_weights
 
     if not names:
-        names = ["base", *(s.entry.name for s in list_weights() if s.state != "missing")]
+        names = [*RELEASED, *(s.entry.name for s in list_weights() if s.state != "missing")]
     failed = False
     for name in names:
         try:
@@ -106,8 +108,8 @@ def _verified(name: str) -> Path:
     from text2layer.pipelines import released_model
     from text2layer.pretrained import verify
 
-    folder = released_model() if name == "base" else Path(name)
-    if name != "base" and not folder.is_dir():
+    folder = released_model().with_name(name) if name in RELEASED else Path(name)
+    if name not in RELEASED and not folder.is_dir():
         return verify(name)
     verify_checksums(folder)
     return folder

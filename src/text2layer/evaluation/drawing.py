@@ -56,6 +56,8 @@ class Drawer:
     Attributes:
         seconds: spent in drawing so far.
         guidance: guidance scale of the last pictures.
+        steps: sampling steps of the last pictures.
+        attempts: of the last pictures, which the best was kept of.
         is_flat: whether layers come from networks of others.
 
     Raises:
@@ -77,6 +79,7 @@ class Drawer:
             )
         self.pipeline = pipeline
         self.size = size or int(pipeline.config.default_size)
+        self.asked_steps = steps or None
         self.steps = steps or int(pipeline.config.default_steps)
         self.asked_guidance = guidance
         scale = pipeline.config.default_guidance_scale
@@ -85,6 +88,7 @@ class Drawer:
         if self.is_flat and take_apart is None:
             raise InputError("A flat model needs networks that take its pictures apart.")
         self.take_apart = take_apart
+        self.attempts = 1
         self.seconds = 0.0
         pipeline.set_progress_bar_config(disable=True)
 
@@ -102,12 +106,14 @@ class Drawer:
             generator=[torch.Generator().manual_seed(int(number)) for number in numbers],
             width=self.size,
             height=self.size,
-            num_inference_steps=self.steps,
+            num_inference_steps=self.asked_steps,
             guidance_scale=self.asked_guidance,
             **given,
         )
         layers, pictures = made.layers, made.predicted_images
         self.guidance = layers[0].metadata["guidance_scale"]
+        self.steps = layers[0].metadata["steps"]
+        self.attempts = layers[0].metadata.get("attempts", 1)
         if self.take_apart is not None and self.is_flat:
             layers = [self.take_apart(picture) for picture in pictures]
         self.seconds += time.perf_counter() - begun

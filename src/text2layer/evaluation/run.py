@@ -126,6 +126,7 @@ def _about(drawer: Any) -> dict[str, Any]:
             "model": pipeline.model_name,
             "model_hash": pipeline.model_hash,
             "steps": drawer.steps,
+            **({"attempts": drawer.attempts} if drawer.attempts > 1 else {}),
             "guidance": drawer.guidance,
             "drawing_seconds": round(drawer.seconds, 1),
         }

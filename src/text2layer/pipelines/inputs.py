@@ -14,6 +14,7 @@ from torch import Tensor
 from text2layer.blend import composite_over
 from text2layer.errors import InputError
 from text2layer.layers import Layer, LayeredImage
+from text2layer.pipelines.attempts import ATTEMPTS, MAX_ATTEMPTS
 from text2layer.pipelines.frame import Frame
 from text2layer.tensors import colour_to_tensor, mask_to_tensor
 
@@ -101,6 +102,21 @@ def check_numbers(steps: int, guidance_scale: float, pictures: int) -> None:
         raise InputError(f"The guidance scale must lie in 0..100, got {guidance_scale}.")
     if not 1 <= pictures <= MAX_PICTURES:
         raise InputError(f"One call makes 1 to {MAX_PICTURES} pictures, {pictures} were asked for.")
+
+
+def check_attempts(attempts: int | None, given: Given, latents: Tensor | None) -> int:
+    """Return how often a picture is taken apart; 1 for other jobs, for which none may be asked."""
+    if given.kind != "image":
+        if attempts not in (None, 1):
+            raise InputError("Several attempts are made at taking a picture apart; give an image.")
+        return 1
+    if attempts is None:
+        return ATTEMPTS if latents is None else 1
+    if isinstance(attempts, bool) or not isinstance(attempts, int):
+        raise InputError(f"The number of attempts must be a whole number, got {attempts!r}.")
+    if not 1 <= attempts <= MAX_ATTEMPTS:
+        raise InputError(f"The attempts must lie in 1..{MAX_ATTEMPTS}, got {attempts}.")
+    return attempts
 
 
 def check_names(chosen: Sequence[str], known: Sequence[str]) -> None:

@@ -81,11 +81,17 @@ def check_weights(folder: Path, model: nn.Module) -> None:
         )
 
 
-def model_hash(folder: Path) -> str:
+def fast_folder(folder: Path) -> Path:
+    """Where the adapter for few steps of a model folder lies: MODEL-fast, beside it."""
+    folder = folder.resolve()
+    return folder.with_name(f"{folder.name}-fast")
+
+
+def model_hash(folder: Path, adapter: Path | None = None) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 over the model's own weights."""
     digest = hashlib.sha256()
-    for name in COMPONENTS[:2]:
-        for file in sorted((folder / name).glob("*.safetensors")):
+    for part in (*(folder / name for name in COMPONENTS[:2]), *filter(None, [adapter])):
+        for file in sorted(part.glob("*.safetensors")):
             digest.update(file.name.encode())
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):

@@ -16,12 +16,11 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from text2layer.blend import composite_over, match_composite
 from text2layer.errors import InputError, WeightsError
-from text2layer.layers import Layer, LayeredImage
+from text2layer.layers import LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.conditioning import condition_latents
-from text2layer.models.denoiser import denoise, flag_tensor, patch_size, set_steps
+from text2layer.models.denoiser import denoise, flag_tensor, is_flow, patch_size, set_steps
 from text2layer.models.plain_autoencoder import PlainAutoencoder  # or diffusers refuses to load it
 from text2layer.models.text_encoder import (
     MAX_PROMPT_TOKENS,
@@ -29,10 +28,10 @@ from text2layer.models.text_encoder import (
     encode_prompts,
 )
 from text2layer.pipelines import editing, inputs, loading
+from text2layer.pipelines.assemble import assemble
+from text2layer.pipelines.attempts import STEPS, best_attempts
 from text2layer.pipelines.frame import Frame, frame_for
-from text2layer.tensors import tensor_to_colour, tensor_to_mask
-
-MASK_FLOOR = 0.03  # predicted alpha below this is 0, above 1 - this is 1: no veil, no pinholes
+from text2layer.tensors import tensor_to_colour
 
 
 @dataclass
@@ -110,15 +109,26 @@ class Text2LayerPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None = None, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        fast: bool = False,
+        **kwargs: Any,
     ) -> Text2LayerPipeline:
         """Load a model folder (default: the released model that ships with the package).
 
         A folder without a text encoder names one in its config; that is found by
-        `pretrained.resolve`. Keyword arguments are those of `DiffusionPipeline.from_pretrained`.
+        `pretrained.resolve`.
+
+        Args:
+            pretrained_model_name_or_path: the folder, MODEL.
+            fast: add the adapter of the folder MODEL-fast beside it: the model then draws in the
+                few steps that it was taught, without guidance.
+            kwargs: those of `DiffusionPipeline.from_pretrained`.
 
         Raises:
-            WeightsError: when the folder is missing, damaged or not a text2layer model.
+            WeightsError: when the folder is missing, damaged or not a text2layer model, or its
+                adapter is asked for and missing, damaged or another model's.
         """
         if pretrained_model_name_or_path is None:
             from text2layer.pipelines import released_model
@@ -139,7 +149,27 @@ class Text2LayerPipeline(DiffusionPipeline):
             check_tokenizer(pipeline.tokenizer)
         pipeline.model_name = folder.resolve().name
         pipeline.model_hash = loading.model_hash(folder)
+        if fast:
+            pipeline.add_fast_adapter(loading.fast_folder(folder), folder)
         return pipeline
+
+    def add_fast_adapter(self, adapter: Path, model: Path) -> None:
+        """Merge an adapter for few steps into the denoiser; see `from_pretrained`.
+
+        Args:
+            adapter: folder of the adapter.
+            model: folder of the model that this pipeline was loaded from.
+
+        Raises:
+            WeightsError: the adapter is missing, damaged or another model's.
+        """
+        from text2layer.models.adapter import merge_adapter, read_note
+
+        note = read_note(adapter, model / "denoiser")
+        merge_adapter(self.denoiser, adapter)
+        self.register_to_config(default_steps=note.steps, default_guidance_scale=1.0)
+        self.model_name = adapter.resolve().name
+        self.model_hash = loading.model_hash(model, adapter)
 
     @property
     def size_multiple(self) -> int:
@@ -160,6 +190,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         guidance_scale: float | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         num_images_per_prompt: int = 1,
+        attempts: int | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,
         output_type: str = "layered",
@@ -181,13 +212,17 @@ class Text2LayerPipeline(DiffusionPipeline):
                 model's size, in the shape of what is given. Where something is given, the result
                 has its size whatever is drawn; see `pipelines.frame` for how it is fitted.
             width: likewise.
-            num_inference_steps: network calls; default from the model.
+            num_inference_steps: network calls; default from the model, at most
+                `pipelines.attempts.STEPS` where a picture is taken apart by rectified flow.
             guidance_scale: classifier-free guidance; 1 or less turns it off (half the time). By
                 default the model's own, and none where a picture is taken apart.
             negative_prompt: what to steer away from; default the empty caption.
             num_images_per_prompt: pictures for each prompt.
+            attempts: with `image`: how often it is taken apart; the layers that make it best are
+                kept. By default `pipelines.attempts.ATTEMPTS`, or 1 with given `latents`.
             generator: one, or one per picture; each picture's seed is in its metadata.
-            latents: starting noise (N, C, h, w) instead of the generators'.
+            latents: starting noise (N, C, h, w) instead of the generators'; of a picture taken
+                apart (N * attempts, C, h, w).
             output_type: "layered", "pt" (`LayerComponents` in [-1, 1] and [0, 1]) or "latent".
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step; a
                 returned dict replaces tensors. Set `pipeline._interrupt = True` to stop early.
@@ -205,12 +240,13 @@ class Text2LayerPipeline(DiffusionPipeline):
         given = inputs.check_given(foreground, background, image, num_foregrounds)
         frame = frame_for((width, height), self.config.default_size, self.size_multiple, given.size)
         width, height = frame.canvas
-        steps = self.config.default_steps if num_inference_steps is None else num_inference_steps
+        steps = self._default_steps(given) if num_inference_steps is None else num_inference_steps
         scale = self._default_guidance(given) if guidance_scale is None else guidance_scale
         prompts = inputs.check_prompts(prompt, may_be_empty=given.kind == "image")
         negatives = inputs.check_negative(negative_prompt, len(prompts))
         prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
         negatives = [text for text in negatives for _ in range(num_images_per_prompt)]
+        attempts = inputs.check_attempts(attempts, given, latents)
         inputs.check_numbers(steps, scale, len(prompts))
         if output_type not in ("layered", "pt", "latent"):
             raise InputError(f"output_type must be layered, pt or latent, got {output_type!r}.")
@@ -224,13 +260,17 @@ class Text2LayerPipeline(DiffusionPipeline):
             self.tokenizer, self.text_encoder, texts, self.config.max_prompt_tokens
         )
         device, dtype = self._execution_device, self.denoiser.dtype
-        states, mask = states.to(device, dtype), mask.to(device)
+        states, mask = (
+            rows.repeat_interleave(attempts, 0)
+            for rows in (states.to(device, dtype), mask.to(device))
+        )
 
         # 3. Timesteps
         set_steps(self.scheduler, steps, device)
 
         # 4. Latents: noise, and the encoding of what is given
-        latents = self._prepare_latents(latents, generators, width, height, device, dtype)
+        repeated = [one for one in generators for _ in range(attempts)]
+        latents = self._prepare_latents(latents, repeated, width, height, device, dtype)
         condition, flags = self._prepare_condition(given, frame, latents)
 
         # 5. Denoise
@@ -263,6 +303,10 @@ class Text2LayerPipeline(DiffusionPipeline):
                 "The denoiser gave values that are no numbers (NaN or infinite): its weights are "
                 "damaged, or half precision overflowed; use another checkpoint, or float32."
             )
+        if attempts > 1:
+            picture = given.as_tensors(frame, num_foregrounds)["image"][..., :height, :width]
+            every = self._decode(latents, width, height)
+            latents = latents[best_attempts(every, picture.to(device), attempts)]
         if output_type == "latent":
             return Text2LayerPipelineOutput(latents, [])
         parts = self._decode(latents, width, height)
@@ -276,6 +320,7 @@ class Text2LayerPipeline(DiffusionPipeline):
                 "steps": steps,
                 "guidance_scale": float(scale),
                 "given": given.kind,
+                **({"attempts": attempts} if given.kind == "image" else {}),
                 **self._model_metadata(),
             }
             for i in range(len(prompts))
@@ -350,6 +395,11 @@ class Text2LayerPipeline(DiffusionPipeline):
             raise InputError(f"latents must have shape {shape}, got {tuple(latents.shape)}.")
         return latents.to(device, dtype) * getattr(self.scheduler, "init_noise_sigma", 1.0)
 
+    def _default_steps(self, given: inputs.Given) -> int:
+        """The model's own; few are enough where a picture is given."""
+        steps = int(self.config.default_steps)
+        return min(steps, STEPS) if given.kind == "image" and is_flow(self.scheduler) else steps
+
     def _default_guidance(self, given: inputs.Given) -> float:
         """The model's own; none where a picture is given, which says more than its caption."""
         return 1.0 if given.kind == "image" else float(self.config.default_guidance_scale)
@@ -389,59 +439,3 @@ class Text2LayerPipeline(DiffusionPipeline):
             "model_hash": self.model_hash,
             "generator": f"text2layer {__version__}",
         }
-
-
-def assemble(
-    parts: LayerComponents,
-    given: inputs.Given,
-    frame: Frame,
-    provenance: list[dict[str, Any]],
-) -> list[LayeredImage]:
-    """Turn decoded parts into layered pictures of the frame's size; what was given stays exact.
-
-    A given background or foreground replaces the decoded one. The layers of a picture taken apart
-    get its pixels: the background where the mask is 0, a foreground where it is 1, and both are
-    matched where it is soft, so that their composite is the picture.
-    """
-    soft = ((parts.mask - MASK_FLOOR) / (1 - 2 * MASK_FLOOR)).clamp(0, 1)
-    several = soft.ndim == 5  # (N, L, 1, H, W)
-    masks = soft if several else soft[:, None]
-    colours = parts.foreground if several else parts.foreground[:, None]
-    backgrounds = tensor_to_colour(parts.background)
-    pictures = []
-    for index, metadata in enumerate(provenance):
-        background = frame.deliver_colour(backgrounds[index])
-        stack = [
-            frame.deliver_layer(colour, alpha)
-            for colour, alpha in zip(
-                tensor_to_colour(colours[index]), tensor_to_mask(masks[index]), strict=True
-            )
-        ]
-        if given.kind == "background" and given.colour is not None:
-            background = given.colour
-        elif given.kind == "image" and given.colour is not None:
-            stack, background = _matched(given.colour, stack, background)
-        layers = given.layers or tuple(
-            Layer(colour, alpha, name="Foreground" if len(stack) == 1 else f"Foreground {i + 1}")
-            for i, (colour, alpha) in enumerate(stack)
-        )
-        pictures.append(LayeredImage(background, layers, metadata=metadata))
-    return pictures
-
-
-def _matched(
-    picture: np.ndarray, stack: list[tuple[np.ndarray, np.ndarray]], background: np.ndarray
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """Give layers the colours of the picture they came from; their composite becomes it."""
-    stack = [(composite_over(colour, picture, alpha), alpha) for colour, alpha in stack]
-    union = np.max([alpha for _, alpha in stack], axis=0)
-    background = composite_over(picture, background, union)
-    matched = []
-    for index in reversed(range(len(stack))):  # from the top: what it leaves is asked of the rest
-        colour, alpha = stack[index]
-        below = background
-        for lower, share in stack[:index]:
-            below = composite_over(below, lower, share)
-        colour, picture = match_composite(picture, colour, below, alpha)
-        matched.append((colour, alpha))
-    return matched[::-1], picture

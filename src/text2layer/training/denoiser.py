@@ -105,14 +105,16 @@ class DenoiserObjective(Objective):
         batch = self.latents.draw(self.settings.batch_size, generator, rows)
         seed = int(torch.randint(2**62, (), generator=generator))
         on_device = torch.Generator(batch.latents.device).manual_seed(seed)
-        count = self.settings.batch_size
-        if is_flow(self.scheduler):
-            normal = torch.randn(count, generator=on_device, device=batch.latents.device)
-            level = torch.sigmoid(self.settings.timestep_mean + self.settings.timestep_std * normal)
-        else:
-            level = torch.rand(count, generator=on_device, device=batch.latents.device)
+        level = self.draw_levels(self.settings.batch_size, on_device)
         with training_attention(batch.latents.device):
             return {"loss": self.error(self.network, batch, level, on_device, rows)}
+
+    def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
+        """Noise levels (count,) in 0..1: logit-normal of a flow (arXiv 2403.03206), else even."""
+        if not is_flow(self.scheduler):
+            return torch.rand(count, generator=generator, device=generator.device)
+        normal = torch.randn(count, generator=generator, device=generator.device)
+        return torch.sigmoid(self.settings.timestep_mean + self.settings.timestep_std * normal)
 
     def error(
         self,
@@ -181,6 +183,11 @@ class DenoiserObjective(Objective):
             text_encoder_name=self.settings.text_encoder,
         )  # fmt: skip
 
+    def export(self, checkpoint: Path, out: Path) -> None:
+        """Write the pipeline with the averaged weights of a checkpoint to `out`/pipeline."""
+        averaged = type(self.network).from_pretrained(checkpoint / "ema")
+        export_pipeline(self.pipeline(cast(ModelMixin, averaged)), out / "pipeline")
+
     def preview(self, network: ModelMixin) -> Image.Image:
         """The same prompts and seeds every time."""
         pipeline = self.pipeline(network)
@@ -241,7 +248,5 @@ def train_denoiser(
     result = train(make, settings, source.fingerprint)
     if not processes.is_main():
         return result
-    objective = built[0]
-    averaged = type(objective.network).from_pretrained(result.checkpoint / "ema")
-    export_pipeline(objective.pipeline(cast(ModelMixin, averaged)), Path(settings.out) / "pipeline")
+    built[0].export(result.checkpoint, Path(settings.out))
     return result

@@ -5,6 +5,7 @@ noisy latent at a window's beginning the teacher, with classifier-free guidance,
 steps to its end; the student learns the straight line there (piecewise rectified flow, PeRFlow,
 arXiv 2405.07510, section 3, at the beginning of each window alone, where it is asked at inference).
 No guidance is left to pay for: a picture costs `distil_steps` calls instead of twice the teacher's.
+What is learnt is an adapter of low rank (`models.adapter`).
 """
 
 from __future__ import annotations
@@ -14,18 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from text2layer.checksums import write_checksums
 from text2layer.data.source import SampleSource
 from text2layer.errors import InputError
+from text2layer.models.adapter import DENOISER_FILE, FewSteps, add_adapter, merge, save_adapter
 from text2layer.models.denoiser import GIVEN, build_scheduler, denoise, is_flow, set_steps
 from text2layer.models.text_encoder import encode_prompts
 from text2layer.pipelines.text2layer import Text2LayerPipeline
+from text2layer.pretrained.store import file_sha256
 from text2layer.training.checkpoints import load_weights
 from text2layer.training.denoiser import DenoiserObjective
+from text2layer.training.export import export_pipeline, replacing
 from text2layer.training.latents import LatentBatch
 from text2layer.training.settings import DenoiserSettings
 
+ANY_ATTENTION = [
+    SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH,
+]  # fmt: skip
 IMAGE_FLAG = GIVEN.index("image")  # such pictures are taken apart without guidance
 
 
@@ -34,13 +44,13 @@ class DistillationObjective(DenoiserObjective):
 
     Args:
         settings: `init` is the teacher and what the student starts from; `distil_steps`,
-            `distil_substeps` and `distil_guidance` say what is learnt.
+            `distil_substeps` and `distil_guidance` say what is learnt, `distil_rank` by how much.
         source: training samples with captions.
         validation: samples of unseen concepts.
         device: where the networks live.
 
     Raises:
-        InputError: the preset is no rectified flow.
+        InputError: the preset is no rectified flow, or no transformer.
     """
 
     def __init__(
@@ -55,13 +65,21 @@ class DistillationObjective(DenoiserObjective):
                 f"distil_steps needs a rectified flow, and preset {settings.preset} is none."
             )
         super().__init__(settings, source, validation, device)
+        load_weights(self.network, Path(settings.init))
         teacher = copy.deepcopy(self.network)
-        load_weights(teacher, Path(settings.init))
         self.teacher = (teacher.eval().requires_grad_(False),)  # a tuple: neither trained nor saved
+        add_adapter(self.network, settings.distil_rank)
         set_steps(self.scheduler, settings.distil_steps)
         self.sigmas = self.scheduler.sigmas.to(device)  # (steps + 1,), 1 to 0
         _, tokenizer, text_encoder = self.frozen
         self.empty = encode_prompts(tokenizer, text_encoder, [""])
+
+    def load_init(self, network: ModelMixin) -> None:
+        """Nothing is left to load: the student is the teacher with a silent adapter."""
+
+    def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
+        """Evenly in 0..1, so that every window is learnt alike."""
+        return torch.rand(count, generator=generator, device=generator.device)
 
     def question(
         self, batch: LatentBatch, noise: Tensor, level: Tensor
@@ -88,9 +106,10 @@ class DistillationObjective(DenoiserObjective):
         step = (start - end) / self.settings.distil_substeps
         for number in range(self.settings.distil_substeps):
             level = (start - number * step).repeat(2) * 1000
-            both = denoise(
-                self.teacher[0], torch.cat([noisy, noisy]), condition, flags, level, states, mask
-            ).float()
+            with sdpa_kernel(ANY_ATTENTION):  # no backward pass follows
+                both = denoise(
+                    self.teacher[0], torch.cat([noisy] * 2), condition, flags, level, states, mask
+                ).float()
             without, with_words = both.chunk(2)
             velocity = torch.lerp(without, with_words, scale[:, None, None, None])
             noisy = noisy - step[:, None, None, None] * velocity
@@ -110,3 +129,16 @@ class DistillationObjective(DenoiserObjective):
             default_steps=self.settings.distil_steps, default_guidance_scale=1.0
         )
         return pipeline
+
+    def export(self, checkpoint: Path, out: Path) -> None:
+        """Write the adapter to `out`/adapter, and the pipeline with it merged to `out`/pipeline."""
+        averaged = copy.deepcopy(self.network)
+        load_weights(averaged, checkpoint / "ema")
+        note = FewSteps(
+            self.settings.distil_steps, file_sha256(Path(self.settings.init) / DENOISER_FILE)
+        )
+        with replacing(out / "adapter") as folder:
+            save_adapter(averaged, folder, note)
+            write_checksums(folder)
+        merge(averaged)
+        export_pipeline(self.pipeline(averaged), out / "pipeline")

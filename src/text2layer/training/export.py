@@ -29,7 +29,7 @@ def export_pipeline(
         out: folder to write; an older model there is replaced once the new one is complete.
         dtype: of the stored weights; half precision halves the file.
     """
-    with _replacing(out) as folder:
+    with replacing(out) as folder:
         for name in ("autoencoder", "denoiser"):
             model = getattr(pipeline, name)
             copy = type(model).from_config(model.config)
@@ -44,7 +44,7 @@ def export_pipeline(
 
 def save_model(model: ModelMixin, out: Path) -> Path:
     """Write one network with `save_pretrained`; an older one is replaced once this is complete."""
-    with _replacing(out) as folder:
+    with replacing(out) as folder:
         model.save_pretrained(folder)
         _forget_origins(folder)
     return out
@@ -59,7 +59,7 @@ def _forget_origins(folder: Path) -> None:
 
 
 @contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
+def replacing(out: Path) -> Iterator[Path]:
     """Give a temporary folder that takes the place of `out` when all went well."""
     temporary, old = (out.with_name(f".{out.name}.{suffix}") for suffix in ("tmp", "old"))
     for leftover in (temporary, old):

@@ -60,6 +60,10 @@ class Objective(nn.Module):
             size = self.settings.batch_size
             self.source.prepare(size, generator, processes.rows(size))
 
+    def load_init(self, network: ModelMixin) -> None:
+        """Give a network of this shape the weights of `settings.init`."""
+        checkpoints.load_weights(network, Path(self.settings.init))
+
     def checkpoint_gradients(self) -> None:
         """Let the backward pass compute the network's activations anew."""
         self.network.enable_gradient_checkpointing()
@@ -352,7 +356,7 @@ class _Run:
         if not found:
             if self.settings.init:
                 for model in (self.network, self.ema.module):
-                    checkpoints.load_weights(model, Path(self.settings.init))
+                    self.objective.load_init(model)
             if self.settings.warm_start:
                 warm_start(self.network, Path(self.settings.warm_start))
                 self.ema.module.load_state_dict(self.network.state_dict())

@@ -1,0 +1,119 @@
+"""Pictures taken apart several times: the best attempt by its own composite, and no other job."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.toy_model import build_pipeline
+from text2layer.errors import InputError
+from text2layer.models.autoencoder import LayerComponents
+from text2layer.pipelines.attempts import ATTEMPTS, STEPS, best_attempts
+from text2layer.tensors import colour_to_tensor, composite
+
+
+@pytest.fixture
+def pipeline(toy_text_encoder):
+    pipeline = build_pipeline(toy_text_encoder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_attempt_that_makes_the_picture_is_found():
+    generator = torch.Generator().manual_seed(0)
+    foreground, background = (torch.rand(6, 3, 8, 8, generator=generator) for _ in range(2))
+    mask = torch.rand(6, 1, 8, 8, generator=generator)
+    pictures = composite(foreground, background, mask)[[2, 4]] + 0.01
+    parts = LayerComponents(foreground=foreground, background=background, mask=mask)
+    assert best_attempts(parts, pictures, 3).tolist() == [2, 4]
+    assert best_attempts(parts, pictures[:1], 6).tolist() == [2]
+
+
+def test_of_several_foregrounds_the_whole_stack_counts():
+    generator = torch.Generator().manual_seed(0)
+    parts = LayerComponents(
+        foreground=torch.rand(4, 2, 3, 8, 8, generator=generator),
+        background=torch.rand(4, 3, 8, 8, generator=generator),
+        mask=torch.rand(4, 2, 1, 8, 8, generator=generator),
+    )
+    pictures = composite(parts.foreground, parts.background, parts.mask)
+    assert best_attempts(parts, pictures[3:], 4).tolist() == [3]
+
+
+def test_a_call_keeps_the_attempt_with_the_least_error(pipeline):
+    given = picture()
+    target = colour_to_tensor(given)
+
+    def apart(**options):
+        return pipeline("a red ball", image=given, output_type="pt", **options).layers
+
+    chosen = apart(attempts=4, generator=seeded())
+    generator = seeded()  # attempts draw from it one after the other
+    each = [
+        apart(latents=torch.randn(1, 4, *sides(pipeline), generator=generator)) for _ in range(4)
+    ]
+    errors = [
+        float((composite(one.foreground, one.background, one.mask) - target).abs().mean())
+        for one in each
+    ]
+    assert len(set(errors)) == 4
+    best = each[int(np.argmin(errors))]
+    torch.testing.assert_close(chosen.mask, best.mask, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(chosen.background, best.background, rtol=1e-4, atol=1e-5)
+
+
+def sides(pipeline) -> tuple[int, int]:
+    side = 64 // pipeline.size_multiple
+    return side, side
+
+
+def test_defaults_and_what_the_file_says(pipeline):
+    calls = []
+    pipeline.denoiser.register_forward_pre_hook(lambda _, given: calls.append(len(given[0])))
+    pipeline.register_to_config(default_steps=20)
+    made = pipeline("a red ball", image=picture(), generator=seeded()).layers[0]
+    assert calls == [ATTEMPTS] * STEPS
+    assert (made.metadata["attempts"], made.metadata["steps"]) == (ATTEMPTS, STEPS)
+    assert np.array_equal(made.composite, picture())
+    asked = pipeline("a", image=picture(), attempts=2, num_inference_steps=7, generator=seeded())
+    assert asked.layers[0].metadata["attempts"] == 2
+    assert asked.layers[0].metadata["steps"] == 7
+    text = pipeline("a red ball", generator=seeded(), num_inference_steps=1).layers[0]
+    assert "attempts" not in text.metadata
+
+
+def test_several_pictures_of_one_call_are_those_of_several_calls(pipeline):
+    together = pipeline(
+        ["a red ball", "a blue lake"], image=picture(), attempts=3,
+        generator=[seeded(1), seeded(2)],
+    ).layers  # fmt: skip
+    for made, (prompt, seed) in zip(together, [("a red ball", 1), ("a blue lake", 2)], strict=True):
+        alone = pipeline(prompt, image=picture(), attempts=3, generator=seeded(seed)).layers[0]
+        assert np.abs(alone.mask.astype(int) - made.mask).max() <= 1
+
+
+def test_with_guidance_every_attempt_has_its_words(pipeline):
+    guided = pipeline(
+        "a red ball", image=picture(), attempts=2, guidance_scale=3.0, generator=seeded()
+    ).layers[0]
+    plain = pipeline("a red ball", image=picture(), attempts=2, generator=seeded()).layers[0]
+    assert guided.metadata["guidance_scale"] == 3.0
+    assert not np.array_equal(guided.mask, plain.mask)
+
+
+@pytest.mark.parametrize("attempts", [0, 65, 2.5, True])
+def test_attempts_that_cannot_be_made(pipeline, attempts):
+    with pytest.raises(InputError, match=r"attempts must (be|lie)"):
+        pipeline("a", image=picture(), attempts=attempts)
+
+
+def test_attempts_belong_to_a_given_picture(pipeline):
+    with pytest.raises(InputError, match="give an image"):
+        pipeline("a", attempts=2)
