@@ -6,8 +6,15 @@ import torch
 
 from tests.toy_model import build_pipeline
 from text2layer.errors import InputError
+from text2layer.evaluation.mask_overlap import soft_iou
 from text2layer.models.autoencoder import LayerComponents
-from text2layer.pipelines.attempts import ATTEMPTS, STEPS, best_attempts
+from text2layer.pipelines.attempts import (
+    AGREEMENT_WEIGHT,
+    ATTEMPTS,
+    STEPS,
+    agreement_of,
+    best_attempts,
+)
 from text2layer.tensors import colour_to_tensor, composite
 
 
@@ -30,6 +37,7 @@ def test_the_attempt_that_makes_the_picture_is_found():
     generator = torch.Generator().manual_seed(0)
     foreground, background = (torch.rand(6, 3, 8, 8, generator=generator) for _ in range(2))
     mask = torch.rand(6, 1, 8, 8, generator=generator)
+    mask = mask[:1].expand(6, -1, -1, -1)  # all agree
     pictures = composite(foreground, background, mask)[[2, 4]] + 0.01
     parts = LayerComponents(foreground=foreground, background=background, mask=mask)
     assert best_attempts(parts, pictures, 3).tolist() == [2, 4]
@@ -41,13 +49,39 @@ def test_of_several_foregrounds_the_whole_stack_counts():
     parts = LayerComponents(
         foreground=torch.rand(4, 2, 3, 8, 8, generator=generator),
         background=torch.rand(4, 3, 8, 8, generator=generator),
-        mask=torch.rand(4, 2, 1, 8, 8, generator=generator),
+        mask=torch.rand(1, 2, 1, 8, 8, generator=generator).expand(4, -1, -1, -1, -1),
     )
     pictures = composite(parts.foreground, parts.background, parts.mask)
     assert best_attempts(parts, pictures[3:], 4).tolist() == [3]
 
 
-def test_a_call_keeps_the_attempt_with_the_least_error(pipeline):
+def test_of_attempts_that_make_the_picture_alike_the_usual_one_is_found():
+    """An empty mask over a background that is the picture explains it as well as the truth."""
+    picture = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(5, 1, 8, 8)
+    mask[1:4, :, 2:6, 2:6] = 1.0
+    mask[2, :, 6, 2:6] = 1.0  # one row more
+    mask[3, :, 2, 2:6] = 0.0  # one row less
+    mask[4, :, 0] = 1.0  # somewhere else
+    foreground = picture.expand(5, -1, -1, -1)
+    parts = LayerComponents(foreground=foreground, background=foreground.clone(), mask=mask)
+    assert best_attempts(parts, picture, 5).tolist() == [1]
+
+
+def test_agreement_is_the_mean_soft_iou_with_all():
+    masks = torch.rand(2, 3, 50, generator=torch.Generator().manual_seed(0))
+    expected = [
+        [
+            sum(float(soft_iou(a.view(1, 1, 5, 10), b.view(1, 1, 5, 10))) for b in one) / 3
+            for a in one
+        ]
+        for one in masks
+    ]
+    torch.testing.assert_close(agreement_of(masks), torch.tensor(expected))
+    assert agreement_of(torch.zeros(1, 2, 4)).tolist() == [[0.0, 0.0]]
+
+
+def test_a_call_keeps_the_attempt_with_the_best_score(pipeline):
     given = picture()
     target = colour_to_tensor(given)
 
@@ -63,8 +97,10 @@ def test_a_call_keeps_the_attempt_with_the_least_error(pipeline):
         float((composite(one.foreground, one.background, one.mask) - target).abs().mean())
         for one in each
     ]
-    assert len(set(errors)) == 4
-    best = each[int(np.argmin(errors))]
+    agreement = agreement_of(torch.stack([one.mask.flatten() for one in each])[None])[0]
+    scores = torch.tensor(errors) - AGREEMENT_WEIGHT * agreement
+    assert len(set(scores.tolist())) == 4
+    best = each[int(scores.argmin())]
     torch.testing.assert_close(chosen.mask, best.mask, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(chosen.background, best.background, rtol=1e-4, atol=1e-5)
 

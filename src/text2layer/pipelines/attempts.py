@@ -1,7 +1,8 @@
-"""A picture is taken apart several times; the layers that make the picture best are kept."""
+"""A picture is taken apart several times; the layers that make it best, as most do, are kept."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from text2layer.models.autoencoder import LayerComponents
@@ -10,15 +11,17 @@ from text2layer.tensors import composite
 STEPS = 5  # sampling steps of an attempt, where the model's own are more: 20 are no better
 ATTEMPTS = 8
 MAX_ATTEMPTS = 64
+AGREEMENT_WEIGHT = 0.03  # in units of colour, which spans 2; .01 to .1 choose alike
 
 
 def best_attempts(parts: LayerComponents, picture: Tensor, attempts: int) -> Tensor:
-    """Choose for each picture the attempt whose layers make it best.
+    """Choose for each picture one of its attempts, without knowing the truth.
 
-    A model that mistook the subject draws layers whose composite is not the picture, so the mean
-    difference of the two tells a good attempt from a bad one without any truth: of four attempts
-    at each of 16 test pictures it took masks from a soft IoU of .777 to .843, where the best of
-    the four had .846 (docs/log.md, 2026-11-26).
+    Two things tell a good attempt. Its layers make the picture: where the model mistook the
+    subject, their composite is another one. And its mask agrees with the other attempts' masks: an
+    empty one under a background that is the whole picture makes the picture too. The score is the
+    mean difference of composite and picture, less AGREEMENT_WEIGHT times the mean soft IoU with the
+    other masks. docs/log.md (2026-11-26) says what either gives.
 
     Args:
         parts: of N pictures, all attempts (N * attempts, ...) of one beside one another.
@@ -31,5 +34,19 @@ def best_attempts(parts: LayerComponents, picture: Tensor, attempts: int) -> Ten
     composites = composite(parts.foreground, parts.background, parts.mask)
     composites = composites.unflatten(0, (-1, attempts))  # (N, attempts, 3, H, W)
     errors = (composites - picture[:, None]).abs().mean((2, 3, 4))  # (N, attempts)
-    best = errors.argmin(1)
-    return best + attempts * best.new_tensor(range(len(best)))
+    agreement = agreement_of(parts.mask.flatten(1).unflatten(0, (-1, attempts)))
+    best = (errors - AGREEMENT_WEIGHT * agreement).argmin(1)
+    return best + attempts * torch.arange(len(best), device=best.device)
+
+
+def agreement_of(masks: Tensor) -> Tensor:
+    """Mean soft IoU of each mask (N, attempts, pixels) with all attempts' masks: (N, attempts).
+
+    Its own counts in all alike. An empty mask agrees with nothing, not even another empty one.
+    """
+    rows = []
+    for index in range(masks.shape[1]):
+        one = masks[:, index : index + 1]
+        shared = torch.minimum(one, masks).sum(2)
+        rows.append((shared / torch.maximum(one, masks).sum(2).clamp(min=1e-6)).mean(1))
+    return torch.stack(rows, 1)
