@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from text2layer.checksums import CHECKSUMS
+from text2layer.checksums import CHECKSUMS, verify_checksums
 from text2layer.pipelines import Text2LayerPipeline, loading, released_model
 
 LIMIT = 60_000_000  # bytes of weights that a released model may have
@@ -69,3 +69,15 @@ def test_foregrounds_and_prompts_matter(released):
         assert 0.01 < (picture.mask > 127).mean() < 0.9
     difference = np.abs(cat.composite.astype(int) - sea.composite.astype(int)).mean()
     assert difference > 5
+
+
+def test_its_adapter_for_few_steps_belongs_to_it():
+    folder = released_model().with_name("base-fast")
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= LIMIT
+    assert verify_checksums(folder) == 3
+    pipe = Text2LayerPipeline.from_pretrained(fast=True)
+    pipe.set_progress_bar_config(disable=True)
+    picture = pipe("a red car", generator=torch.Generator().manual_seed(0)).layers[0]
+    assert (picture.metadata["model"], picture.metadata["steps"]) == ("base-fast", 6)
+    assert picture.metadata["guidance_scale"] == 1.0
+    assert 0.01 < (picture.mask > 127).mean() < 0.9

@@ -46,6 +46,8 @@ def test_an_export_says_nothing_of_the_folders_its_weights_came_from(pipeline, t
     for config in (folder / "denoiser", tmp_path / "alone"):
         assert str(tmp_path) not in (config / "config.json").read_text()
     assert verify_checksums(folder) == 6
+    again = export_pipeline(Text2LayerPipeline.from_pretrained(folder), tmp_path / "again")
+    assert str(tmp_path) not in (again / "model_index.json").read_text()
 
 
 def test_a_newer_export_takes_the_place_of_the_older(pipeline, tmp_path):

@@ -51,8 +51,8 @@ def save_model(model: ModelMixin, out: Path) -> Path:
 
 
 def _forget_origins(folder: Path) -> None:
-    """Drop the path of this machine that diffusers notes in the config of loaded weights."""
-    for file in folder.rglob("config.json"):
+    """Drop the path of this machine that diffusers notes of what it loaded."""
+    for file in (*folder.rglob("config.json"), *folder.glob("model_index.json")):
         config = json.loads(file.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)
         file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
