@@ -28,7 +28,7 @@ Side = Annotated[int | None, typer.Option(help="Pixels to draw [the model's own]
 Negative = Annotated[str | None, typer.Option(help="What not to draw.")]
 ModelFolder = Annotated[Path | None, typer.Option(help="Folder of a model [the released one].")]
 Fast = Annotated[
-    bool, typer.Option("--fast", help="Few steps without guidance: six times as fast.")
+    bool, typer.Option("--fast", help="Few steps without guidance: five times as fast.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Preview = Annotated[
