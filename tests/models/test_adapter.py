@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
 
 from tests.toy_model import TEXT_WIDTH, build_network
 from text2layer.errors import InputError, WeightsError
 from text2layer.models.adapter import (
-    DENOISER_FILE,
     FewSteps,
     add_adapter,
     merge,
@@ -58,7 +58,7 @@ def denoiser(tmp_path: Path) -> Path:
 def saved(tmp_path: Path, denoiser: Path) -> Path:
     folder = tmp_path / "adapter"
     folder.mkdir()
-    save_adapter(adapted(), folder, FewSteps(4, file_sha256(denoiser / DENOISER_FILE)))
+    save_adapter(adapted(), folder, FewSteps(4, file_sha256(denoiser / SAFETENSORS_WEIGHTS_NAME)))
     return folder
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 
 from text2layer.errors import WeightsError
-from text2layer.models.adapter import DENOISER_FILE, FewSteps, add_adapter, save_adapter
+from text2layer.models.adapter import FewSteps, add_adapter, save_adapter
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.pretrained.store import file_sha256
 
@@ -23,7 +24,9 @@ def model(toy_model_folder: Path, tmp_path: Path) -> Path:
             torch.nn.init.constant_(parameter, 0.1)
     adapter = tmp_path / "mine-fast"
     adapter.mkdir()
-    save_adapter(network, adapter, FewSteps(2, file_sha256(folder / "denoiser" / DENOISER_FILE)))
+    save_adapter(
+        network, adapter, FewSteps(2, file_sha256(folder / "denoiser" / SAFETENSORS_WEIGHTS_NAME))
+    )
     return folder
 
 

@@ -15,7 +15,7 @@ from tests.training.toy_source import DiscSource, TwoDiscs, stop_at
 from text2layer.data.composer import Composer
 from text2layer.data.library import Library
 from text2layer.errors import InputError
-from text2layer.models.autoencoder import CaT2IAutoencoder
+from text2layer.models.autoencoder import CaT2IAutoencoder, part_of
 from text2layer.tensors import composite
 from text2layer.training import checkpoints
 from text2layer.training.autoencoder import (
@@ -23,7 +23,6 @@ from text2layer.training.autoencoder import (
     components,
     neutralise_parts,
     noisy,
-    part_of,
     scaled,
     train_autoencoder,
     weighted_sum,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
 
 from text2layer.errors import WeightsError
@@ -106,7 +107,7 @@ def test_weights_of_another_architecture_are_refused(model, tmp_path):
 
 
 def test_truncated_weights_are_one_sentence(model, tmp_path):
-    file = save(tmp_path, 1, model) / "model" / checkpoints.WEIGHTS_NAME
+    file = save(tmp_path, 1, model) / "model" / SAFETENSORS_WEIGHTS_NAME
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(WeightsError, match="is damaged"):
         checkpoints.load_weights(model, file.parent)
@@ -154,7 +155,7 @@ def test_a_trained_autoencoder_loads_in_float32(model, tmp_path):
     model.half().save_pretrained(tmp_path / "half")
     loaded = checkpoints.load_autoencoder(tmp_path / "half")
     assert loaded.dtype == torch.float32
-    stored = load_file(tmp_path / "half" / checkpoints.WEIGHTS_NAME)
+    stored = load_file(tmp_path / "half" / SAFETENSORS_WEIGHTS_NAME)
     assert stored["encoder.conv_in.weight"].dtype == torch.float16
 
 

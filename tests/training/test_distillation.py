@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from tests.training.runs import metrics
 from tests.training.toy_source import DiscSource
 from text2layer.checksums import verify_checksums
 from text2layer.errors import InputError
-from text2layer.models.adapter import DENOISER_FILE, merge_adapter, read_note
+from text2layer.models.adapter import merge_adapter, read_note
 from text2layer.models.denoiser import build_denoiser, build_scheduler, set_steps
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.training.denoiser import train_denoiser
@@ -122,7 +123,7 @@ def test_a_student_comes_nearer_to_its_teacher_and_needs_no_guidance(
     assert read_note(adapter, teacher).steps == 4
     assert verify_checksums(adapter) == 3
     merged = build_denoiser("tiny", 4, 16)
-    merged.load_state_dict(load_file(teacher / DENOISER_FILE))
+    merged.load_state_dict(load_file(teacher / SAFETENSORS_WEIGHTS_NAME))
     merge_adapter(merged, adapter)
     for name, weight in student.denoiser.state_dict().items():
         torch.testing.assert_close(weight, merged.state_dict()[name], rtol=2e-3, atol=1e-3)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from torch import nn
 
@@ -22,7 +23,6 @@ from text2layer.pretrained.store import file_sha256
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
-DENOISER_FILE = "diffusion_pytorch_model.safetensors"
 NOTE = "few_steps.json"
 TRANSFORMER_LAYERS = (
     r"(transformer_blocks\..*(to_[qkv]|to_out\.0|ff\.net\.0\.proj|ff\.net\.2)"
@@ -97,7 +97,7 @@ def read_note(folder: Path, denoiser: Path) -> FewSteps:
             f"There is no adapter for few steps in {str(folder)!r}; draw without --fast, or train "
             "one: text2layer train denoiser --distil-steps 6."
         ) from error
-    if file_sha256(denoiser / DENOISER_FILE) != note.denoiser:
+    if file_sha256(denoiser / SAFETENSORS_WEIGHTS_NAME) != note.denoiser:
         raise WeightsError(
             f"The adapter in {str(folder)!r} was made for another denoiser than {str(denoiser)!r}; "
             "train it anew, or draw without --fast."

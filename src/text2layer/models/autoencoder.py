@@ -42,6 +42,11 @@ class LayerComponents(BaseOutput):
     predicted_image: Tensor | None = None
 
 
+def part_of(parts: LayerComponents, index: Any) -> LayerComponents:
+    """The same index of every tensor of a batch: some samples, or a window of all."""
+    return LayerComponents(**{key: value[index] for key, value in parts.items()})
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     # for tests: a few thousand weights
     "tiny": {"latent_channels": 4, "block_out_channels": (32, 32), "layers_per_block": 1},

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from text2layer.errors import InputError, WeightsError
 from text2layer.layers import LayeredImage
-from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
+from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
 from text2layer.models.conditioning import condition_latents
 from text2layer.models.denoiser import denoise, flag_tensor, is_flow, patch_size, set_steps
 from text2layer.models.plain_autoencoder import PlainAutoencoder  # or diffusers refuses to load it
@@ -147,29 +147,20 @@ class Text2LayerPipeline(DiffusionPipeline):
                 if name not in kwargs:
                     loading.check_weights(folder / name, getattr(pipeline, name))
             check_tokenizer(pipeline.tokenizer)
-        pipeline.model_name = folder.resolve().name
-        pipeline.model_hash = loading.model_hash(folder)
-        if fast:
-            pipeline.add_fast_adapter(loading.fast_folder(folder), folder)
+        adapter = loading.fast_folder(folder) if fast else None
+        if adapter is not None:
+            pipeline._add_fast_adapter(adapter, folder)
+        pipeline.model_name = (adapter or folder.resolve()).name
+        pipeline.model_hash = loading.model_hash(folder, adapter)
         return pipeline
 
-    def add_fast_adapter(self, adapter: Path, model: Path) -> None:
-        """Merge an adapter for few steps into the denoiser; see `from_pretrained`.
-
-        Args:
-            adapter: folder of the adapter.
-            model: folder of the model that this pipeline was loaded from.
-
-        Raises:
-            WeightsError: the adapter is missing, damaged or another model's.
-        """
+    def _add_fast_adapter(self, adapter: Path, model: Path) -> None:
+        """Merge the adapter of a folder into the denoiser of this model; see `from_pretrained`."""
         from text2layer.models.adapter import merge_adapter, read_note
 
         note = read_note(adapter, model / "denoiser")
         merge_adapter(self.denoiser, adapter)
         self.register_to_config(default_steps=note.steps, default_guidance_scale=1.0)
-        self.model_name = adapter.resolve().name
-        self.model_hash = loading.model_hash(model, adapter)
 
     @property
     def size_multiple(self) -> int:
@@ -303,13 +294,15 @@ class Text2LayerPipeline(DiffusionPipeline):
                 "The denoiser gave values that are no numbers (NaN or infinite): its weights are "
                 "damaged, or half precision overflowed; use another checkpoint, or float32."
             )
-        if attempts > 1:
-            picture = given.as_tensors(frame, num_foregrounds)["image"][..., :height, :width]
-            every = self._decode(latents, width, height)
-            latents = latents[best_attempts(every, picture.to(device), attempts)]
-        if output_type == "latent":
+        if output_type == "latent" and attempts == 1:
             return Text2LayerPipelineOutput(latents, [])
         parts = self._decode(latents, width, height)
+        if attempts > 1:
+            picture = given.as_tensors(frame, num_foregrounds)["image"][..., :height, :width]
+            best = best_attempts(parts, picture.to(device), attempts)
+            latents, parts = latents[best], part_of(parts, best)
+        if output_type == "latent":
+            return Text2LayerPipelineOutput(latents, [])
         if output_type == "pt":
             return Text2LayerPipelineOutput(parts, [])
         provenance = [

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from text2layer.data.source import Composition
 from text2layer.models import plain_autoencoder
-from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
+from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
 from text2layer.models.losses import (
     CompositionLoss,
     kl_loss,
@@ -246,11 +246,6 @@ def window(target: LayerComponents, side: int, generator: torch.Generator) -> tu
     top = int(torch.randint(height - side + 1, (), generator=generator))
     left = int(torch.randint(width - side + 1, (), generator=generator))
     return ..., slice(top, top + side), slice(left, left + side)
-
-
-def part_of(parts: LayerComponents, index: Any) -> LayerComponents:
-    """The same index of every tensor of a batch: some samples, or a window of all."""
-    return LayerComponents(**{key: value[index] for key, value in parts.items()})
 
 
 def neutralise_parts(

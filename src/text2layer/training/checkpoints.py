@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -27,8 +28,6 @@ from text2layer.errors import WeightsError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.plain_autoencoder import PlainAutoencoder
 from text2layer.pipelines.loading import one_sentence
-
-WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
@@ -86,9 +85,11 @@ def load_weights(model: ModelMixin, folder: Path) -> None:
     Raises:
         WeightsError: when the file is missing, damaged or belongs to another architecture.
     """
-    file = folder / WEIGHTS_NAME
+    file = folder / SAFETENSORS_WEIGHTS_NAME
     if not file.is_file():
-        raise WeightsError(f"{folder} holds no {WEIGHTS_NAME}; give a folder of saved weights.")
+        raise WeightsError(
+            f"{folder} holds no {SAFETENSORS_WEIGHTS_NAME}; give a folder of saved weights."
+        )
     try:
         model.load_state_dict(load_file(file))
     except SafetensorError as error:

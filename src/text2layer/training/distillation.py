@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from text2layer.checksums import write_checksums
 from text2layer.data.source import SampleSource
 from text2layer.errors import InputError
-from text2layer.models.adapter import DENOISER_FILE, FewSteps, add_adapter, merge, save_adapter
+from text2layer.models.adapter import FewSteps, add_adapter, merge, save_adapter
 from text2layer.models.denoiser import GIVEN, build_scheduler, denoise, is_flow, set_steps
 from text2layer.models.text_encoder import encode_prompts
 from text2layer.pipelines.text2layer import Text2LayerPipeline
@@ -135,7 +136,8 @@ class DistillationObjective(DenoiserObjective):
         averaged = copy.deepcopy(self.network)
         load_weights(averaged, checkpoint / "ema")
         note = FewSteps(
-            self.settings.distil_steps, file_sha256(Path(self.settings.init) / DENOISER_FILE)
+            self.settings.distil_steps,
+            file_sha256(Path(self.settings.init) / SAFETENSORS_WEIGHTS_NAME),
         )
         with replacing(out / "adapter") as folder:
             save_adapter(averaged, folder, note)

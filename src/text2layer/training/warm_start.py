@@ -25,12 +25,12 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 
 from text2layer.errors import InputError, WeightsError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.pipelines.loading import one_sentence
-from text2layer.training.checkpoints import WEIGHTS_NAME
 
 
 def warm_start(network: ModelMixin, folder: Path) -> None:
@@ -96,7 +96,7 @@ def _resized(values: Tensor, size: int, dim: int) -> Tensor:
 
 def _read(kind: Any, part: Path) -> Any:
     """Load a network of diffusers; it also knows the names that older files use."""
-    for name in ("config.json", WEIGHTS_NAME):
+    for name in ("config.json", SAFETENSORS_WEIGHTS_NAME):
         if not (part / name).is_file():
             raise WeightsError(
                 f"{part} holds no {name}; give a Stable Diffusion 1.x folder in diffusers' layout, "
