@@ -23,7 +23,7 @@ from text2layer import load, save
 from text2layer.models.denoiser import denoise, patch_size
 from text2layer.models.text_encoder import encode_prompts
 from text2layer.pipelines import Text2LayerPipeline, released_model
-from text2layer.pipelines.loading import fast_folder
+from text2layer.pipelines.loading import folder_beside
 
 PROMPT = "a red apple in front of a snowy mountain"
 
@@ -37,7 +37,7 @@ def seconds(function: Callable[[], Any]) -> float:
 
 def fast_call(options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
     """The whole call with the adapter for few steps, if there is one."""
-    if not fast_folder(Path(options.model)).is_dir():
+    if not folder_beside(Path(options.model), "fast").is_dir():
         return {}
     pipe = Text2LayerPipeline.from_pretrained(options.model, fast=True)
     pipe.set_progress_bar_config(disable=True)

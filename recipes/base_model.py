@@ -8,13 +8,14 @@
     3  denoiser, 128 px           which words belong to which objects: a quarter of the tokens
     4  denoiser, 256 px           from there at the size of the release, the rate falling to zero
     5  few steps, 256 px          an adapter for `--fast`: six steps, no guidance
-    6  scores and sheet           `text2layer evaluate` on the test split, and 24 prompts
+    6  matting, 128 and 256 px    the masks of pictures that the denoiser takes apart
+    7  scores and sheet           `text2layer evaluate` on the test split, and 24 prompts
 
 Each stage of training gets its share of the minutes that are left and starts from the averaged
 weights of the one before, the first of each kind from those of `--start`. A stage that is done is
 not done again; with `--start` and its autoencoder folder given as `--autoencoder`, the first two
-are left out. The model is OUT/denoiser-256/pipeline, its adapter pipeline-fast beside it; scores
-are in OUT/scores and OUT/scores-fast.
+are left out. The model is OUT/denoiser-256/pipeline, with pipeline-fast and pipeline-matting beside
+it; scores are in OUT/scores and OUT/scores-fast.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ import torch
 
 from text2layer.data.composer import Composer
 from text2layer.data.library import Library
+from text2layer.pipelines.loading import folder_beside, matting_folder
 from text2layer.training.autoencoder import train_autoencoder
 from text2layer.training.denoiser import train_denoiser
+from text2layer.training.matting import train_matting
 from text2layer.training.settings import read_style_weights, settings_from
 
 STYLES = "3d render=0.3,3d icon=0.35,flat icon=0.22,clip art=0.13"
@@ -71,14 +74,16 @@ STAGES = (
           {"batch_size": 4, "learning_rate": 2e-4, **FALLING},
           {"batch_size": 16, "learning_rate": 3e-4, **FALLING}),
     Stage("denoiser-128", 0.36, 128, {"decay_fraction": 0.0}, {"batch_size": 256}),
-    Stage("denoiser-256", 0.8, 256,
+    Stage("denoiser-256", 0.65, 256,
           {"batch_size": 8, "learning_rate": 4e-4, "cache_samples": 4000, "timestep_mean": 1.4,
            **FALLING},
           {"batch_size": 128, "learning_rate": 6e-4, "cache_samples": 100_000,
            "timestep_mean": 1.4, **FALLING}),
-    Stage("denoiser-fast", 1.0, 256,
+    Stage("denoiser-fast", 0.5, 256,
           {"batch_size": 8, "cache_samples": 3000, **FEW_STEPS},
           {"batch_size": 64, "cache_samples": 30_000, **FEW_STEPS}),
+    Stage("matting-128", 0.45, 128, {"batch_size": 32, "decay_fraction": 0.25}, {}),
+    Stage("matting-256", 1.0, 256, {"learning_rate": 7e-4, **FALLING}, FALLING),
 )  # fmt: skip
 
 
@@ -100,6 +105,7 @@ def main() -> None:
     autoencoder = arguments.autoencoder or out / "autoencoder-256" / "model"
     model = out / "denoiser-256" / "pipeline"
     starts = {kind: arguments.start and arguments.start / kind for kind in KINDS}
+    starts["matting"] = arguments.start and matting_folder(arguments.start)
     for stage in STAGES:
         kind = stage.name.split("-")[0]
         train, product = KINDS[kind]
@@ -116,12 +122,13 @@ def main() -> None:
                 **(stage.gpu if on_gpu else stage.cpu),
                 **({"autoencoder": str(autoencoder), "text_encoder": arguments.text_encoder}
                    if kind == "denoiser" else {}),
+                **({"model": str(model)} if kind == "matting" else {}),
                 **(toy(kind) if arguments.toy else {}),
             })  # fmt: skip
             done = train(settings, *(source.at_size(stage.size) for source in sources))
             say(f"{stage.name}: {done.step} updates of {settings.batch_size}", deadline)
-        if distils:
-            beside = model.with_name(f"{model.name}-fast")
+        if distils or stage.name == "matting-256":
+            beside = folder_beside(model, "fast" if distils else "matting")
             shutil.copytree(result, beside, dirs_exist_ok=True)
         else:
             starts[kind] = result / "denoiser" if kind == "denoiser" else result
@@ -132,6 +139,7 @@ def main() -> None:
 KINDS = {
     "autoencoder": (train_autoencoder, "model"),
     "denoiser": (train_denoiser, "pipeline"),
+    "matting": (train_matting, "matting"),
 }
 
 
@@ -149,8 +157,8 @@ def measure(model: Path, library: Path, out: Path, samples: int) -> None:
 def toy(kind: str) -> dict[str, Any]:
     """Settings with which every stage takes seconds on a CPU, to see the machinery at work."""
     small = {"batch_size": 4, "steps": 4, "validate_every": 2, "preset": "tiny", "compile": False}
-    more = {"cache_samples": 32} if kind == "denoiser" else {"lpips_weight": 0.0}
-    return small | more
+    more = {"denoiser": {"cache_samples": 32}, "autoencoder": {"lpips_weight": 0.0}}
+    return small | more.get(kind, {})
 
 
 def say(text: str, deadline: float) -> None:

@@ -1,6 +1,7 @@
 """The whole way on a tiny library: train both networks, measure, draw from what was trained."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_from_a_library_to_a_picture(run, library: Path, tmp_path: Path) -> None
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert load(picture).size == (64, 64)
+
+    result = run(
+        "train", "matting", *few, "--out", tmp_path / "run", "--model", denoiser / "pipeline"
+    )
+    assert result.exit_code == 0, result.stderr
+    shutil.copytree(tmp_path / "run" / "matting", denoiser / "pipeline-matting")
+    flat, apart = tmp_path / "flat.png", tmp_path / "apart.psd"
+    assert run("convert", picture, flat).exit_code == 0
+    result = run("decompose", flat, "-o", apart, "--model", denoiser / "pipeline", "--seed", 1)
+    assert result.exit_code == 0, result.stderr
+    assert len(load(apart).metadata["matting_hash"]) == 16
 
 
 def test_a_model_of_three_layers_from_a_library_to_a_picture(

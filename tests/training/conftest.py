@@ -9,8 +9,13 @@ from accelerate.state import AcceleratorState
 
 from tests.toy_model import build_autoencoder
 from tests.training.toy_source import DiscSource
-from text2layer.training import autoencoder, denoiser
-from text2layer.training.settings import AutoencoderSettings, DenoiserSettings, settings_from
+from text2layer.training import autoencoder, denoiser, matting
+from text2layer.training.settings import (
+    AutoencoderSettings,
+    DenoiserSettings,
+    MattingSettings,
+    settings_from,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +32,7 @@ def small_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoencoder, "VALIDATION_SAMPLES", 16)
     monkeypatch.setattr(denoiser, "VALIDATION_SAMPLES", 16)
     monkeypatch.setattr(denoiser, "VALIDATION_BATCH", 8)
+    monkeypatch.setattr(matting, "VALIDATION_SAMPLES", 16)
 
 
 @pytest.fixture
@@ -74,5 +80,21 @@ def denoiser_settings(
             **COMMON,
         }
         return settings_from("denoiser", "tiny", **{**base, **overrides})
+
+    return make
+
+
+@pytest.fixture
+def matting_settings(tmp_path: Path, toy_model_folder: Path) -> Callable[..., MattingSettings]:
+    """Settings of a tiny run in tmp_path/run."""
+
+    def make(**overrides: Any) -> MattingSettings:
+        base = {
+            "out": str(tmp_path / "run"),
+            "model": str(toy_model_folder),
+            "learning_rate": 3e-3,
+            **COMMON,
+        }
+        return settings_from("matting", "tiny", **{**base, **overrides})
 
     return make

@@ -1,4 +1,4 @@
-"""`text2layer train autoencoder|denoiser`: options made from the trainers' settings."""
+"""`text2layer train autoencoder|denoiser|matting`: options made from the trainers' settings."""
 
 import inspect
 from collections.abc import Callable
@@ -96,9 +96,18 @@ def _train_denoiser(settings: Any) -> Any:
     return train_denoiser(settings, *_sources(settings, layers))
 
 
+def _train_matting(settings: Any) -> Any:
+    from text2layer.training.matting import train_matting
+
+    return train_matting(settings, *_sources(settings, 1))
+
+
 _command(
     "autoencoder",
     _train_autoencoder,
     "Train the autoencoder that turns foreground, background and mask into one latent.",
 )
 _command("denoiser", _train_denoiser, "Train the denoiser that draws latents from text.")
+_command(
+    "matting", _train_matting, "Train the network that gives pictures taken apart their masks."
+)

@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 
 from text2layer.errors import Text2LayerError, WeightsError
+from text2layer.pretrained.store import file_sha256
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from text2layer.models.matting import MattingNetwork
 
 PIPELINE_CLASS = "Text2LayerPipeline"
 COMPONENTS = ("autoencoder", "denoiser", "scheduler")
@@ -81,16 +86,47 @@ def check_weights(folder: Path, model: nn.Module) -> None:
         )
 
 
-def fast_folder(folder: Path) -> Path:
-    """Where the adapter for few steps of a model folder lies: MODEL-fast, beside it."""
+def folder_beside(folder: Path, kind: str) -> Path:
+    """Where what belongs to a model folder lies: MODEL-fast, MODEL-matting, beside it."""
     folder = folder.resolve()
-    return folder.with_name(f"{folder.name}-fast")
+    return folder.with_name(f"{folder.name}-{kind}")
+
+
+def matting_folder(model: Path) -> Path | None:
+    """Where the matting network of a model folder lies: in it, or beside it, or nowhere."""
+    found = [model / "matting", folder_beside(model, "matting")]
+    return next((folder for folder in found if folder.is_dir()), None)
+
+
+def load_matting(folder: Path, model: Path, dtype: torch.dtype | None = None) -> MattingNetwork:
+    """Load the matting network of a folder, once it is clear that it belongs to a model.
+
+    Raises:
+        WeightsError: it is damaged, or was trained on the answers of another denoiser.
+    """
+    from text2layer.models.matting import MattingNetwork
+
+    with one_sentence(folder):
+        matting = MattingNetwork.from_pretrained(folder, torch_dtype=dtype or torch.float32)
+        check_weights(folder, matting)
+    denoiser = file_sha256(model / "denoiser" / SAFETENSORS_WEIGHTS_NAME)
+    if matting.config.denoiser_sha256 != denoiser:
+        raise WeightsError(
+            f"The matting network in {str(folder)!r} was trained on another denoiser than that of "
+            f"{str(model)!r}; train it anew (text2layer train matting), or move it away."
+        )
+    return matting
 
 
 def model_hash(folder: Path, adapter: Path | None = None) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 over the model's own weights."""
+    return weights_hash(*(folder / name for name in COMPONENTS[:2]), *filter(None, [adapter]))
+
+
+def weights_hash(*folders: Path) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 over the weights of folders."""
     digest = hashlib.sha256()
-    for part in (*(folder / name for name in COMPONENTS[:2]), *filter(None, [adapter])):
+    for part in folders:
         for file in sorted(part.glob("*.safetensors")):
             digest.update(file.name.encode())
             with file.open("rb") as stream:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,12 +15,21 @@ from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+from torch.nn import functional
 
 from text2layer.errors import InputError, WeightsError
 from text2layer.layers import LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
 from text2layer.models.conditioning import condition_latents
-from text2layer.models.denoiser import denoise, flag_tensor, is_flow, patch_size, set_steps
+from text2layer.models.denoiser import (
+    denoise,
+    first_answer,
+    flag_tensor,
+    is_flow,
+    patch_size,
+    set_steps,
+)
+from text2layer.models.matting import MattingNetwork
 from text2layer.models.plain_autoencoder import PlainAutoencoder  # or diffusers refuses to load it
 from text2layer.models.text_encoder import (
     MAX_PROMPT_TOKENS,
@@ -30,7 +39,7 @@ from text2layer.models.text_encoder import (
 from text2layer.pipelines import editing, inputs, loading
 from text2layer.pipelines.assemble import assemble
 from text2layer.pipelines.attempts import STEPS, best_attempts
-from text2layer.pipelines.frame import Frame, frame_for
+from text2layer.pipelines.frame import frame_for
 from text2layer.tensors import tensor_to_colour
 
 
@@ -65,6 +74,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         default_guidance_scale: guidance scale when none is asked for.
         max_prompt_tokens: longest prompt.
         text_encoder_name: weights name or path, for models saved without their text encoder.
+        matting: gives pictures that are taken apart their masks; None leaves them to the decoder.
 
     Example:
         >>> pipe = Text2LayerPipeline.from_pretrained(released_model())  # doctest: +SKIP
@@ -73,7 +83,8 @@ class Text2LayerPipeline(DiffusionPipeline):
         (256, 256)
     """
 
-    model_cpu_offload_seq = "text_encoder->denoiser->autoencoder"
+    model_cpu_offload_seq = "text_encoder->denoiser->matting->autoencoder"
+    _optional_components: ClassVar[list[str]] = ["matting"]
     _callback_tensor_inputs = ("latents", "prompt_embeds")
 
     def __init__(
@@ -88,6 +99,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         default_guidance_scale: float = 3.0,
         max_prompt_tokens: int = MAX_PROMPT_TOKENS,
         text_encoder_name: str = "minilm",
+        matting: MattingNetwork | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -96,6 +108,7 @@ class Text2LayerPipeline(DiffusionPipeline):
             text_encoder=text_encoder,
             tokenizer=tokenizer,
             scheduler=scheduler,
+            matting=matting,
         )
         self.register_to_config(
             default_size=default_size,
@@ -106,6 +119,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         )
         self.model_name = ""
         self.model_hash = ""
+        self.matting_hash = ""
 
     @classmethod
     def from_pretrained(
@@ -118,7 +132,8 @@ class Text2LayerPipeline(DiffusionPipeline):
         """Load a model folder (default: the released model that ships with the package).
 
         A folder without a text encoder names one in its config; that is found by
-        `pretrained.resolve`.
+        `pretrained.resolve`. A matting network lies in the folder MODEL-matting beside it, or in
+        MODEL/matting; `matting=None` does without.
 
         Args:
             pretrained_model_name_or_path: the folder, MODEL.
@@ -141,17 +156,23 @@ class Text2LayerPipeline(DiffusionPipeline):
             **loading.text_encoder_components(folder, index, kwargs),
             **kwargs,
         }
+        matting = loading.matting_folder(folder) if "matting" not in kwargs else None
+        if matting is not None:
+            dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
+            kwargs["matting"] = loading.load_matting(matting, folder, dtype)
         with loading.one_sentence(folder):
             pipeline = super().from_pretrained(folder, **kwargs)
             for name in loading.COMPONENTS[:2]:
                 if name not in kwargs:
                     loading.check_weights(folder / name, getattr(pipeline, name))
             check_tokenizer(pipeline.tokenizer)
-        adapter = loading.fast_folder(folder) if fast else None
+        adapter = loading.folder_beside(folder, "fast") if fast else None
         if adapter is not None:
             pipeline._add_fast_adapter(adapter, folder)
         pipeline.model_name = (adapter or folder.resolve()).name
         pipeline.model_hash = loading.model_hash(folder, adapter)
+        if matting is not None:
+            pipeline.matting_hash = loading.weights_hash(matting)
         return pipeline
 
     def _add_fast_adapter(self, adapter: Path, model: Path) -> None:
@@ -262,7 +283,16 @@ class Text2LayerPipeline(DiffusionPipeline):
         # 4. Latents: noise, and the encoding of what is given
         repeated = [one for one in generators for _ in range(attempts)]
         latents = self._prepare_latents(latents, repeated, width, height, device, dtype)
-        condition, flags = self._prepare_condition(given, frame, latents)
+        tensors = given.as_tensors(frame, num_foregrounds)
+        condition, flags = self._prepare_condition(given.kind, tensors, latents)
+        picture, matted = tensors.get("image"), None
+        if picture is not None and self.matting is not None:
+            first = slice(None, None, attempts)  # one of each picture's attempts
+            own = slice(len(prompts) * attempts if guided else 0, None, attempts)  # its own words
+            matted = self._matted(
+                picture.to(device), latents[first], condition[first], flags[first], states[own],
+                mask[own],
+            )[..., :height, :width]  # fmt: skip
 
         # 5. Denoise
         self._interrupt = False
@@ -280,8 +310,8 @@ class Text2LayerPipeline(DiffusionPipeline):
                 output = without + scale * (with_prompt - without)
             latents = self.scheduler.step(output, timestep, latents, return_dict=False)[0]
             if callback_on_step_end is not None:
-                tensors = {"latents": latents, "prompt_embeds": states}
-                chosen = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                held = {"latents": latents, "prompt_embeds": states}
+                chosen = {name: held[name] for name in callback_on_step_end_tensor_inputs}
                 changed = callback_on_step_end(self, index, timestep, chosen) or {}
                 latents = changed.get("latents", latents)
                 states = changed.get("prompt_embeds", states)
@@ -297,10 +327,12 @@ class Text2LayerPipeline(DiffusionPipeline):
         if output_type == "latent" and attempts == 1:
             return Text2LayerPipelineOutput(latents, [])
         parts = self._decode(latents, width, height)
-        if attempts > 1:
-            picture = given.as_tensors(frame, num_foregrounds)["image"][..., :height, :width]
-            best = best_attempts(parts, picture.to(device), attempts)
+        if picture is not None and attempts > 1:
+            seen = picture[..., :height, :width].to(device)
+            best = best_attempts(parts, seen, attempts, matted)
             latents, parts = latents[best], part_of(parts, best)
+        if matted is not None:
+            parts.mask = matted
         if output_type == "latent":
             return Text2LayerPipelineOutput(latents, [])
         if output_type == "pt":
@@ -314,6 +346,7 @@ class Text2LayerPipeline(DiffusionPipeline):
                 "guidance_scale": float(scale),
                 "given": given.kind,
                 **({"attempts": attempts} if given.kind == "image" else {}),
+                **({"matting_hash": self.matting_hash} if matted is not None else {}),
                 **self._model_metadata(),
             }
             for i in range(len(prompts))
@@ -398,21 +431,35 @@ class Text2LayerPipeline(DiffusionPipeline):
         return 1.0 if given.kind == "image" else float(self.config.default_guidance_scale)
 
     def _prepare_condition(
-        self, given: inputs.Given, frame: Frame, latents: Tensor
+        self, kind: str | None, tensors: dict[str, Tensor], latents: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Condition latents like `latents`, and flags (N, 3)."""
-        count = latents.shape[0]
-        flags = flag_tensor([given.kind] * count, latents)
+        flags = flag_tensor([kind] * latents.shape[0], latents)
         condition = torch.zeros_like(latents)
-        if given.kind is not None:
-            num_foregrounds = self.autoencoder.config.num_foregrounds
-            tensors = {
-                name: tensor.to(self.autoencoder.device, self.autoencoder.dtype)
-                for name, tensor in given.as_tensors(frame, num_foregrounds).items()
-            }
+        if tensors:
+            to = {"device": self.autoencoder.device, "dtype": self.autoencoder.dtype}
+            tensors = {name: tensor.to(**to) for name, tensor in tensors.items()}
             encoded = condition_latents(self.autoencoder, **tensors).to(latents)
             condition[:, :, : encoded.shape[-2], : encoded.shape[-1]] = encoded
         return condition, flags
+
+    def _matted(
+        self,
+        picture: Tensor,
+        noise: Tensor,
+        condition: Tensor,
+        flags: Tensor,
+        states: Tensor,
+        text_mask: Tensor,
+    ) -> Tensor:
+        """Masks (N, 1, H, W) of one picture (1, 3, H, W) by the matting network."""
+        answer = first_answer(self.denoiser, noise, condition, flags, states, text_mask)
+        height, width = (side * self.size_multiple for side in answer.shape[-2:])
+        missing = (0, width - picture.shape[-1], 0, height - picture.shape[-2])
+        picture = functional.pad(picture, missing, mode="replicate").expand(len(answer), -1, -1, -1)
+        dtype = self.matting.dtype
+        made: Tensor = self.matting(picture.to(dtype), answer.to(dtype))
+        return made.float()
 
     def _scale_model_input(self, latents: Tensor, timestep: Tensor) -> Tensor:
         if hasattr(self.scheduler, "scale_model_input"):

@@ -50,6 +50,18 @@ def save_model(model: ModelMixin, out: Path) -> Path:
     return out
 
 
+def export_network(model: ModelMixin, out: Path, dtype: torch.dtype = torch.float16) -> Path:
+    """Write one network that is released by itself, with SHA256SUMS; the model is changed to dtype.
+
+    An older one is replaced once this is complete.
+    """
+    with replacing(out) as folder:
+        nn.Module.to(model, dtype).save_pretrained(folder)
+        _forget_origins(folder)
+        write_checksums(folder)
+    return out
+
+
 def _forget_origins(folder: Path) -> None:
     """Drop the path of this machine that diffusers notes of what it loaded."""
     for file in (*folder.rglob("config.json"), *folder.glob("model_index.json")):

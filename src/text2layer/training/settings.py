@@ -1,4 +1,4 @@
-"""Settings of the two trainers: one dataclass each, and PRESETS. Imports no torch.
+"""Settings of the trainers: one dataclass each, and PRESETS. Imports no torch.
 
 Every field carries its doc line in `metadata["help"]`; the command line is made from them.
 """
@@ -16,7 +16,7 @@ from text2layer.setting import setting
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What both trainers share."""
+    """What the trainers share."""
 
     data: str = setting("", "Picture library (foregrounds.jsonl ...) or folder of shards.")
     style_weights: str = setting(
@@ -135,6 +135,18 @@ class DenoiserSettings(TrainingSettings):
     preview_steps: int = setting(20, "Sampling steps of preview pictures.")
 
 
+@dataclass(frozen=True)
+class MattingSettings(TrainingSettings):
+    """Training of the network that gives a picture taken apart its mask."""
+
+    out: str = setting("runs/matting", "Folder for checkpoints, metrics.jsonl and previews.")
+    preset: str = setting("base", "Architecture: tiny | base.")
+    model: str = setting("", "Folder of the model whose denoiser takes pictures apart.")
+    caption_dropout: float = setting(0.5, "Share of pictures taken apart without a caption.")
+    answer_dropout: float = setting(0.25, "Share of pictures that the denoiser says nothing of.")
+    imperfect: float = setting(0.25, "Share of pictures that are blurred or JPEG.")
+
+
 # rows of the benchmark (docs/benchmark.md)
 BENCH = AutoencoderSettings(
     preset="bench", steps=700, size=64, learning_rate=1e-3, kl_weight=3e-3, warmup_steps=50
@@ -201,9 +213,16 @@ DENOISER_PRESETS: dict[str, DenoiserSettings] = {
     "paper-512": replace(PAPER_DENOISER, size=512, gradient_checkpointing=True),
 }  # fmt: skip
 
+MATTING_PRESETS: dict[str, MattingSettings] = {
+    "tiny": MattingSettings(preset="tiny", steps=20, batch_size=4, size=32),
+    "base": MattingSettings(steps=10_000, batch_size=16, learning_rate=1e-3),
+    "base-gpu": MattingSettings(steps=10_000, batch_size=64, learning_rate=1e-3),
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "autoencoder": AUTOENCODER_PRESETS,
     "denoiser": DENOISER_PRESETS,
+    "matting": MATTING_PRESETS,
 }
 
 S = TypeVar("S", bound=TrainingSettings)
@@ -239,7 +258,7 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 SHARES = (
     "decay_fraction", "equivariance", "lpips_share", "partial", "caption_dropout", "job_text",
-    "job_background", "job_foreground", "job_image", "imperfect",
+    "job_background", "job_foreground", "job_image", "imperfect", "answer_dropout",
 )  # fmt: skip
 ABOVE_ZERO = ("learning_rate", "max_grad_norm", "sampling_shift")
 BELOW_ONE = ("beta1", "beta2", "ema_decay")

@@ -1,0 +1,149 @@
+"""The matting network: the mask of a picture that the denoiser has taken apart.
+
+A latent of 8 x 8 pixels a cell says what is foreground and roughly where; how its edge runs, the
+picture itself says. So the mask is decoded from both, as LayerDiffuse decodes its transparent
+pictures (arXiv 2402.17113, section 3.1): a U-Net over the picture (arXiv 1505.04597) whose cells of
+the latent's size take the latent in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional
+
+from text2layer.errors import InputError
+
+LAST_CHANNELS = 16  # at full resolution, beside the picture
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"block_out_channels": (8, 8, 16), "middle_blocks": 1},  # for tests
+    "base": {"block_out_channels": (32, 64, 128, 192, 256), "middle_blocks": 2},  # released
+}
+
+
+class MattingNetwork(ModelMixin, ConfigMixin):
+    """U-Net of a picture and of a latent that says what is foreground in it.
+
+    Args:
+        latent_channels: of the latent.
+        latent_factor: pixels per latent cell along each side, a power of two above 1.
+        block_out_channels: per resolution, from half the picture's on; each next one halves it.
+        middle_blocks: residual blocks at the coarsest resolution.
+        denoiser_sha256: of the file of the denoiser whose answers it was trained on.
+
+    Example:
+        >>> matting = MattingNetwork(latent_channels=4, block_out_channels=(8, 8, 8)).eval()
+        >>> matting(torch.zeros(1, 3, 40, 64), torch.zeros(1, 4, 5, 8)).shape
+        torch.Size([1, 1, 40, 64])
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        latent_factor: int = 8,
+        block_out_channels: Sequence[int] = (32, 64, 128, 192, 256),
+        middle_blocks: int = 2,
+        denoiser_sha256: str = "",
+    ) -> None:
+        super().__init__()
+        channels = tuple(block_out_channels)
+        factors = [2 << level for level in range(len(channels))]
+        if latent_factor not in factors:
+            raise InputError(
+                f"Latent cells of {latent_factor} pixels need a matting network of that resolution;"
+                f" this one has those of 2 to {factors[-1]}, powers of two."
+            )
+        self.latent_level = factors.index(latent_factor)
+        self.stem = nn.Conv2d(3 * 4, channels[0], 3, padding=1)
+        self.latent_in = nn.Conv2d(latent_channels, channels[self.latent_level], 3, padding=1)
+        self.down = nn.ModuleList(ResidualBlock(width, width) for width in channels[:-1])
+        self.shrink = nn.ModuleList(
+            nn.Conv2d(wide, narrow, 3, stride=2, padding=1) for wide, narrow in pairwise(channels)
+        )
+        self.middle = nn.Sequential(
+            *(ResidualBlock(channels[-1], channels[-1]) for _ in range(middle_blocks))
+        )
+        self.grow = nn.ModuleList(nn.Conv2d(narrow, wide, 1) for wide, narrow in pairwise(channels))
+        self.up = nn.ModuleList(ResidualBlock(2 * width, width) for width in channels[:-1])
+        self.unfold = nn.Conv2d(channels[0], LAST_CHANNELS * 4, 3, padding=1)
+        self.head = nn.Sequential(
+            nn.Conv2d(LAST_CHANNELS + 3, LAST_CHANNELS, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(LAST_CHANNELS, 1, 3, padding=1),
+        )
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> MattingNetwork:
+        """Build an untrained network of PRESETS; keyword arguments replace its settings."""
+        if name not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise InputError(f"No matting preset is called {name!r}; choose one of {known}.")
+        return cls(**{**PRESETS[name], **overrides})
+
+    def forward(self, picture: Tensor, latents: Tensor) -> Tensor:
+        """Mask (N, 1, H, W) in [0, 1]; arguments as of `logits`."""
+        return torch.sigmoid(self.logits(picture, latents))
+
+    def logits(self, picture: Tensor, latents: Tensor) -> Tensor:
+        """The mask before its sigmoid.
+
+        Args:
+            picture: (N, 3, H, W) in [-1, 1]; sides are multiples of the latent factor.
+            latents: (N, C, H / f, W / f) in the denoiser's space: its answer to the picture (see
+                `denoiser.first_answer`), or zeros where there is none.
+
+        Returns:
+            (N, 1, H, W).
+        """
+        height, width = picture.shape[-2:]
+        coarsest = 2 ** len(self.config.block_out_channels)
+        picture = padded(picture, coarsest)
+        latents = padded(latents, coarsest // self.config.latent_factor)
+        hidden = self.stem(functional.pixel_unshuffle(picture, 2))
+        kept = []
+        for level, (block, shrink) in enumerate(zip(self.down, self.shrink, strict=True)):
+            if level == self.latent_level:
+                hidden = hidden + self.latent_in(latents)
+            kept.append(block(hidden))
+            hidden = shrink(kept[-1])
+        if self.latent_level == len(self.down):
+            hidden = hidden + self.latent_in(latents)
+        hidden = self.middle(hidden)
+        for grow, block in zip(reversed(self.grow), reversed(self.up), strict=True):
+            larger = functional.interpolate(grow(hidden), scale_factor=2, mode="nearest")
+            hidden = block(torch.cat([larger, kept.pop()], 1))
+        fine = functional.pixel_shuffle(self.unfold(hidden), 2)
+        return self.head(torch.cat([fine, picture], 1))[..., :height, :width]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm and ReLU (arXiv 1512.03385), and a way past them."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(out_channels)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(out_channels)
+        same = in_channels == out_channels
+        self.past = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        inner = functional.relu(self.first_norm(self.first(hidden)))
+        inner = self.second_norm(self.second(inner))
+        return functional.relu(inner + self.past(hidden))
+
+
+def padded(maps: Tensor, multiple: int) -> Tensor:
+    """Continue (N, C, H, W) at the right and below to sides that are multiples of `multiple`."""
+    height, width = maps.shape[-2:]
+    sides = (0, -width % multiple, 0, -height % multiple)
+    return functional.pad(maps, sides, mode="replicate") if any(sides) else maps
