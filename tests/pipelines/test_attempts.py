@@ -77,8 +77,8 @@ def test_agreement_is_the_mean_soft_iou_with_all():
         ]
         for one in masks
     ]
-    torch.testing.assert_close(agreement_of(masks), torch.tensor(expected))
-    assert agreement_of(torch.zeros(1, 2, 4)).tolist() == [[0.0, 0.0]]
+    torch.testing.assert_close(agreement_of(masks, masks), torch.tensor(expected))
+    assert agreement_of(torch.zeros(1, 2, 4), torch.zeros(1, 1, 4)).tolist() == [[0.0, 0.0]]
 
 
 def test_a_call_keeps_the_attempt_with_the_best_score(pipeline):
@@ -97,7 +97,8 @@ def test_a_call_keeps_the_attempt_with_the_best_score(pipeline):
         float((composite(one.foreground, one.background, one.mask) - target).abs().mean())
         for one in each
     ]
-    agreement = agreement_of(torch.stack([one.mask.flatten() for one in each])[None])[0]
+    masks = torch.stack([one.mask.flatten() for one in each])[None]
+    agreement = agreement_of(masks, masks)[0]
     scores = torch.tensor(errors) - AGREEMENT_WEIGHT * agreement
     assert len(set(scores.tolist())) == 4
     best = each[int(scores.argmin())]

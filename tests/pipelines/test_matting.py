@@ -14,7 +14,9 @@ from text2layer.models.matting import MattingNetwork
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.pipelines.attempts import best_attempts
 from text2layer.pipelines.loading import weights_hash
+from text2layer.pipelines.rough_layers import rough_layers
 from text2layer.pretrained.store import file_sha256
+from text2layer.tensors import colour_to_tensor
 from text2layer.training.export import export_network
 
 
@@ -64,6 +66,27 @@ def test_a_picture_taken_apart_gets_its_mask(model: Path):
     assert torch.equal(parts.mask, mask)
     plain = apart(load(model, matting=None), attempts=3)
     assert not torch.equal(parts.mask, plain.mask)
+
+
+def test_taking_apart_begins_where_mask_and_picture_lead(model: Path):
+    """Of a layout of one step more the first is left out: the latents are the rough layers'."""
+    pipeline = load(model)
+    seen, masks = [], []
+    pipeline.matting.register_forward_hook(lambda _, inputs, mask: masks.append(mask))
+    pipeline.denoiser.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append((args[0][:, :4], float(kwargs["timestep"][0]))),
+        with_kwargs=True,
+    )
+    noise = torch.randn(2, 4, 8, 8, generator=seeded())
+    apart(pipeline, attempts=2, latents=noise, num_inference_steps=3)
+    assert [len(latents) for latents, _ in seen] == [1, 2, 2, 2]
+    assert [level for _, level in seen] == [1000, 750, 500, 250]
+    assert torch.equal(seen[0][0], noise[:1])
+    given = colour_to_tensor(picture())
+    autoencoder = pipeline.autoencoder
+    known = autoencoder.encode(*rough_layers(given, masks[0]), masks[0]).mode()
+    expected = torch.lerp(autoencoder.scale_latents(known), noise, 0.75)
+    torch.testing.assert_close(seen[1][0], expected)
 
 
 def test_the_layers_still_make_the_picture(model: Path):

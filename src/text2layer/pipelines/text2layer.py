@@ -40,6 +40,7 @@ from text2layer.pipelines import editing, inputs, loading
 from text2layer.pipelines.assemble import assemble
 from text2layer.pipelines.attempts import STEPS, best_attempts
 from text2layer.pipelines.frame import frame_for
+from text2layer.pipelines.rough_layers import rough_layers
 from text2layer.tensors import tensor_to_colour
 
 
@@ -279,6 +280,7 @@ class Text2LayerPipeline(DiffusionPipeline):
 
         # 3. Timesteps
         set_steps(self.scheduler, steps, device)
+        timesteps = self.scheduler.timesteps
 
         # 4. Latents: noise, and the encoding of what is given
         repeated = [one for one in generators for _ in range(attempts)]
@@ -289,14 +291,18 @@ class Text2LayerPipeline(DiffusionPipeline):
         if picture is not None and self.matting is not None:
             first = slice(None, None, attempts)  # one of each picture's attempts
             own = slice(len(prompts) * attempts if guided else 0, None, attempts)  # its own words
-            matted = self._matted(
+            matted, rough = self._matted(
                 picture.to(device), latents[first], condition[first], flags[first], states[own],
                 mask[own],
-            )[..., :height, :width]  # fmt: skip
+            )  # fmt: skip
+            if is_flow(self.scheduler):
+                rough = rough.repeat_interleave(attempts, 0).to(latents)
+                latents, timesteps = self._begin_from(rough, latents, steps, device)
+            matted = matted[..., :height, :width]
 
         # 5. Denoise
         self._interrupt = False
-        for index, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
+        for index, timestep in enumerate(self.progress_bar(timesteps)):
             stacked = torch.cat([latents, latents]) if guided else latents
             stacked = self._scale_model_input(stacked, timestep)
             output = denoise(
@@ -451,15 +457,32 @@ class Text2LayerPipeline(DiffusionPipeline):
         flags: Tensor,
         states: Tensor,
         text_mask: Tensor,
-    ) -> Tensor:
-        """Masks (N, 1, H, W) of one picture (1, 3, H, W) by the matting network."""
+    ) -> tuple[Tensor, Tensor]:
+        """Masks of one picture (1, 3, H, W) by the matting network, and what they make of it.
+
+        Returns:
+            (N, 1, h * f, w * f) in [0, 1]; (N, C, h, w) latents of the rough layers.
+        """
         answer = first_answer(self.denoiser, noise, condition, flags, states, text_mask)
         height, width = (side * self.size_multiple for side in answer.shape[-2:])
         missing = (0, width - picture.shape[-1], 0, height - picture.shape[-2])
         picture = functional.pad(picture, missing, mode="replicate").expand(len(answer), -1, -1, -1)
         dtype = self.matting.dtype
-        made: Tensor = self.matting(picture.to(dtype), answer.to(dtype))
-        return made.float()
+        mask = self.matting(picture.to(dtype), answer.to(dtype)).float()
+        parts = [part.to(self.autoencoder.dtype) for part in (*rough_layers(picture, mask), mask)]
+        return mask, self.autoencoder.scale_latents(self.autoencoder.encode(*parts).mode())
+
+    def _begin_from(
+        self, known: Tensor, noise: Tensor, steps: int, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Noisy latents (N, C, h, w) of known ones, and the timesteps from there (SDEdit).
+
+        They are the last `steps` of a layout of one more (arXiv 2108.01073; docs/log.md).
+        """
+        set_steps(self.scheduler, steps + 1, device)
+        self.scheduler.set_begin_index(1)
+        timesteps = self.scheduler.timesteps[1:]
+        return self.scheduler.scale_noise(known, timesteps[:1], noise), timesteps
 
     def _scale_model_input(self, latents: Tensor, timestep: Tensor) -> Tensor:
         if hasattr(self.scheduler, "scale_model_input"):
