@@ -69,6 +69,7 @@ def test_overrides_replace_the_presets_values():
         ),
         ({"device": "tpu"}, "device must be auto or cpu or cuda, got 'tpu'"),
         ({"composition": "both"}, "composition must be joint or dim, got 'both'"),
+        ({"mask_block": True, "warm_start": "sd"}, "Stable Diffusion has no mask_block"),
         ({"colour": 1}, "The autoencoder trainer has no setting 'colour'"),
     ],
 )
@@ -96,3 +97,8 @@ def test_the_denoisers_values_too(overrides, words):
 def test_an_unknown_preset_names_the_known_ones():
     with pytest.raises(InputError, match="No denoiser preset is called 'huge'; choose one of tiny"):
         settings_from("denoiser", "huge")
+
+
+def test_a_share_of_silence_is_a_share():
+    with pytest.raises(InputError, match=r"answer_dropout must lie in 0\.\.1"):
+        settings_from("matting", "tiny", answer_dropout=1.5)

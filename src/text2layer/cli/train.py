@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -90,9 +91,12 @@ def _train_autoencoder(settings: Any) -> Any:
 
 
 def _train_denoiser(settings: Any) -> Any:
-    from text2layer.training.denoiser import open_autoencoder, train_denoiser
+    from text2layer.training.checkpoints import autoencoder_config
+    from text2layer.training.denoiser import train_denoiser
 
-    layers = open_autoencoder(settings).config.num_foregrounds if settings.autoencoder else 1
+    layers = 1  # train_denoiser asks for the autoencoder
+    if settings.autoencoder:
+        layers = autoencoder_config(Path(settings.autoencoder)).get("num_foregrounds", 1)
     return train_denoiser(settings, *_sources(settings, layers))
 
 

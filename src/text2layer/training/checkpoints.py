@@ -122,16 +122,26 @@ def load_optimizer_state(checkpoint: Path) -> dict[str, Any]:
         ) from error
 
 
+def autoencoder_config(folder: Path) -> dict[str, Any]:
+    """Settings of a trained autoencoder, without its weights.
+
+    Raises:
+        WeightsError: when the folder is missing or its config cannot be read.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise WeightsError(f"There is no autoencoder in {str(folder)!r}; give its folder.")
+    with one_sentence(folder):
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
 def load_autoencoder(folder: Path) -> CaT2IAutoencoder | PlainAutoencoder:
     """Load a trained autoencoder from a folder of `save_pretrained` in float32.
 
     Raises:
         WeightsError: when the folder is missing, damaged or holds another kind of model.
     """
-    if not (folder / "config.json").is_file():
-        raise WeightsError(f"There is no autoencoder in {str(folder)!r}; give its folder.")
+    plain = autoencoder_config(folder).get("_class_name") == PlainAutoencoder.__name__
+    network = PlainAutoencoder if plain else CaT2IAutoencoder
     with one_sentence(folder):
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
-        plain = kind == PlainAutoencoder.__name__
-        network = PlainAutoencoder if plain else CaT2IAutoencoder
         return network.from_pretrained(folder, torch_dtype=torch.float32)

@@ -294,6 +294,8 @@ def check(settings: S) -> S:
             raise InputError(
                 f"lpips_crop must be 0 or at least {LPIPS_SMALLEST}, got {settings.lpips_crop}."
             )
+        if settings.mask_block and settings.warm_start:
+            raise InputError("Stable Diffusion has no mask_block; leave one of it and warm_start.")
         if settings.freeze_encoder and not settings.init:
             raise InputError("freeze_encoder keeps the encoder of init; name its folder.")
     if settings.init and settings.warm_start:
