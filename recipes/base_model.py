@@ -122,7 +122,6 @@ def main() -> None:
                 **(stage.gpu if on_gpu else stage.cpu),
                 **({"autoencoder": str(autoencoder), "text_encoder": arguments.text_encoder}
                    if kind == "denoiser" else {}),
-                **({"model": str(model)} if kind == "matting" else {}),
                 **(toy(kind) if arguments.toy else {}),
             })  # fmt: skip
             done = train(settings, *(source.at_size(stage.size) for source in sources))

@@ -62,9 +62,7 @@ def test_from_a_library_to_a_picture(run, library: Path, tmp_path: Path) -> None
     assert result.exit_code == 0, result.stderr
     assert load(picture).size == (64, 64)
 
-    result = run(
-        "train", "matting", *few, "--out", tmp_path / "run", "--model", denoiser / "pipeline"
-    )
+    result = run("train", "matting", *few, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     shutil.copytree(tmp_path / "run" / "matting", denoiser / "pipeline-matting")
     flat, apart = tmp_path / "flat.png", tmp_path / "apart.psd"

@@ -85,16 +85,11 @@ def denoiser_settings(
 
 
 @pytest.fixture
-def matting_settings(tmp_path: Path, toy_model_folder: Path) -> Callable[..., MattingSettings]:
+def matting_settings(tmp_path: Path) -> Callable[..., MattingSettings]:
     """Settings of a tiny run in tmp_path/run."""
 
     def make(**overrides: Any) -> MattingSettings:
-        base = {
-            "out": str(tmp_path / "run"),
-            "model": str(toy_model_folder),
-            "learning_rate": 3e-3,
-            **COMMON,
-        }
+        base = {"out": str(tmp_path / "run"), "learning_rate": 3e-3, **COMMON}
         return settings_from("matting", "tiny", **{**base, **overrides})
 
     return make

@@ -97,8 +97,3 @@ def test_the_denoisers_values_too(overrides, words):
 def test_an_unknown_preset_names_the_known_ones():
     with pytest.raises(InputError, match="No denoiser preset is called 'huge'; choose one of tiny"):
         settings_from("denoiser", "huge")
-
-
-def test_a_share_of_silence_is_a_share():
-    with pytest.raises(InputError, match=r"answer_dropout must lie in 0\.\.1"):
-        settings_from("matting", "tiny", answer_dropout=1.5)

@@ -205,29 +205,6 @@ def denoise(
     )[0]
 
 
-def first_answer(
-    network: ModelMixin,
-    noise: Tensor,
-    condition: Tensor,
-    flags: Tensor,
-    text_states: Tensor,
-    text_mask: Tensor,
-) -> Tensor:
-    """What a rectified flow makes of noise alone: the mean of all latents that fit what is given.
-
-    The velocity at the beginning is noise minus that mean (arXiv 2209.03003, section 2.1).
-
-    Args:
-        network: of a rectified flow.
-        noise: (N, C, h, w); the rest as in `denoise`.
-
-    Returns:
-        (N, C, h, w).
-    """
-    start = torch.tensor(1000.0, device=noise.device)
-    return noise - denoise(network, noise, condition, flags, start, text_states, text_mask)
-
-
 def patch_size(network: ModelMixin) -> int:
     """Latent sides must be a multiple of this for the network to take them."""
     if isinstance(network, UNet2DConditionModel):

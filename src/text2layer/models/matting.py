@@ -1,9 +1,7 @@
-"""The matting network: the mask of a picture that the denoiser has taken apart.
+"""The matting network: the mask of a picture, at the picture's own resolution.
 
-A latent of 8 x 8 pixels a cell says what is foreground and roughly where; how its edge runs, the
-picture itself says. So the mask is decoded from both, as LayerDiffuse decodes its transparent
-pictures (arXiv 2402.17113, section 3.1): a U-Net over the picture (arXiv 1505.04597) whose cells of
-the latent's size take the latent in. A frozen ImageNet network tells it what things look like.
+A U-Net (arXiv 1505.04597) of residual blocks that also sees, at every resolution, the frozen
+features of an ImageNet network: what things look like need not be learnt from a small library.
 """
 
 from __future__ import annotations
@@ -36,50 +34,35 @@ BACKBONE_CHANNELS = tuple(ROWS[row][3] for row in BACKBONE_ROWS)
 
 
 class MattingNetwork(ModelMixin, ConfigMixin):
-    """U-Net of a picture and of a latent that says what is foreground in it.
+    """Gives pictures their masks.
 
     Args:
-        latent_channels: of the latent.
-        latent_factor: pixels per latent cell along each side, a power of two above 1.
         block_out_channels: per resolution, from half the picture's on; each next one halves it.
         middle_blocks: residual blocks at the coarsest resolution.
         backbone: "efficientnet-lite0" to look through its frozen features too, or "". Its weights
             are not among this network's; they are fetched when it looks at its first picture.
-        denoiser_sha256: of the file of the denoiser whose answers it was trained on.
 
     Example:
-        >>> matting = MattingNetwork(latent_channels=4, block_out_channels=(8, 8, 8)).eval()
-        >>> matting(torch.zeros(1, 3, 40, 64), torch.zeros(1, 4, 5, 8)).shape
+        >>> matting = MattingNetwork(block_out_channels=(8, 8, 8)).eval()
+        >>> matting(torch.zeros(1, 3, 40, 64)).shape
         torch.Size([1, 1, 40, 64])
     """
 
     @register_to_config
     def __init__(
         self,
-        latent_channels: int = 16,
-        latent_factor: int = 8,
         block_out_channels: Sequence[int] = (32, 64, 128, 192, 256),
         middle_blocks: int = 2,
         backbone: str = "",
-        denoiser_sha256: str = "",
     ) -> None:
         super().__init__()
         channels = tuple(block_out_channels)
-        factors = [2 << level for level in range(len(channels))]
-        if latent_factor not in factors:
-            raise InputError(
-                f"Latent cells of {latent_factor} pixels need a matting network of that resolution;"
-                f" this one has those of 2 to {factors[-1]}, powers of two."
-            )
-        self.latent_level = factors.index(latent_factor)
-        self.stem = nn.Conv2d(3 * 4, channels[0], 3, padding=1)
-        self.latent_in = nn.Conv2d(latent_channels, channels[self.latent_level], 3, padding=1)
-        unfit = len(channels) > len(BACKBONE_CHANNELS)
-        if backbone and (backbone != WEIGHTS_NAME or unfit):
+        if backbone and (backbone != WEIGHTS_NAME or len(channels) > len(BACKBONE_CHANNELS)):
             raise InputError(
                 f"A matting network looks through {WEIGHTS_NAME} at {len(BACKBONE_CHANNELS)} "
                 f"resolutions or fewer, not through {backbone!r} at {len(channels)}."
             )
+        self.frozen: tuple[EfficientNetLite0, ...] = ()  # neither trained nor saved
         self.looks = nn.ModuleList()
         if backbone:
             self.looks.extend(
@@ -88,7 +71,7 @@ class MattingNetwork(ModelMixin, ConfigMixin):
             )
         for look in self.looks.parameters():
             nn.init.zeros_(look)
-        self.frozen: tuple[EfficientNetLite0, ...] = ()  # neither trained nor saved
+        self.stem = nn.Conv2d(3 * 4, channels[0], 3, padding=1)
         self.down = nn.ModuleList(ResidualBlock(width, width) for width in channels[:-1])
         self.shrink = nn.ModuleList(
             nn.Conv2d(wide, narrow, 3, stride=2, padding=1) for wide, narrow in pairwise(channels)
@@ -113,31 +96,18 @@ class MattingNetwork(ModelMixin, ConfigMixin):
             raise InputError(f"No matting preset is called {name!r}; choose one of {known}.")
         return cls(**{**PRESETS[name], **overrides})
 
-    def forward(self, picture: Tensor, latents: Tensor) -> Tensor:
-        """Mask (N, 1, H, W) in [0, 1]; arguments as of `logits`."""
-        return torch.sigmoid(self.logits(picture, latents))
+    def forward(self, picture: Tensor) -> Tensor:
+        """Mask (N, 1, H, W) in [0, 1] of pictures (N, 3, H, W) in [-1, 1]."""
+        return torch.sigmoid(self.logits(picture))
 
-    def logits(self, picture: Tensor, latents: Tensor) -> Tensor:
-        """The mask before its sigmoid.
-
-        Args:
-            picture: (N, 3, H, W) in [-1, 1]; sides are multiples of the latent factor.
-            latents: (N, C, H / f, W / f) in the denoiser's space: its answer to the picture (see
-                `denoiser.first_answer`), or zeros where there is none.
-
-        Returns:
-            (N, 1, H, W).
-        """
+    def logits(self, picture: Tensor) -> Tensor:
+        """The mask before its sigmoid, (N, 1, H, W), of pictures (N, 3, H, W) in [-1, 1]."""
         height, width = picture.shape[-2:]
-        coarsest = 2 ** len(self.config.block_out_channels)
-        picture = padded(picture, coarsest)
-        latents = padded(latents, coarsest // self.config.latent_factor)
+        picture = padded(picture, 2 ** len(self.config.block_out_channels))
         seen = self.look(picture)
         hidden = self.stem(functional.pixel_unshuffle(picture, 2))
         kept = []
         for level, block in enumerate((*self.down, self.middle)):
-            if level == self.latent_level:
-                hidden = hidden + self.latent_in(latents)
             if seen:
                 hidden = hidden + seen[level]
             hidden = block(hidden)
@@ -159,7 +129,7 @@ class MattingNetwork(ModelMixin, ConfigMixin):
         if not self.looks:
             return []
         if not self.frozen:
-            self.frozen = (EfficientNetLite0().to(memory_format=torch.channels_last),)
+            self.frozen = (EfficientNetLite0().to(memory_format=torch.channels_last),)  # type: ignore[call-overload]
         backbone = self.frozen[0].to(picture)  # where the picture is, and as precise
         with torch.no_grad():
             maps = backbone.maps((picture * 127.5 + 0.5) / 128)  # (level - 127) / 128

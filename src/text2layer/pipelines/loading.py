@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 
 from text2layer.errors import Text2LayerError, WeightsError
-from text2layer.pretrained.store import file_sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,23 +96,17 @@ def matting_folder(model: Path) -> Path | None:
     return next((folder for folder in found if folder.is_dir()), None)
 
 
-def load_matting(folder: Path, model: Path, dtype: torch.dtype | None = None) -> MattingNetwork:
-    """Load the matting network of a folder, once it is clear that it belongs to a model.
+def load_matting(folder: Path, dtype: torch.dtype | None = None) -> MattingNetwork:
+    """Load the matting network of a folder.
 
     Raises:
-        WeightsError: it is damaged, or was trained on the answers of another denoiser.
+        WeightsError: it is damaged, or no matting network.
     """
     from text2layer.models.matting import MattingNetwork
 
     with one_sentence(folder):
         matting = MattingNetwork.from_pretrained(folder, torch_dtype=dtype or torch.float32)
         check_weights(folder, matting)
-    denoiser = file_sha256(model / "denoiser" / SAFETENSORS_WEIGHTS_NAME)
-    if matting.config.denoiser_sha256 != denoiser:
-        raise WeightsError(
-            f"The matting network in {str(folder)!r} was trained on another denoiser than that of "
-            f"{str(model)!r}; train it anew (text2layer train matting), or move it away."
-        )
     return matting
 
 

@@ -21,14 +21,7 @@ from text2layer.errors import InputError, WeightsError
 from text2layer.layers import LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
 from text2layer.models.conditioning import condition_latents
-from text2layer.models.denoiser import (
-    denoise,
-    first_answer,
-    flag_tensor,
-    is_flow,
-    patch_size,
-    set_steps,
-)
+from text2layer.models.denoiser import denoise, flag_tensor, is_flow, patch_size, set_steps
 from text2layer.models.matting import MattingNetwork
 from text2layer.models.plain_autoencoder import PlainAutoencoder  # or diffusers refuses to load it
 from text2layer.models.text_encoder import (
@@ -160,7 +153,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         matting = loading.matting_folder(folder) if "matting" not in kwargs else None
         if matting is not None:
             dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
-            kwargs["matting"] = loading.load_matting(matting, folder, dtype)
+            kwargs["matting"] = loading.load_matting(matting, dtype)
         with loading.one_sentence(folder):
             pipeline = super().from_pretrained(folder, **kwargs)
             for name in loading.COMPONENTS[:2]:
@@ -289,16 +282,11 @@ class Text2LayerPipeline(DiffusionPipeline):
         condition, flags = self._prepare_condition(given.kind, tensors, latents)
         picture, matted = tensors.get("image"), None
         if picture is not None and self.matting is not None:
-            first = slice(None, None, attempts)  # one of each picture's attempts
-            own = slice(len(prompts) * attempts if guided else 0, None, attempts)  # its own words
-            matted, rough = self._matted(
-                picture.to(device), latents[first], condition[first], flags[first], states[own],
-                mask[own],
-            )  # fmt: skip
+            matted = self.matting(picture.to(device, self.matting.dtype)).float()  # (1, 1, H, W)
             if is_flow(self.scheduler):
-                rough = rough.repeat_interleave(attempts, 0).to(latents)
+                rough = self._rough_latents(picture.to(device), matted, latents)
                 latents, timesteps = self._begin_from(rough, latents, steps, device)
-            matted = matted[..., :height, :width]
+            matted = matted[..., :height, :width].expand(len(prompts), -1, -1, -1)
 
         # 5. Denoise
         self._interrupt = False
@@ -449,28 +437,15 @@ class Text2LayerPipeline(DiffusionPipeline):
             condition[:, :, : encoded.shape[-2], : encoded.shape[-1]] = encoded
         return condition, flags
 
-    def _matted(
-        self,
-        picture: Tensor,
-        noise: Tensor,
-        condition: Tensor,
-        flags: Tensor,
-        states: Tensor,
-        text_mask: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Masks of one picture (1, 3, H, W) by the matting network, and what they make of it.
-
-        Returns:
-            (N, 1, h * f, w * f) in [0, 1]; (N, C, h, w) latents of the rough layers.
-        """
-        answer = first_answer(self.denoiser, noise, condition, flags, states, text_mask)
-        height, width = (side * self.size_multiple for side in answer.shape[-2:])
-        missing = (0, width - picture.shape[-1], 0, height - picture.shape[-2])
-        picture = functional.pad(picture, missing, mode="replicate").expand(len(answer), -1, -1, -1)
-        dtype = self.matting.dtype
-        mask = self.matting(picture.to(dtype), answer.to(dtype)).float()
-        parts = [part.to(self.autoencoder.dtype) for part in (*rough_layers(picture, mask), mask)]
-        return mask, self.autoencoder.scale_latents(self.autoencoder.encode(*parts).mode())
+    def _rough_latents(self, picture: Tensor, mask: Tensor, like: Tensor) -> Tensor:
+        """Latents (1, C, h, w) like others of what a picture and its mask alone give."""
+        height, width = (side * self.size_multiple for side in like.shape[-2:])
+        sides = (0, width - picture.shape[-1], 0, height - picture.shape[-2])
+        parts = [
+            functional.pad(part.to(self.autoencoder.dtype), sides, mode="replicate")
+            for part in (*rough_layers(picture, mask), mask)
+        ]
+        return self.autoencoder.scale_latents(self.autoencoder.encode(*parts).mode()).to(like)
 
     def _begin_from(
         self, known: Tensor, noise: Tensor, steps: int, device: torch.device

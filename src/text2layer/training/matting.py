@@ -1,27 +1,19 @@
-"""Training of the matting network: the mask from the picture and the denoiser's answer to it."""
+"""Training of the matting network on composites whose masks are known."""
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
 from diffusers import ModelMixin
-from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from text2layer.data.contact_sheet import grid
-from text2layer.errors import InputError
-from text2layer.models.conditioning import condition_latents
-from text2layer.models.denoiser import first_answer, flag_tensor, is_flow
 from text2layer.models.losses import laplacian_loss
 from text2layer.models.matting import MattingNetwork
-from text2layer.models.text_encoder import encode_prompts
-from text2layer.pipelines.text2layer import Text2LayerPipeline
-from text2layer.pretrained.store import file_sha256
 from text2layer.tensors import composite, tensor_to_colour, tensor_to_mask
 from text2layer.training import processes
 from text2layer.training.export import export_network
@@ -43,13 +35,10 @@ class MattingObjective(Objective):
     """Cross entropy, soft IoU and Laplacian loss of the mask.
 
     Args:
-        settings: `model` is the pipeline whose denoiser answers.
-        source: training samples with captions.
+        settings: of the run.
+        source: training samples of one foreground each.
         validation: samples of unseen concepts.
-        device: where the networks live.
-
-    Raises:
-        InputError: the model is no rectified flow, or has several foregrounds.
+        device: where the network lives.
     """
 
     settings: MattingSettings
@@ -65,53 +54,16 @@ class MattingObjective(Objective):
         super().__init__()
         self.settings = settings
         self.source = source
-        pipeline = Text2LayerPipeline.from_pretrained(settings.model, matting=None)
-        autoencoder = pipeline.autoencoder
-        if not is_flow(pipeline.scheduler) or autoencoder.config.num_foregrounds > 1:
-            raise InputError(
-                f"{settings.model} is no rectified flow of one foreground; the matting network "
-                "is made for those."
-            )
-        for part in (autoencoder, pipeline.denoiser, pipeline.text_encoder):
-            part.to(device).eval().requires_grad_(False)
-        autoencoder.to(memory_format=torch.channels_last)
-        self.frozen = (pipeline,)  # a tuple: neither trained nor saved
-        self.network = MattingNetwork.from_preset(
-            settings.preset,
-            latent_channels=autoencoder.config.latent_channels,
-            latent_factor=autoencoder.latent_factor,
-            denoiser_sha256=file_sha256(
-                Path(settings.model) / "denoiser" / SAFETENSORS_WEIGHTS_NAME
-            ),
-        ).to(device, memory_format=torch.channels_last)
+        network = MattingNetwork.from_preset(settings.preset)
+        self.network = network.to(device, memory_format=torch.channels_last)
         batch = validation.compose(VALIDATION_SAMPLES, step_generator(1, 0))
-        captions = validation.captions(batch, random.Random(0))
-        noise = self.noise(batch.image, VALIDATION_SAMPLES, step_generator(1, 1))
-        parts = [slice(at, at + VALIDATION_BATCH) for at in range(0, len(noise), VALIDATION_BATCH)]
-        answers = [self.answers(batch.image[one], captions[one], noise[one]) for one in parts]
-        self.validation = (batch.image, batch.mask, torch.cat(answers))
+        self.validation = batch.image, batch.mask
 
     def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw a batch of pictures, let the denoiser answer, and compare the mask."""
+        """Draw a batch of pictures and compare their masks."""
         count = self.settings.batch_size
-        rows = processes.rows(count)
-        batch = self.source.compose(count, generator, rows)
-        picture = self.picture(batch, generator)
-        seeds = torch.randint(2**62, (count,), generator=generator)[rows].tolist()
-        silent, untold = torch.rand((2, count), generator=generator)[:, rows]
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        picture = make_imperfect({"image": picture}, self.settings.imperfect, generators)["image"]
-        captions = [
-            "" if drop else self.source.captions(batch.row(row), random.Random(seeds[row]))[0]
-            for row, drop in enumerate((untold < self.settings.caption_dropout).tolist())
-        ]
-        noise = self.noise(picture, count, generator)[rows]
-        latents = torch.zeros_like(noise)
-        answered = (silent >= self.settings.answer_dropout).nonzero()[:, 0].tolist()
-        if answered:
-            told = [captions[row] for row in answered]
-            latents[answered] = self.answers(picture[answered], told, noise[answered])
-        logits = self.network.logits(picture, latents).float()
+        batch = self.source.compose(count, generator, processes.rows(count))
+        logits = self.network.logits(self.picture(batch, generator)).float()
         with torch.autocast(logits.device.type, enabled=False):
             mask = torch.sigmoid(logits)
             losses = {
@@ -123,58 +75,33 @@ class MattingObjective(Objective):
         return losses
 
     def picture(self, batch: Composition, generator: torch.Generator) -> Tensor:
-        """The composites of a batch whose layers have been varied (see `varied`)."""
+        """The composites of a batch, layers varied (see `varied`) and some imperfect."""
         count = self.settings.batch_size
         rows = processes.rows(count)
         other = self.source.compose(count, generator, rows).background
         draws = torch.rand((count, DRAWS), generator=generator)[rows]
         layers = varied_layers(batch.foreground, batch.background, other, draws)
-        return composite(*layers, batch.mask)
-
-    def noise(self, picture: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """Noise (count, C, h, w) for latents of pictures (N, 3, H, W)."""
-        autoencoder = self.frozen[0].autoencoder
-        sides = (side // autoencoder.latent_factor for side in picture.shape[-2:])
-        shape = (count, autoencoder.config.latent_channels, *sides)
-        return torch.randn(shape, generator=generator).to(picture.device)
-
-    @torch.no_grad()
-    def answers(self, picture: Tensor, captions: list[str], noise: Tensor) -> Tensor:
-        """The denoiser's first answers (N, C, h, w) to pictures (N, 3, H, W)."""
-        (pipeline,) = self.frozen
-        device = picture.device
-        states, mask = encode_prompts(pipeline.tokenizer, pipeline.text_encoder, captions, cut=True)
-        with fast_inference(device):
-            condition = condition_latents(pipeline.autoencoder, image=picture).float()
-            flags = flag_tensor(["image"] * len(picture), condition)
-            return first_answer(
-                pipeline.denoiser, noise, condition, flags, states.to(device), mask.to(device)
-            ).float()
+        picture = composite(*layers, batch.mask)
+        seeds = torch.randint(2**62, (count,), generator=generator)[rows].tolist()
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return make_imperfect({"image": picture}, self.settings.imperfect, generators)["image"]
 
     def validate(self, network: ModelMixin) -> dict[str, float]:
-        """Soft IoU on unseen concepts: of the denoiser's answer and the picture, and without it."""
-        picture, truth, latents = self.validation
-        scores = {
-            "val_soft_iou": self._masks(network, picture, latents),
-            "val_soft_iou_unanswered": self._masks(network, picture, torch.zeros_like(latents)),
-        }
-        return {name: float(overlap(mask, truth).mean()) for name, mask in scores.items()}
+        """Soft IoU on unseen concepts."""
+        picture, truth = self.validation
+        return {"val_soft_iou": float(overlap(self._masks(network, picture), truth).mean())}
 
-    def _masks(self, network: ModelMixin, picture: Tensor, latents: Tensor) -> Tensor:
+    def _masks(self, network: ModelMixin, picture: Tensor) -> Tensor:
         matting = cast(MattingNetwork, network)
-        pairs = zip(picture.split(VALIDATION_BATCH), latents.split(VALIDATION_BATCH), strict=True)
         with fast_inference(picture.device):
-            return torch.cat([matting(*pair).float() for pair in pairs])
+            return torch.cat([matting(part).float() for part in picture.split(VALIDATION_BATCH)])
 
     def preview(self, network: ModelMixin) -> Image.Image:
-        """Picture, true mask, mask of the denoiser's answer decoded, and the network's."""
-        picture, truth, latents = (part[:PREVIEW_SAMPLES] for part in self.validation)
-        autoencoder = self.frozen[0].autoencoder
-        decoded = autoencoder.decode(autoencoder.unscale_latents(latents)).mask
-        made = self._masks(network, picture, latents)
-        columns = (tensor_to_colour(picture), *map(tensor_to_mask, (truth, decoded, made)))
-        rows = [list(row) for row in zip(*columns, strict=True)]
-        return grid(rows)
+        """Picture, true mask and the network's, unseen concepts."""
+        picture, truth = (part[:PREVIEW_SAMPLES] for part in self.validation)
+        masks = map(tensor_to_mask, (truth, self._masks(network, picture)))
+        rows = zip(tensor_to_colour(picture), *masks, strict=True)
+        return grid([list(row) for row in rows])
 
 
 def overlap(mask: Tensor, truth: Tensor) -> Tensor:
@@ -190,8 +117,6 @@ def train_matting(
 
     See `loop.train` for what is raised.
     """
-    if not settings.model:
-        raise InputError("The matting network learns from a trained model; name its folder.")
     result = train(
         lambda device: MattingObjective(settings, source, validation, device),
         settings,

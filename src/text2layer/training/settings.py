@@ -141,10 +141,7 @@ class MattingSettings(TrainingSettings):
 
     out: str = setting("runs/matting", "Folder for checkpoints, metrics.jsonl and previews.")
     preset: str = setting("base", "Architecture: tiny | base.")
-    model: str = setting("", "Folder of the model whose denoiser takes pictures apart.")
-    caption_dropout: float = setting(0.5, "Share of pictures taken apart without a caption.")
-    answer_dropout: float = setting(0.25, "Share of pictures that the denoiser says nothing of.")
-    imperfect: float = setting(0.25, "Share of pictures that are blurred or JPEG.")
+    imperfect: float = setting(0.15, "Share of pictures that are blurred or JPEG.")
 
 
 # rows of the benchmark (docs/benchmark.md)
@@ -258,7 +255,7 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 SHARES = (
     "decay_fraction", "equivariance", "lpips_share", "partial", "caption_dropout", "job_text",
-    "job_background", "job_foreground", "job_image", "imperfect", "answer_dropout",
+    "job_background", "job_foreground", "job_image", "imperfect",
 )  # fmt: skip
 ABOVE_ZERO = ("learning_rate", "max_grad_norm", "sampling_shift")
 BELOW_ONE = ("beta1", "beta2", "ema_decay")
