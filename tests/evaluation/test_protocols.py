@@ -22,6 +22,7 @@ from text2layer.evaluation.references import References
 from text2layer.evaluation.run import Run
 from text2layer.layers import Layer, LayeredImage
 from text2layer.models.inpainting import OpencvInpainter
+from text2layer.models.matting import MattingNetwork
 from text2layer.models.plain_autoencoder import PlainAutoencoder
 from text2layer.pipelines.photo_layers import PhotoLayers
 
@@ -158,7 +159,15 @@ def test_decompose_runs_for_a_model_and_for_networks_of_others(drawer, networks,
         PhotoLayers(toy_judge(tmp_path), OpencvInpainter()), known, networks, Run()
     )
     assert set(by_model.metrics) == set(by_others.metrics)
+    assert "matting_hash" not in by_model.about
     assert all(math.isfinite(figure.value) for figure in by_model.metrics.values())
+
+
+def test_decompose_says_what_gave_the_masks(toy_text_encoder, networks, library):
+    pipeline = build_pipeline(toy_text_encoder)
+    pipeline.matting, pipeline.matting_hash = MattingNetwork.from_preset("tiny").eval(), "f" * 16
+    matted = decompose(Drawer(pipeline, 64, 2), known_samples(library, 2), networks, Run())
+    assert matted.about["matting_hash"] == "f" * 16
 
 
 @pytest.mark.parametrize("part", ["background", "foreground"])

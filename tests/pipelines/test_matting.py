@@ -12,7 +12,7 @@ from text2layer.errors import WeightsError
 from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.matting import MattingNetwork
 from text2layer.pipelines import Text2LayerPipeline
-from text2layer.pipelines.attempts import best_attempts
+from text2layer.pipelines.attempts import MATTED_ATTEMPTS, best_attempts
 from text2layer.pipelines.loading import weights_hash
 from text2layer.pipelines.rough_layers import rough_layers
 from text2layer.tensors import colour_to_tensor
@@ -86,6 +86,7 @@ def test_taking_apart_begins_where_mask_and_picture_lead(model: Path, guidance: 
 def test_the_layers_still_make_the_picture(model: Path):
     made = load(model)("a red ball", image=picture(70, 93), generator=seeded()).layers[0]
     assert np.array_equal(made.composite, picture(70, 93))
+    assert made.metadata["attempts"] == MATTED_ATTEMPTS
     assert made.metadata["matting_hash"] == weights_hash(model.with_name("mine-matting"))
     assert 0 < made.mask.mean() < 255
 

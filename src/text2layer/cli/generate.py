@@ -61,7 +61,7 @@ def generate(
         Path | None, typer.Option(help="A picture: take it apart into foreground and background.")
     ] = None,
     attempts: Annotated[
-        int | None, typer.Option(help="With --image: how often; the best is kept [8].", min=1)
+        int | None, typer.Option(help="With --image: how often; the best is kept [4].", min=1)
     ] = None,
     preview: Preview = None,
     device: Device = "auto",

@@ -58,6 +58,7 @@ class Drawer:
         guidance: guidance scale of the last pictures.
         steps: sampling steps of the last pictures.
         attempts: of the last pictures, which the best was kept of.
+        matting_hash: of the network that gave the last pictures their masks, or "".
         is_flat: whether layers come from networks of others.
 
     Raises:
@@ -89,6 +90,7 @@ class Drawer:
             raise InputError("A flat model needs networks that take its pictures apart.")
         self.take_apart = take_apart
         self.attempts = 1
+        self.matting_hash = ""
         self.seconds = 0.0
         pipeline.set_progress_bar_config(disable=True)
 
@@ -114,6 +116,7 @@ class Drawer:
         self.guidance = layers[0].metadata["guidance_scale"]
         self.steps = layers[0].metadata["steps"]
         self.attempts = layers[0].metadata.get("attempts", 1)
+        self.matting_hash = layers[0].metadata.get("matting_hash", "")
         if self.take_apart is not None and self.is_flat:
             layers = [self.take_apart(picture) for picture in pictures]
         self.seconds += time.perf_counter() - begun

@@ -127,6 +127,7 @@ def _about(drawer: Any) -> dict[str, Any]:
             "model_hash": pipeline.model_hash,
             "steps": drawer.steps,
             **({"attempts": drawer.attempts} if drawer.attempts > 1 else {}),
+            **({"matting_hash": drawer.matting_hash} if drawer.matting_hash else {}),
             "guidance": drawer.guidance,
             "drawing_seconds": round(drawer.seconds, 1),
         }

@@ -10,6 +10,7 @@ from text2layer.tensors import composite
 
 STEPS = 5  # sampling steps of an attempt, where the model's own are more: 20 are no better
 ATTEMPTS = 8
+MATTED_ATTEMPTS = 4  # where a matting network gave the mask: eight find no better background
 MAX_ATTEMPTS = 64
 AGREEMENT_WEIGHT = 0.03  # in units of colour, which spans 2; .01 to .1 choose alike
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from text2layer.blend import composite_over
 from text2layer.errors import InputError
 from text2layer.layers import Layer, LayeredImage
-from text2layer.pipelines.attempts import ATTEMPTS, MAX_ATTEMPTS
+from text2layer.pipelines.attempts import ATTEMPTS, MATTED_ATTEMPTS, MAX_ATTEMPTS
 from text2layer.pipelines.frame import Frame
 from text2layer.tensors import colour_to_tensor, mask_to_tensor
 
@@ -104,14 +104,21 @@ def check_numbers(steps: int, guidance_scale: float, pictures: int) -> None:
         raise InputError(f"One call makes 1 to {MAX_PICTURES} pictures, {pictures} were asked for.")
 
 
-def check_attempts(attempts: int | None, given: Given, latents: Tensor | None) -> int:
-    """Return how often a picture is taken apart; 1 for other jobs, for which none may be asked."""
+def check_attempts(
+    attempts: int | None, given: Given, latents: Tensor | None, matted: bool = False
+) -> int:
+    """Return how often a picture is taken apart; 1 for other jobs, for which none may be asked.
+
+    Fewer by default where its mask is `matted`.
+    """
     if given.kind != "image":
         if attempts not in (None, 1):
             raise InputError("Several attempts are made at taking a picture apart; give an image.")
         return 1
     if attempts is None:
-        return ATTEMPTS if latents is None else 1
+        if latents is not None:
+            return 1
+        return MATTED_ATTEMPTS if matted else ATTEMPTS
     if isinstance(attempts, bool) or not isinstance(attempts, int):
         raise InputError(f"The number of attempts must be a whole number, got {attempts!r}.")
     if not 1 <= attempts <= MAX_ATTEMPTS:

@@ -225,7 +225,7 @@ class Text2LayerPipeline(DiffusionPipeline):
             negative_prompt: what to steer away from; default the empty caption.
             num_images_per_prompt: pictures for each prompt.
             attempts: with `image`: how often it is taken apart; the layers that make it best are
-                kept. By default `pipelines.attempts.ATTEMPTS`, or 1 with given `latents`.
+                kept. By default as `pipelines.attempts` says, or 1 with given `latents`.
             generator: one, or one per picture; each picture's seed is in its metadata.
             latents: starting noise (N, C, h, w) instead of the generators'; of a picture taken
                 apart (N * attempts, C, h, w).
@@ -252,7 +252,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         negatives = inputs.check_negative(negative_prompt, len(prompts))
         prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
         negatives = [text for text in negatives for _ in range(num_images_per_prompt)]
-        attempts = inputs.check_attempts(attempts, given, latents)
+        attempts = inputs.check_attempts(attempts, given, latents, self.matting is not None)
         inputs.check_numbers(steps, scale, len(prompts))
         if output_type not in ("layered", "pt", "latent"):
             raise InputError(f"output_type must be layered, pt or latent, got {output_type!r}.")
