@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from text2layer.checksums import CHECKSUMS, verify_checksums
+from text2layer.errors import WeightsError
 from text2layer.pipelines import Text2LayerPipeline, loading, released_model
+from text2layer.pretrained import resolve
 
 LIMIT = 60_000_000  # bytes of weights that a released model may have
 
@@ -81,3 +83,29 @@ def test_its_adapter_for_few_steps_belongs_to_it():
     assert (picture.metadata["model"], picture.metadata["steps"]) == ("base-fast", 6)
     assert picture.metadata["guidance_scale"] == 1.0
     assert 0.01 < (picture.mask > 127).mean() < 0.9
+
+
+def test_its_matting_network_belongs_to_it_and_finds_what_was_pasted():
+    """A disc of stripes on a soft sky; nothing of the kind is in the training data."""
+    folder = released_model().with_name("base-matting")
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= LIMIT
+    assert verify_checksums(folder) == 2
+    try:
+        resolve("efficientnet-lite0", offline=True)
+    except WeightsError as error:
+        pytest.skip(str(error))
+    rows, columns = np.mgrid[0:256, 0:256]
+    sky = np.stack([90 + rows // 4, 130 + rows // 4, 220 - columns // 16], -1).astype(np.uint8)
+    inside = (rows - 140) ** 2 + (columns - 110) ** 2 < 60**2
+    stripes = np.where((columns // 12 % 2)[..., None], (200, 40, 30), (250, 230, 60))
+    picture = np.where(inside[..., None], stripes, sky).astype(np.uint8)
+    pipe = Text2LayerPipeline.from_pretrained()
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    made = pipe("", image=picture, generator=generator, attempts=2).layers[0]
+    assert np.array_equal(made.composite, picture)
+    found = made.mask > 127
+    assert (found & inside).sum() / (found | inside).sum() > 0.9
+    hidden = made.background[inside].astype(int) - sky[inside]
+    assert np.abs(hidden).mean() < 40  # sky again, no stripes: those are 90 levels off
+    assert np.abs(stripes[inside].astype(int) - sky[inside]).mean() > 80

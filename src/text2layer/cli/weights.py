@@ -10,7 +10,7 @@ import typer
 
 from text2layer.errors import Text2LayerError
 
-RELEASED = ("base", "base-fast")  # folders of ours that ship with the package
+RELEASED = ("base", "base-fast", "base-matting")  # folders of ours that ship with the package
 
 app = typer.Typer(
     name="weights",
@@ -81,8 +81,8 @@ def verify_command(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names of the list, `base` and `base-fast` (what is released) or folders of "
-            "exported models; without any, both and all that is on this machine."
+            help="Names of the list, `base`, `base-fast` and `base-matting` (what is released) or "
+            "folders of exported models; without any, those three and all on this machine."
         ),
     ] = None,
 ) -> None:
