@@ -8,7 +8,7 @@
     3  denoiser, 128 px           which words belong to which objects: a quarter of the tokens
     4  denoiser, 256 px           from there at the size of the release, the rate falling to zero
     5  few steps, 256 px          an adapter for `--fast`: six steps, no guidance
-    6  matting, 128 and 256 px    the masks of pictures that the denoiser takes apart
+    6  matting, 128 and 256 px    the masks of pictures that are taken apart
     7  scores and sheet           `text2layer evaluate` on the test split, and 24 prompts
 
 Each stage of training gets its share of the minutes that are left and starts from the averaged
@@ -54,6 +54,7 @@ class Stage:
         size: of its pictures, pixels.
         cpu: settings on a CPU, over those of preset `base`.
         gpu: settings on a GPU, over those of preset `base-gpu`.
+        beside: what its result is beside the model, MODEL-fast or MODEL-matting; "" if it is none.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Stage:
     size: int
     cpu: dict[str, Any]
     gpu: dict[str, Any]
+    beside: str = ""
 
 
 FALLING = {"decay_fraction": 0.8}
@@ -81,9 +83,9 @@ STAGES = (
            "timestep_mean": 1.4, **FALLING}),
     Stage("denoiser-fast", 0.5, 256,
           {"batch_size": 8, "cache_samples": 3000, **FEW_STEPS},
-          {"batch_size": 64, "cache_samples": 30_000, **FEW_STEPS}),
+          {"batch_size": 64, "cache_samples": 30_000, **FEW_STEPS}, "fast"),
     Stage("matting-128", 0.45, 128, {"batch_size": 32, "decay_fraction": 0.25}, {}),
-    Stage("matting-256", 1.0, 256, {"learning_rate": 7e-4, **FALLING}, FALLING),
+    Stage("matting-256", 1.0, 256, {"learning_rate": 7e-4, **FALLING}, FALLING, "matting"),
 )  # fmt: skip
 
 
@@ -126,9 +128,8 @@ def main() -> None:
             })  # fmt: skip
             done = train(settings, *(source.at_size(stage.size) for source in sources))
             say(f"{stage.name}: {done.step} updates of {settings.batch_size}", deadline)
-        if distils or stage.name == "matting-256":
-            beside = folder_beside(model, "fast" if distils else "matting")
-            shutil.copytree(result, beside, dirs_exist_ok=True)
+        if stage.beside:
+            shutil.copytree(result, folder_beside(model, stage.beside), dirs_exist_ok=True)
         else:
             starts[kind] = result / "denoiser" if kind == "denoiser" else result
     if arguments.samples:

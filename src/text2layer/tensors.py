@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Array = np.ndarray
 
@@ -68,3 +69,10 @@ def composite(foreground: Tensor, background: Tensor, mask: Tensor) -> Tensor:
     for index in range(foreground.shape[1]):
         picture = torch.lerp(picture, foreground[:, index], mask[:, index])
     return picture
+
+
+def padded(maps: Tensor, multiple: int) -> Tensor:
+    """Continue (N, C, H, W) at the right and below to sides that are multiples of `multiple`."""
+    height, width = maps.shape[-2:]
+    sides = (0, -width % multiple, 0, -height % multiple)
+    return functional.pad(maps, sides, mode="replicate") if any(sides) else maps

@@ -7,8 +7,8 @@ import torch
 
 from text2layer.errors import InputError
 from text2layer.models.efficientnet import EfficientNetLite0
-from text2layer.models.matting import MattingNetwork, padded
-from text2layer.tensors import bytes_to_colour
+from text2layer.models.matting import MattingNetwork
+from text2layer.tensors import bytes_to_colour, padded
 
 
 @pytest.fixture

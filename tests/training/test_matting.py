@@ -10,11 +10,12 @@ from tests.training.runs import metrics
 from tests.training.toy_source import DiscSource
 from text2layer.checksums import verify_checksums
 from text2layer.evaluation.mask_overlap import soft_iou
+from text2layer.models.losses import overlap
 from text2layer.models.matting import MattingNetwork
 from text2layer.pipelines.loading import load_matting
 from text2layer.training import processes
 from text2layer.training.loop import step_generator
-from text2layer.training.matting import MattingObjective, overlap, train_matting
+from text2layer.training.matting import MattingObjective, train_matting
 
 STEPS = 320
 
@@ -78,7 +79,9 @@ def test_pictures_are_varied_and_masks_are_not(build, monkeypatch: pytest.Monkey
     assert not torch.allclose(pictures[0], plain.image, atol=0.05)
     assert float(pictures[0].abs().max()) <= 1
     mask = torch.sigmoid(pictures[0][:, :1])
-    torch.testing.assert_close(losses["overlap"], 1 - overlap(mask, plain.mask).mean())
+    torch.testing.assert_close(
+        losses["overlap"], 1 - overlap(mask.flatten(1), plain.mask.flatten(1)).mean()
+    )
     parts = losses["entropy"] + losses["overlap"] + losses["laplacian"]
     torch.testing.assert_close(losses["loss"], parts)
 
@@ -101,9 +104,10 @@ def test_the_preview_shows_both_masks(build):
 def test_overlap_is_the_soft_iou_and_can_be_learnt_from():
     generator = torch.Generator().manual_seed(0)
     mask, truth = (torch.rand(3, 1, 8, 8, generator=generator) for _ in range(2))
-    torch.testing.assert_close(overlap(mask, truth).double(), soft_iou(mask, truth))
+    torch.testing.assert_close(overlap(mask.flatten(1), truth.flatten(1)).double(),
+                               soft_iou(mask, truth))  # fmt: skip
     mask.requires_grad_()
-    overlap(mask, truth).sum().backward()
+    overlap(mask.flatten(1), truth.flatten(1)).sum().backward()
     assert mask.grad is not None
     assert float((mask.grad * (truth - mask.detach()).sign()).min()) >= 0  # towards the truth
-    assert float(overlap(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))) == 0
+    assert float(overlap(torch.zeros(1, 4), torch.zeros(1, 4))) == 0

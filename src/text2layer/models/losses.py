@@ -74,6 +74,16 @@ def laplacian_loss(mask: Tensor, target: Tensor, levels: int = LAPLACIAN_LEVELS)
     return sum((2**j) * band.abs().sum() for j, band in enumerate(bands)) / pixels
 
 
+def overlap(masks: Tensor, others: Tensor) -> Tensor:
+    """Soft IoU of masks (..., pixels) with others of a shape that broadcasts: (...).
+
+    Differentiable, and 0 where both are empty: for losses and for choosing. Scores come from
+    `evaluation.mask_overlap`.
+    """
+    shared, either = torch.minimum(masks, others), torch.maximum(masks, others)
+    return shared.sum(-1) / either.sum(-1).clamp(min=1e-6)
+
+
 def reconstruction_losses(
     prediction: LayerComponents,
     target: LayerComponents,

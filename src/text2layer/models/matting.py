@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from text2layer.errors import InputError
 from text2layer.models.efficientnet import ROWS, WEIGHTS_NAME, EfficientNetLite0
+from text2layer.tensors import padded
 
 LAST_CHANNELS = 16  # at full resolution, beside the picture
 
@@ -153,10 +154,3 @@ class ResidualBlock(nn.Module):
         inner = functional.relu(self.first_norm(self.first(hidden)))
         inner = self.second_norm(self.second(inner))
         return functional.relu(inner + self.past(hidden))
-
-
-def padded(maps: Tensor, multiple: int) -> Tensor:
-    """Continue (N, C, H, W) at the right and below to sides that are multiples of `multiple`."""
-    height, width = maps.shape[-2:]
-    sides = (0, -width % multiple, 0, -height % multiple)
-    return functional.pad(maps, sides, mode="replicate") if any(sides) else maps

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from text2layer.models.autoencoder import LayerComponents
+from text2layer.models.losses import overlap
 from text2layer.tensors import composite
 
 STEPS = 5  # sampling steps of an attempt, where the model's own are more: 20 are no better
@@ -50,9 +51,4 @@ def agreement_of(masks: Tensor, others: Tensor) -> Tensor:
 
     An empty mask agrees with nothing, not even another empty one.
     """
-    rows = []
-    for index in range(masks.shape[1]):
-        one = masks[:, index : index + 1]
-        shared = torch.minimum(one, others).sum(2)
-        rows.append((shared / torch.maximum(one, others).sum(2).clamp(min=1e-6)).mean(1))
-    return torch.stack(rows, 1)
+    return torch.stack([overlap(one[:, None], others).mean(1) for one in masks.unbind(1)], 1)

@@ -15,7 +15,6 @@ from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
-from torch.nn import functional
 
 from text2layer.errors import InputError, WeightsError
 from text2layer.layers import LayeredImage
@@ -34,7 +33,7 @@ from text2layer.pipelines.assemble import assemble
 from text2layer.pipelines.attempts import STEPS, best_attempts
 from text2layer.pipelines.frame import frame_for
 from text2layer.pipelines.rough_layers import rough_layers
-from text2layer.tensors import tensor_to_colour
+from text2layer.tensors import padded, tensor_to_colour
 
 
 @dataclass
@@ -271,9 +270,11 @@ class Text2LayerPipeline(DiffusionPipeline):
             for rows in (states.to(device, dtype), mask.to(device))
         )
 
-        # 3. Timesteps
-        set_steps(self.scheduler, steps, device)
-        timesteps = self.scheduler.timesteps
+        # 3. Timesteps: of a picture with a mask, the last of a layout of one more (SDEdit)
+        matting = self.matting if given.kind == "image" else None
+        begin = int(matting is not None and is_flow(self.scheduler))
+        set_steps(self.scheduler, steps + begin, device)
+        timesteps = self.scheduler.timesteps[begin:]
 
         # 4. Latents: noise, and the encoding of what is given
         repeated = [one for one in generators for _ in range(attempts)]
@@ -281,12 +282,13 @@ class Text2LayerPipeline(DiffusionPipeline):
         tensors = given.as_tensors(frame, num_foregrounds)
         condition, flags = self._prepare_condition(given.kind, tensors, latents)
         picture, matted = tensors.get("image"), None
-        if picture is not None and self.matting is not None:
-            matted = self.matting(picture.to(device, self.matting.dtype)).float()  # (1, 1, H, W)
-            if is_flow(self.scheduler):
-                rough = self._rough_latents(picture.to(device), matted, latents)
-                latents, timesteps = self._begin_from(rough, latents, steps, device)
-            matted = matted[..., :height, :width].expand(len(prompts), -1, -1, -1)
+        if picture is not None and matting is not None:
+            matted = matting(picture.to(device, matting.dtype)).float()  # (1, 1, H, W)
+            if begin:
+                rough = self._rough_latents(picture.to(device), matted).to(latents)
+                self.scheduler.set_begin_index(begin)
+                latents = self.scheduler.scale_noise(rough, timesteps[:1], latents)
+            matted = matted.expand(len(prompts), -1, -1, -1)
 
         # 5. Denoise
         self._interrupt = False
@@ -322,8 +324,7 @@ class Text2LayerPipeline(DiffusionPipeline):
             return Text2LayerPipelineOutput(latents, [])
         parts = self._decode(latents, width, height)
         if picture is not None and attempts > 1:
-            seen = picture[..., :height, :width].to(device)
-            best = best_attempts(parts, seen, attempts, matted)
+            best = best_attempts(parts, picture.to(device), attempts, matted)
             latents, parts = latents[best], part_of(parts, best)
         if matted is not None:
             parts.mask = matted
@@ -437,27 +438,14 @@ class Text2LayerPipeline(DiffusionPipeline):
             condition[:, :, : encoded.shape[-2], : encoded.shape[-1]] = encoded
         return condition, flags
 
-    def _rough_latents(self, picture: Tensor, mask: Tensor, like: Tensor) -> Tensor:
-        """Latents (1, C, h, w) like others of what a picture and its mask alone give."""
-        height, width = (side * self.size_multiple for side in like.shape[-2:])
-        sides = (0, width - picture.shape[-1], 0, height - picture.shape[-2])
-        parts = [
-            functional.pad(part.to(self.autoencoder.dtype), sides, mode="replicate")
+    def _rough_latents(self, picture: Tensor, mask: Tensor) -> Tensor:
+        """Latents (1, C, h, w) of what a picture and its mask alone give: where sampling begins."""
+        multiple = self.size_multiple * patch_size(self.denoiser)
+        parts = (
+            padded(part.to(self.autoencoder.dtype), multiple)
             for part in (*rough_layers(picture, mask), mask)
-        ]
-        return self.autoencoder.scale_latents(self.autoencoder.encode(*parts).mode()).to(like)
-
-    def _begin_from(
-        self, known: Tensor, noise: Tensor, steps: int, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """Noisy latents (N, C, h, w) of known ones, and the timesteps from there (SDEdit).
-
-        They are the last `steps` of a layout of one more (arXiv 2108.01073; docs/log.md).
-        """
-        set_steps(self.scheduler, steps + 1, device)
-        self.scheduler.set_begin_index(1)
-        timesteps = self.scheduler.timesteps[1:]
-        return self.scheduler.scale_noise(known, timesteps[:1], noise), timesteps
+        )
+        return self.autoencoder.scale_latents(self.autoencoder.encode(*parts).mode())
 
     def _scale_model_input(self, latents: Tensor, timestep: Tensor) -> Tensor:
         if hasattr(self.scheduler, "scale_model_input"):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from text2layer.data.contact_sheet import grid
-from text2layer.models.losses import laplacian_loss
+from text2layer.models.losses import laplacian_loss, overlap
 from text2layer.models.matting import MattingNetwork
 from text2layer.tensors import composite, tensor_to_colour, tensor_to_mask
 from text2layer.training import processes
@@ -68,7 +68,7 @@ class MattingObjective(Objective):
             mask = torch.sigmoid(logits)
             losses = {
                 "entropy": functional.binary_cross_entropy_with_logits(logits, batch.mask),
-                "overlap": 1 - overlap(mask, batch.mask).mean(),
+                "overlap": 1 - overlap(mask.flatten(1), batch.mask.flatten(1)).mean(),
                 "laplacian": laplacian_loss(mask, batch.mask),
             }
         losses["loss"] = torch.stack(list(losses.values())).sum()
@@ -89,7 +89,8 @@ class MattingObjective(Objective):
     def validate(self, network: ModelMixin) -> dict[str, float]:
         """Soft IoU on unseen concepts."""
         picture, truth = self.validation
-        return {"val_soft_iou": float(overlap(self._masks(network, picture), truth).mean())}
+        masks = self._masks(network, picture)
+        return {"val_soft_iou": float(overlap(masks.flatten(1), truth.flatten(1)).mean())}
 
     def _masks(self, network: ModelMixin, picture: Tensor) -> Tensor:
         matting = cast(MattingNetwork, network)
@@ -102,12 +103,6 @@ class MattingObjective(Objective):
         masks = map(tensor_to_mask, (truth, self._masks(network, picture)))
         rows = zip(tensor_to_colour(picture), *masks, strict=True)
         return grid([list(row) for row in rows])
-
-
-def overlap(mask: Tensor, truth: Tensor) -> Tensor:
-    """Soft IoU (N,) of masks (N, 1, H, W), differentiable; see `evaluation.mask_overlap`."""
-    shared, either = torch.minimum(mask, truth), torch.maximum(mask, truth)
-    return shared.sum((1, 2, 3)) / either.sum((1, 2, 3)).clamp(min=1e-6)
 
 
 def train_matting(

@@ -15,6 +15,9 @@ BRIGHTNESS = 0.15  # most that all channels move, in colour that spans 2
 TINT = 0.1  # most that a channel moves by itself
 MERGED = 0.2  # share of backgrounds that are two in one
 FIELD = 3  # cells along each side of what decides which of the two is seen
+COLOUR_DRAWS = 5
+SHARES = (COLOUR_DRAWS, COLOUR_DRAWS, COLOUR_DRAWS, 1, FIELD**2)  # of a sample's random numbers
+DRAWS = sum(SHARES)
 
 
 def varied_layers(
@@ -31,21 +34,16 @@ def varied_layers(
     Returns:
         Foreground and background, (N, 3, H, W) in [-1, 1].
     """
-    draws = draws.to(background)
-    colours, rest = (
-        draws[:, : 3 * COLOUR_DRAWS].split(COLOUR_DRAWS, 1),
-        draws[:, 3 * COLOUR_DRAWS :],
-    )
+    *colours, merge, field = draws.to(background).split(SHARES, 1)
     foreground, background, other = (
         recoloured(picture, own)
         for picture, own in zip((foreground, background, other), colours, strict=True)
     )
-    field = rest[:, 1:].view(-1, 1, FIELD, FIELD) * 2 - 1
+    field = field.view(-1, 1, FIELD, FIELD) * 2 - 1
     field = functional.interpolate(field, background.shape[-2:], mode="bicubic")
-    sharpness = 2 + 40 * rest[:, :1, None, None] / MERGED  # from a soft blend to a clear edge
-    share = torch.sigmoid(sharpness * field)
-    merged = (rest[:, :1, None, None] < MERGED).to(share)
-    return foreground, torch.lerp(background, other, share * merged)
+    merge = merge[:, :, None, None]
+    share = torch.sigmoid((2 + 40 * merge / MERGED) * field)  # from a soft blend to a clear edge
+    return foreground, torch.lerp(background, other, share * (merge < MERGED))
 
 
 def recoloured(picture: Tensor, draws: Tensor) -> Tensor:
@@ -55,7 +53,3 @@ def recoloured(picture: Tensor, draws: Tensor) -> Tensor:
     contrast = CONTRAST[0] + (CONTRAST[1] - CONTRAST[0]) * draws[:, :1]
     shift = BRIGHTNESS * (2 * draws[:, 1:2] - 1) + TINT * (2 * draws[:, 2:] - 1)
     return ((picture - mean) * contrast + mean + shift).clamp(-1, 1)
-
-
-COLOUR_DRAWS = 5
-DRAWS = 3 * COLOUR_DRAWS + 1 + FIELD**2
