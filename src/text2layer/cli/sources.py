@@ -12,6 +12,7 @@ from text2layer.errors import InputError
 
 if TYPE_CHECKING:
     from text2layer.data.source import SampleSource
+    from text2layer.data.world import World
 
 
 def choose_device(device: str) -> str:
@@ -57,11 +58,12 @@ def open_source(
     device: str,
     style_weights: Mapping[str, float] | None = None,
     num_foregrounds: int = 1,
+    world: "World | None" = None,
 ) -> "SampleSource":
     """Return the samples of one split at `size` pixels on `device`; what is left out is said.
 
     `style_weights` are the shares of a library's styles, `num_foregrounds` the objects of a picture
-    that is composed from it; shards are taken as they are.
+    that is composed from it, `world` how; shards are taken as they are.
 
     Raises:
         InputError: nothing was named, or several foregrounds are wanted of shards.
@@ -73,11 +75,12 @@ def open_source(
     if is_library(data):
         from text2layer.data.composer import Composer
         from text2layer.data.library import Library
+        from text2layer.data.world import World
 
         library = Library(data)
         source: SampleSource = Composer(
             library, split, size, device, style_weights=style_weights,
-            num_foregrounds=num_foregrounds, progress=on_terminal(),
+            num_foregrounds=num_foregrounds, progress=on_terminal(), world=world or World(),
         )  # fmt: skip
         report_skipped(library.skipped, library.messages)
     elif num_foregrounds > 1:

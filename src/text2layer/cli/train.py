@@ -77,11 +77,20 @@ def _command(trainer: str, train: Callable[[Any], Any], text: str) -> None:
 
 def _sources(settings: Any, num_foregrounds: int) -> tuple[Any, ...]:
     """Open the training and validation samples that the settings name."""
-    weights = read_style_weights(settings.style_weights)
-    return tuple(
-        open_source(settings.data, split, settings.size, settings.device, weights, num_foregrounds)
-        for split in ("train", "val")
-    )
+    from text2layer.data.composer import Composer
+    from text2layer.data.world import world_of
+
+    weights, world = read_style_weights(settings.style_weights), world_of(settings)
+
+    def opened(split: str) -> Any:
+        return open_source(
+            settings.data, split, settings.size, settings.device, weights, num_foregrounds, world
+        )
+
+    train = opened("train")
+    if world.hold_out_pairings and isinstance(train, Composer):
+        return train, train.held_out_pairings()
+    return train, opened("val")
 
 
 def _train_autoencoder(settings: Any) -> Any:

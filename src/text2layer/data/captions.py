@@ -26,6 +26,7 @@ CONCEPT_PROBABILITY = 0.12
 ROOM_PROBABILITY = 0.12
 STYLED_OBJECTS = 3  # styles of more would make a caption longer than a prompt may be
 
+DETERMINERS = ("a", "an", "some", "two", "three", "four")
 COLOURS = _words(
     "red orange yellow green blue purple pink brown black white grey gray teal beige golden gold "
     "silver cyan magenta violet turquoise cream tan blond blonde dark colourful colorful rainbow "
@@ -53,6 +54,8 @@ STYLES: dict[str, tuple[tuple[str, ...], float]] = {  # wordings, and how often 
     "3d icon": (("a 3d icon of", "a glossy 3d icon of", "a rounded 3d icon of"), 0.2),
     "flat icon": (("a flat icon of", "a simple flat icon of", "a flat drawing of"), 0.2),
     "clip art": (("clip art of", "a clip art picture of", "a clip art drawing of"), 0.25),
+    "low-poly 3d render": (("a low-poly 3d render of", "a low-poly model of"), 0.4),
+    "outline icon": (("an outline icon of", "a line drawing of"), 0.2),
 }
 SCENES: dict[str, tuple[str, ...]] = {
     "building interior": ("the inside of a building", "a building interior"),
@@ -107,6 +110,7 @@ TIME_SAID = re.compile(
     re.I,
 )
 DIRECTION = re.compile(r"\b(left|right|leftwards|rightwards|clockwise|counterclockwise)\b", re.I)
+JOINING = re.compile(r"\b(of|and|with|on|in|behind|for|by|over|under)\b")
 LETTERING = re.compile(
     r"\b(letters?|text|word|words|lettering|signs?|button|number|numbers|digits?|calendar|"
     r"newspaper|keyboard|alphabet|question mark|stop sign|symbol)\b|\b[A-Z]{2,}\b"
@@ -211,22 +215,31 @@ def _noun(record: ForegroundRecord, rng: random.Random) -> str:
     determiner, _, rest = phrase.partition(" ")
     plain = rest
     if determiner in ("a", "an") and rest:
-        simple = re.search(r"\b(of|and|with|on|in|behind|for|by|over|under)\b", rest) is None
+        simple = JOINING.search(rest) is None
         if simple and rest != record.concept and rest.split()[-1] == record.concept:
             if rng.random() < CONCEPT_PROBABILITY:
                 rest = record.concept
         elif rest == record.concept and rng.random() < ROOM_PROBABILITY:
             rest = _with_room(rest, record, rng)
-    if determiner not in ("a", "an", "some", "two", "three", "four") or not rest:
+    if determiner not in DETERMINERS or not rest:
         return phrase
-    if _colour_fits(record) and rng.random() < COLOUR_PROBABILITY:
-        first, _, others = rest.partition(" ")
-        if others and first in SIZES:
-            rest = f"{first} {record.color} {others}"
-        else:
-            rest = f"{record.color} {rest}"
-    if rest == plain:
+    if rest != plain:
+        phrase = with_article(rest) if determiner in ("a", "an") else f"{determiner} {rest}"
+    if colour_fits(record) and rng.random() < COLOUR_PROBABILITY:
+        return coloured(phrase, record)
+    return phrase
+
+
+def coloured(phrase: str, record: ForegroundRecord) -> str:
+    """The noun phrase with the record's measured colour, "a red apple"; see `colour_fits`."""
+    determiner, _, rest = phrase.partition(" ")
+    if determiner not in DETERMINERS or not rest:
         return phrase
+    first, _, others = rest.partition(" ")
+    if others and first in SIZES:
+        rest = f"{first} {record.color} {others}"
+    else:
+        rest = f"{record.color} {rest}"
     return with_article(rest) if determiner in ("a", "an") else f"{determiner} {rest}"
 
 
@@ -235,7 +248,7 @@ def _with_room(noun: str, record: ForegroundRecord, rng: random.Random) -> str:
     return f"{rng.choice(rooms)} {noun}" if rooms and record.style == "3d render" else noun
 
 
-def _colour_fits(record: ForegroundRecord) -> bool:
+def colour_fits(record: ForegroundRecord) -> bool:
     """Whether the measured colour may be said: known, not named yet, and not of a person."""
     words = set(re.findall(r"[a-z]+", record.caption.lower()))
     if not record.color or words & COLOURS or {"and", "behind"} & words:

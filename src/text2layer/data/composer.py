@@ -11,11 +11,13 @@ import math
 import random
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
+from text2layer.canonical import FOOT, LONGEST
 from text2layer.data.captions import (
     background_caption,
     caption,
@@ -23,8 +25,11 @@ from text2layer.data.captions import (
     may_be_flipped,
 )
 from text2layer.data.decoding import BackgroundStore, ForegroundStore
-from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library
+from text2layer.data.full_captions import full_caption
+from text2layer.data.library import DRAWINGS, PAIRINGS, BackgroundRecord, ForegroundRecord, Library
+from text2layer.data.references import render_references
 from text2layer.data.source import EVERY, Composition, Part, Placement
+from text2layer.data.world import World, pairings, usual_names
 from text2layer.errors import DataError, InputError
 
 __all__ = ["Composer", "Composition", "Placement", "over_255"]
@@ -38,6 +43,7 @@ SHADOW_STRENGTH = (0.25, 0.60)
 DEFAULT_ELEVATION = 14.0  # degrees; for objects whose camera is unknown
 DRAWS = 14  # random numbers an object takes, see `_placement`
 BACKGROUND_DRAWS = [1, 9, 10, 11, 12]  # those of them that the objects of a picture share
+WIDE = World()
 CHUNK = {"cpu": 16, "cuda": 128}  # samples rendered at once: bounds the float copies
 
 
@@ -47,7 +53,8 @@ class Composer:
     Args:
         library: where the pictures come from; pictures that cannot be decoded are counted in
             `library.skipped`.
-        split: "train", "val" or "test"; None takes all.
+        split: "train", "val" or "test"; "drawings" and "pairings" are what a model of the training
+            split has not seen of what it knows (see `data.library`); None takes all.
         size: frame as (height, width) in pixels, or one number for a square.
         device: where pictures are held and rendered.
         styles: keep only foregrounds of these styles.
@@ -60,6 +67,7 @@ class Composer:
             chooses the smallest that serves `size`, at most 256.
         workers: decoding threads.
         progress: show progress bars on stderr.
+        world: how pictures are composed; by default widely.
 
     Raises:
         DataError: nothing remains to draw from.
@@ -80,6 +88,7 @@ class Composer:
         max_decoded_size: int | None = None,
         workers: int = 4,
         progress: bool = True,
+        world: World = WIDE,
     ) -> None:
         self.height, self.width = (size, size) if isinstance(size, int) else size
         if min(self.height, self.width) < 8:
@@ -95,6 +104,7 @@ class Composer:
         self.device = torch.device(device)
         self.shadow_probability = shadow_probability
         self.num_foregrounds = num_foregrounds
+        self.world = world
         wanted = library.foregrounds_of(split)
         if styles is not None:
             wanted = [record for record in wanted if record.style in styles]
@@ -113,14 +123,53 @@ class Composer:
                     + (f" and styles {list(styles)}" if styles else "")
                     + f" can be used from '{library.root}' ({library.summary()})."
                 )
-        self._cumulative = _cumulative_shares(self.foregrounds, style_weights)
+        self._shares = _shares(self.foregrounds, style_weights)
+        if split != DRAWINGS:  # those are in no list of what is learnt
+            self._shares = world.shares(self.foregrounds, self._shares)
         self._may_flip = [may_be_flipped(record) for record in self.foregrounds]
+        drawn = [r for r, share in zip(self.foregrounds, self._shares, strict=True) if share]
+        self._usual = usual_names(drawn)
+        self._choose_pairings(held_out=split == PAIRINGS)
 
     def at_size(self, size: int | tuple[int, int]) -> "Composer":
         """The same decoded pictures on frames of another size."""
         other = copy.copy(self)
         other.height, other.width = (size, size) if isinstance(size, int) else size
         return other
+
+    def references(
+        self, composition: Composition, generators: Sequence[torch.Generator]
+    ) -> tuple[Tensor, Tensor]:
+        """Another drawing of each sample's object; see `data.references`.
+
+        Raises:
+            InputError: pictures have several objects.
+        """
+        if self.num_foregrounds > 1:
+            raise InputError("References are of pictures of one object; this source has several.")
+        return render_references(self, composition.placements, generators)
+
+    def held_out_pairings(self) -> "Composer":
+        """The same decoded pictures in the pairings that training leaves out."""
+        other = copy.copy(self)
+        other._choose_pairings(held_out=True)
+        return other
+
+    def _choose_pairings(self, held_out: bool) -> None:
+        """Decide which backgrounds a concept stands before, and so which drawings can be drawn."""
+        self._grounds: dict[str, list[int]] = {}
+        shares = self._shares
+        if held_out or self.world.hold_out_pairings:
+            for concept in {record.concept for record in self.foregrounds}:
+                self._grounds[concept] = pairings(concept, self.backgrounds, held_out)
+            possible = [bool(self._grounds[record.concept]) for record in self.foregrounds]
+            shares = [share * fits for share, fits in zip(shares, possible, strict=True)]
+        total = sum(shares)
+        if not total:
+            raise DataError(
+                f"No drawing of '{self.library.root}' has a background that it may stand before."
+            )
+        self._cumulative = [value / total for value in accumulate(shares)]
 
     @property
     def fingerprint(self) -> str:
@@ -146,7 +195,9 @@ class Composer:
             stack = placements[start : start + self.num_foregrounds]
             foregrounds = [self.foregrounds[placement.foreground] for placement in stack]
             background = self.backgrounds[stack[0].background]
-            if part == "foreground":
+            if self.world.full_captions:
+                texts.append(full_caption(stack, foregrounds, background, self._usual, rng, part))
+            elif part == "foreground":
                 texts.append(foregrounds_caption(foregrounds, rng))
             elif part == "background":
                 texts.append(background_caption(background, rng))
@@ -202,6 +253,8 @@ class Composer:
     def _placement(self, draws: Sequence[float]) -> Placement:
         pick, back, size, across, down, cut, side, share, flip, crop, x, y, mirror, shadow = draws
         index = min(bisect_right(self._cumulative, pick), len(self.foregrounds) - 1)
+        grounds = self._grounds.get(self.foregrounds[index].concept)
+        behind = int(back * len(self.backgrounds if grounds is None else grounds))
         scale = _between(OBJECT_SCALE, size) / math.sqrt(self.num_foregrounds)
         wide, high = self._foreground_store.sizes[index]
         longest = scale * min(self.height, self.width) / max(wide, high)
@@ -219,9 +272,9 @@ class Composer:
         standing = self.foregrounds[index].style in SHADOW_STYLES
         shaded = standing and shadow < self.shadow_probability
         strength = _between(SHADOW_STRENGTH, shadow / self.shadow_probability) if shaded else 0.0
-        return Placement(
+        placement = Placement(
             foreground=index,
-            background=int(back * len(self.backgrounds)),
+            background=behind if grounds is None else grounds[behind],
             centre_x=centre_x,
             centre_y=centre_y,
             scale=scale,
@@ -232,6 +285,38 @@ class Composer:
             background_flipped=mirror < 0.5,
             shadow=strength,
         )
+        # the last digits of a draw, of which the first ones chose the object, are as good as new
+        return self._in_world(placement, pick * 2**24 % 1, size)
+
+    def _in_world(self, placement: Placement, draw: float, size: float) -> Placement:
+        """The placement as the world has it; `draw` and `size` are those of the placement."""
+        world = self.world
+        if world.background_crops:
+            windows = world.background_crops
+            window = min(int(placement.crop_x * windows), windows - 1)
+            placement = replace(
+                placement, crop_x=window / max(windows - 1, 1), crop_y=0.5, crop_scale=1.0,
+                background_flipped=False,
+            )  # fmt: skip
+        if draw < world.canonical:
+            return self.canonical(placement)
+        if not world.full_captions:
+            return placement
+        _, _, width, height = self.box(placement)
+        return replace(
+            placement, flipped=False, shadow=0.0,
+            centre_x=min(max(placement.centre_x, width / 2), 1 - width / 2),
+            centre_y=min(max(placement.centre_y, height / 2), 1 - height / 2),
+        )  # fmt: skip
+
+    def canonical(self, placement: Placement) -> Placement:
+        """The object of a placement in the canonical place."""
+        placement = replace(placement, scale=LONGEST / math.sqrt(self.num_foregrounds))
+        height = self.box(placement)[3]
+        return replace(
+            placement, centre_x=0.5, centre_y=FOOT - height / 2, flipped=False,
+            shadow=0.0, canonical=True,
+        )  # fmt: skip
 
     def _render(
         self,
@@ -318,17 +403,16 @@ def _between(limits: tuple[float, float], draw: float) -> float:
     return low + (high - low) * draw
 
 
-def _cumulative_shares(
+def _shares(
     records: Sequence[ForegroundRecord], weights: Mapping[str, float] | None
 ) -> list[float]:
-    """Cumulative probability of each record; a style's weight is divided among its records."""
+    """How often each record is drawn; a style's weight is divided among its records."""
     if weights is None:
-        return [(index + 1) / len(records) for index in range(len(records))]
+        return [1.0] * len(records)
     counts: dict[str, int] = {}
     for record in records:
         counts[record.style] = counts.get(record.style, 0) + 1
     shares = [max(weights.get(record.style, 0.0), 0.0) / counts[record.style] for record in records]
-    total = sum(shares)
-    if total <= 0:
+    if sum(shares) <= 0:
         raise InputError(f"style_weights {dict(weights)} leave no style of {sorted(counts)}.")
-    return [value / total for value in accumulate(shares)]
+    return shares

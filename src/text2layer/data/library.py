@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 from text2layer.errors import DataError
 
 SPLITS = ("train", "val", "test")
+# two more that a composer knows: drawings of known concepts that training leaves out (before
+# backgrounds of "test"), and known drawings before backgrounds that they are never trained with
+DRAWINGS, PAIRINGS = "drawings", "pairings"
 MESSAGES_KEPT = 10
 
 
@@ -32,6 +35,8 @@ class ForegroundRecord:
     tags: tuple[str, ...] = ()
     group: str = ""
     view: Mapping[str, float] | None = None
+    nameable: bool = True
+    held_out_drawing: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,23 @@ class Library:
         return self.root / record.file
 
     def foregrounds_of(self, split: str | None) -> list[ForegroundRecord]:
-        """Foregrounds of one split (None: all)."""
-        return [r for r in self.foregrounds if split is None or r.split == split]
+        """Foregrounds of one split (None: all); see SPLITS.
+
+        Drawings that are held out are in no split but "drawings".
+        """
+        if split == DRAWINGS:
+            return [r for r in self.foregrounds if r.held_out_drawing and r.split == "train"]
+        wanted = "train" if split == PAIRINGS else split
+        return [
+            r
+            for r in self.foregrounds
+            if wanted is None or (r.split == wanted and not r.held_out_drawing)
+        ]
 
     def backgrounds_of(self, split: str | None) -> list[BackgroundRecord]:
-        """Backgrounds of one split (None: all)."""
-        return [r for r in self.backgrounds if split is None or r.split == split]
+        """Backgrounds of one split (None: all); see SPLITS."""
+        wanted = {PAIRINGS: "train", DRAWINGS: "test"}.get(split or "", split)
+        return [r for r in self.backgrounds if wanted is None or r.split == wanted]
 
     def skip(self, reason: str, message: str) -> None:
         """Count one unusable record and keep its message if it is among the first."""
@@ -203,6 +219,8 @@ def _record(kind: type[Record], fields: dict[str, Any]) -> Record:
         raise ValueError(f"the file '{file}' lies outside the library")
     if kind is ForegroundRecord:
         values |= {"tags": _tags(fields.get("tags")), "view": _view(fields.get("view"))}
+        values["nameable"] = bool(fields.get("nameable", True))
+        values["held_out_drawing"] = bool(fields.get("held_out_drawing", False))
     else:
         values["has_subject"] = bool(fields.get("has_subject", False))
     return kind(**values)

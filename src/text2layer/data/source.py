@@ -1,7 +1,7 @@
 """What trainers draw layered pictures from: one interface for the library and for shards."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -28,6 +28,7 @@ class Placement:
         crop_scale: size of the window / largest window of the frame's shape.
         background_flipped: the background is mirrored left to right.
         shadow: darkness of the contact shadow in the background, 0 (none) to 1.
+        canonical: the object stands in the canonical place, of which captions say nothing.
     """
 
     foreground: int
@@ -41,6 +42,7 @@ class Placement:
     crop_scale: float
     background_flipped: bool
     shadow: float = 0.0
+    canonical: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,20 @@ class SampleSource(Protocol):
         self, composition: Composition, rng: random.Random, part: Part = "whole"
     ) -> list[str]:
         """One caption for each sample of the batch: of the whole picture or of one layer."""
+        ...
+
+
+@runtime_checkable
+class GivesReferences(Protocol):
+    """A source that has other drawings of what its samples show."""
+
+    def references(
+        self, composition: Composition, generators: Sequence[torch.Generator]
+    ) -> tuple[Tensor, Tensor]:
+        """Another drawing of each sample's object, in the canonical place.
+
+        Of B samples foregrounds (B, 3, H, W) in [-1, 1] and masks (B, 1, H, W) in [0, 1].
+        """
         ...
 
 

@@ -21,6 +21,7 @@ from diffusers import (
 from torch import Tensor, nn
 
 from text2layer.errors import InputError
+from text2layer.models.transformer import POOLED_FLOOR, LayerTransformer2DModel
 
 GIVEN = ("foreground", "background", "image")  # order of the flag channels
 
@@ -33,13 +34,15 @@ _SD_SCHEDULE = {
 PRESETS: dict[str, dict[str, Any]] = {
     # for tests: base and paper at toy size
     "tiny": {"network": PixArtTransformer2DModel, "width": 32, "heads": 2, "layers": 2},
+    "tiny-pooled": {"network": LayerTransformer2DModel, "width": 32, "heads": 2, "layers": 2},
     "tiny-paper": {"network": UNet2DConditionModel, "channels": (32, 64), "heads": 2},
     # for equal budgets in the benchmark (docs/benchmark.md)
     "bench": {"network": PixArtTransformer2DModel, "width": 192, "heads": 3, "layers": 6},
     # small, for machines on which the number of updates decides: a few CPU cores
-    "base": {"network": PixArtTransformer2DModel, "width": 256, "heads": 4, "layers": 8},
+    "small": {"network": LayerTransformer2DModel, "width": 256, "heads": 4, "layers": 8},
+    "base": {"network": LayerTransformer2DModel, "width": 320, "heads": 5, "layers": 8},
     # as much as fits a file of 60 MB beside the autoencoder, for one GPU
-    "large": {"network": PixArtTransformer2DModel, "width": 384, "heads": 6, "layers": 8},
+    "large": {"network": LayerTransformer2DModel, "width": 384, "heads": 6, "layers": 8},
     "base-unet": {"network": UNet2DConditionModel, "channels": (96, 160, 224), "heads": 8},
     "paper": {"network": UNet2DConditionModel, "channels": (320, 640, 1280, 1280), "heads": 8},
 }
@@ -64,8 +67,9 @@ def build_denoiser(
         )
     given = PRESETS[preset]
     in_channels = 2 * latent_channels + len(GIVEN)
-    if given["network"] is PixArtTransformer2DModel:
-        return PixArtTransformer2DModel(
+    if issubclass(given["network"], PixArtTransformer2DModel):
+        pooled = given["network"] is LayerTransformer2DModel
+        return given["network"](
             num_attention_heads=given["heads"],
             attention_head_dim=given["width"] // given["heads"],
             in_channels=in_channels,
@@ -76,7 +80,7 @@ def build_denoiser(
             sample_size=sample_size,
             patch_size=2,
             interpolation_scale=1,
-            use_additional_conditions=False,
+            **({} if pooled else {"use_additional_conditions": False}),
         )
     levels = len(given["channels"])
     return UNet2DConditionModel(
@@ -92,7 +96,9 @@ def build_denoiser(
 
 
 @torch.no_grad()
-def initialise(network: ModelMixin, text_states: Tensor) -> None:
+def initialise(
+    network: ModelMixin, text_states: Tensor, pooled_states: Tensor | None = None
+) -> None:
     """Start a transformer denoiser so that it hears its text from the first update.
 
     diffusers leaves torch's default initialisation, with which another caption changes a tenth of
@@ -106,6 +112,8 @@ def initialise(network: ModelMixin, text_states: Tensor) -> None:
     Args:
         network: untrained, changed in place.
         text_states: (tokens, D) states of the training captions' tokens, 1,000 or more.
+        pooled_states: (captions, D) mean states of training captions, by which a network with
+            pooled text standardises; None leaves them as they are.
     """
     if not isinstance(network, PixArtTransformer2DModel):
         return
@@ -116,13 +124,17 @@ def initialise(network: ModelMixin, text_states: Tensor) -> None:
                 nn.init.zeros_(module.bias)
     nn.init.xavier_uniform_(network.pos_embed.proj.weight.flatten(1))
     for name, weight in network.adaln_single.named_parameters():
-        if name.endswith("weight"):
+        if name.endswith("weight") and not name.startswith("pooled"):
             nn.init.normal_(weight, std=0.02)
     nn.init.zeros_(network.proj_out.weight)
     first = network.caption_projection.linear_1
     mean, whitening = whitening_of(text_states)
     first.weight.copy_(first.weight @ whitening)
     first.bias.copy_(-first.weight @ mean)
+    if isinstance(network, LayerTransformer2DModel) and pooled_states is not None:
+        norm = network.adaln_single
+        norm.pooled_mean.copy_(pooled_states.mean(0))
+        norm.pooled_deviation.copy_(pooled_states.std(0) + POOLED_FLOOR)
 
 
 def whitening_of(states: Tensor, floor: float = 0.1) -> tuple[Tensor, Tensor]:

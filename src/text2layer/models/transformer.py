@@ -140,7 +140,8 @@ class LocalGELU(GELU):
         super().__init__(dim_in, dim_out, approximate="tanh")
         self.local = nn.Conv2d(dim_out, dim_out, 3, padding=1, groups=dim_out)
         nn.init.zeros_(self.local.weight)
-        nn.init.zeros_(self.local.bias)
+        if self.local.bias is not None:
+            nn.init.zeros_(self.local.bias)
         self.grid = (0, 0)  # rows and columns of tokens; the network sets it in each pass
 
     def forward(self, hidden_states: Tensor) -> Tensor:

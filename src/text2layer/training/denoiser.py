@@ -45,6 +45,7 @@ VALIDATION_SAMPLES = 256
 VALIDATION_BATCH = 64
 LATENT_CACHE_SEED = 7
 INITIAL_CAPTIONS = 256  # captions whose token states the text layer is fitted to
+LATENT_CELLS = 16  # least cells a side that positions are laid out for
 
 
 class DenoiserObjective(Objective):
@@ -76,11 +77,11 @@ class DenoiserObjective(Objective):
             settings.preset,
             latent_channels=autoencoder.config.latent_channels,
             text_channels=text_config.hidden_size,
-            sample_size=128 // autoencoder.latent_factor,
+            sample_size=max(128 // autoencoder.latent_factor, LATENT_CELLS),
         ).to(device)
         self.scheduler = build_scheduler(settings.preset, settings.sampling_shift)
         live = LatentsOnTheFly(settings, source, autoencoder, tokenizer, text_encoder, device)
-        initialise(self.network, live.token_states(INITIAL_CAPTIONS))
+        initialise(self.network, *live.caption_states(INITIAL_CAPTIONS))
         self.latents: LatentsOnTheFly | CachedLatents = live
         if settings.cache_samples:
             seeded = step_generator(settings.seed, LATENT_CACHE_SEED)

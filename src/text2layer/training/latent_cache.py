@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from text2layer.data.source import EVERY
+from text2layer.data.world import read_drawings
 from text2layer.models.denoiser import flag_tensor
 from text2layer.models.text_encoder import encode_prompts, parameter_hash
 from text2layer.training import processes
@@ -35,7 +36,8 @@ TEXT_MULTIPLE = 8  # a GPU's attention takes texts of one length, a multiple of 
 # what decides the contents of a cache, besides the networks and the data
 KEY_SETTINGS = (
     "cache_samples", "caption_variants", "size", "seed", "style_weights",
-    "job_text", "job_background", "job_foreground", "job_image", "imperfect",
+    "job_text", "job_background", "job_foreground", "job_image", "job_reference", "imperfect",
+    "canonical", "even_concepts", "background_crops", "full_captions", "hold_out_pairings",
 )  # fmt: skip
 
 
@@ -103,7 +105,7 @@ def encode_samples(live: LatentsOnTheFly, generator: torch.Generator) -> dict[st
 
     Returns:
         latents (N, C, h, w) and conditions (1 + given, C, h, w; row 0 is zero) in bfloat16,
-        condition_rows (N,), flags (N, 3), captions (N, variants) into the text table, and the
+        condition_rows (N,), flags (N, 4), captions (N, variants) into the text table, and the
         table itself: text_states (T, D) bfloat16, text_starts and text_lengths, row 0 the empty
         caption. Latents, conditions and text states stay on the networks' device.
     """
@@ -182,6 +184,8 @@ def gather_text(
 def cache_key(live: LatentsOnTheFly) -> str:
     """Hash of everything that decides a cache: networks, data and the settings that matter."""
     parts = {name: getattr(live.settings, name) for name in KEY_SETTINGS}
+    if live.settings.drawings:
+        parts["drawings"] = sorted(read_drawings(live.settings.drawings).items())
     parts["autoencoder"] = parameter_hash(live.autoencoder)
     parts["statistics"] = [live.autoencoder.config.latent_shift]
     parts["statistics"] += [live.autoencoder.config.latent_scale]

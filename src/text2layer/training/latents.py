@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from text2layer.data.source import EVERY, Composition
+from text2layer.data.source import EVERY, Composition, GivesReferences
 from text2layer.errors import InputError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.conditioning import condition_latents
 from text2layer.models.denoiser import flag_tensor
 from text2layer.models.text_encoder import encode_prompts
+from text2layer.models.transformer import pooled_text
 from text2layer.training.imperfect import make_imperfect
 from text2layer.training.precision import fast_inference
 from text2layer.training.settings import DenoiserSettings
@@ -92,12 +93,26 @@ class LatentsOnTheFly:
     def _caption(self, sample: Composition, job: str | None, seed: int) -> str:
         return draw_captions(self.source, sample, [job], random.Random(seed))[0]
 
-    def token_states(self, count: int) -> Tensor:
-        """States (tokens, D) of all tokens of `count` training captions, always the same."""
+    def caption_states(self, count: int) -> tuple[Tensor, Tensor]:
+        """States of all tokens (tokens, D) and mean states (count, D) of training captions.
+
+        Always of the same captions.
+        """
         batch = self.source.compose(count, torch.Generator().manual_seed(0))
         captions = self.source.captions(batch, random.Random(0))
         states, mask = encode_prompts(self.tokenizer, self.text_encoder, captions, cut=True)
-        return states[mask]
+        return states[mask], pooled_text(states, mask)
+
+    def _references(
+        self, batch: Composition, rows: list[int], generators: Sequence[torch.Generator]
+    ) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.source, GivesReferences):
+            raise InputError(
+                "References are other drawings in a picture library, and this data is none; "
+                "train with job_reference 0."
+            )
+        chosen = tuple(batch.placements[row] for row in rows)
+        return self.source.references(replace(batch, placements=chosen), generators)
 
     @torch.no_grad()
     def encode(
@@ -117,10 +132,14 @@ class LatentsOnTheFly:
         condition = torch.zeros_like(latents)
         for kind in sorted({job for job in jobs if job is not None}):
             rows = [row for row, job in enumerate(jobs) if job == kind]
-            given = {kind: getattr(batch, kind)[rows]}
-            if kind == "foreground":
-                given["mask"] = batch.mask[rows]
             chosen = [generators[row] for row in rows]
+            if kind == "reference":
+                colour, mask = self._references(batch, rows, chosen)
+                given = {"foreground": colour, "mask": mask}
+            else:
+                given = {kind: getattr(batch, kind)[rows]}
+                if kind == "foreground":
+                    given["mask"] = batch.mask[rows]
             given = make_imperfect(given, self.settings.imperfect, chosen)
             with fast_inference(self.device):
                 encoded = condition_latents(self.autoencoder, **given)
@@ -131,11 +150,12 @@ class LatentsOnTheFly:
 def draw_jobs(
     settings: DenoiserSettings, count: int, generator: torch.Generator
 ) -> list[str | None]:
-    """Draw what is given to each sample: None, background, foreground or image."""
+    """Draw what is given to each sample: None, background, foreground, image or reference."""
     shares = torch.tensor(
-        [settings.job_text, settings.job_background, settings.job_foreground, settings.job_image]
-    )
-    kinds = (None, "background", "foreground", "image")
+        [settings.job_text, settings.job_background, settings.job_foreground, settings.job_image,
+         settings.job_reference]
+    )  # fmt: skip
+    kinds = (None, "background", "foreground", "image", "reference")
     drawn = torch.multinomial(shares, count, replacement=True, generator=generator)
     return [kinds[int(i)] for i in drawn]
 

@@ -102,7 +102,8 @@ class DenoiserSettings(TrainingSettings):
     out: str = setting("runs/denoiser", "Folder for checkpoints, metrics.jsonl and previews.")
     preset: str = setting(
         "base",
-        "Network and objective: tiny | tiny-paper | bench | base | large | base-unet | paper.",
+        "Network and objective: tiny | tiny-pooled | tiny-paper | bench | small | base | large | "
+        "base-unet | paper.",
     )
     autoencoder: str = setting("", "Folder of the trained autoencoder.")
     parts: str = setting(
@@ -119,6 +120,23 @@ class DenoiserSettings(TrainingSettings):
     job_background: float = setting(0.1, "Share with the background given.")
     job_foreground: float = setting(0.1, "Share with the foreground given.")
     job_image: float = setting(0.1, "Share with the whole picture given.")
+    job_reference: float = setting(0.0, "Share with another drawing of the object given.")
+    canonical: float = setting(
+        0.0,
+        "Share of pictures whose object stands in the canonical place; the rest is placed freely.",
+    )
+    drawings: str = setting(
+        "",
+        "List of the library's cut-outs to draw, an id a line, a tab and a weight; empty for all.",
+    )
+    even_concepts: bool = setting(False, "Draw concepts alike, not cut-outs.")
+    background_crops: int = setting(0, "Windows that a background is seen through; 0 for any.")
+    full_captions: bool = setting(
+        False, "Captions that say all that varies: style, time, place and size."
+    )
+    hold_out_pairings: bool = setting(
+        False, "Leave one in ten pairs of concept and scene out of training, for validation."
+    )
     imperfect: float = setting(0.25, "Share of given parts that are blurred, JPEG or badly cut.")
     timestep_mean: float = setting(0.0, "Mean of the logit-normal timestep (rectified flow).")
     timestep_std: float = setting(1.0, "Deviation of the logit-normal timestep.")
@@ -164,6 +182,13 @@ PAPER_DENOISER = DenoiserSettings(
     checkpoint_every=1000, preview_every=1000, validate_every=1000,
 )  # fmt: skip
 
+# a world that a small model learns (data.world), and most of its samples drawn from text alone
+SMALL_WORLD: dict[str, Any] = {
+    "canonical": 0.9, "even_concepts": True, "background_crops": 3, "full_captions": True,
+    "hold_out_pairings": True, "job_text": 0.75, "job_background": 0.05, "job_foreground": 0.03,
+    "job_image": 0.1, "job_reference": 0.07,
+}  # fmt: skip
+
 AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
     "tiny": AutoencoderSettings(preset="tiny", steps=20, batch_size=4, size=32),
     "bench": BENCH,
@@ -194,17 +219,16 @@ DENOISER_PRESETS: dict[str, DenoiserSettings] = {
         job_foreground=0.0, job_image=0.0,
     ),
     "base": DenoiserSettings(
-        steps=10_000, batch_size=16, learning_rate=8e-4, cache_samples=16_000,
-        timestep_mean=1.1, sampling_shift=2.0, preview_guidance=5.0,
+        steps=60_000, batch_size=32, learning_rate=6e-4, cache_samples=24_000,
+        timestep_mean=0.5, sampling_shift=2.0, **SMALL_WORLD,
     ),
     "base-unet": DenoiserSettings(
         preset="base-unet", steps=10_000, batch_size=24, learning_rate=6e-4, cache_samples=24_000
     ),
     "base-gpu": DenoiserSettings(
         preset="large", steps=10_000, batch_size=512, learning_rate=8e-4, warmup_steps=300,
-        decay_fraction=0.0, cache_samples=120_000, cache_file="none", caption_variants=1,
-        job_text=0.55, job_background=0.1, job_foreground=0.1, job_image=0.25, imperfect=0.0,
-        timestep_mean=1.1, sampling_shift=2.0, preview_guidance=5.0, compile=True,
+        decay_fraction=0.0, cache_samples=120_000, cache_file="none", imperfect=0.0,
+        timestep_mean=0.5, sampling_shift=2.0, compile=True, **SMALL_WORLD,
     ),
     "paper-256": PAPER_DENOISER,
     "paper-512": replace(PAPER_DENOISER, size=512, gradient_checkpointing=True),
@@ -251,11 +275,11 @@ NOT_NEGATIVE = (
     "image_weight", "l1_weight", "lpips_weight", "adversarial_weight", "adversarial_start",
     "mask_l1_weight", "composition_weight", "laplacian_weight", "mask_weight", "kl_weight",
     "cache_samples", "timestep_std", "preview_guidance", "crop", "lpips_crop", "latent_noise",
-    "distil_steps", "distil_guidance",
+    "distil_steps", "distil_guidance", "background_crops",
 )  # fmt: skip
 SHARES = (
     "decay_fraction", "equivariance", "lpips_share", "partial", "caption_dropout", "job_text",
-    "job_background", "job_foreground", "job_image", "imperfect",
+    "job_background", "job_foreground", "job_image", "job_reference", "imperfect", "canonical",
 )  # fmt: skip
 ABOVE_ZERO = ("learning_rate", "max_grad_norm", "sampling_shift")
 BELOW_ONE = ("beta1", "beta2", "ema_decay")
@@ -308,8 +332,9 @@ def check(settings: S) -> S:
             raise InputError("distil_steps needs a teacher; name its folder as init.")
         shares = [settings.job_text, settings.job_background]
         shares += [settings.job_foreground, settings.job_image]
+        shares += [settings.job_reference]
         if abs(sum(shares) - 1) > 1e-6:
-            raise InputError(f"The four job shares must sum to 1, they sum to {sum(shares):.4g}.")
+            raise InputError(f"The job shares must sum to 1, they sum to {sum(shares):.4g}.")
     return settings
 
 

@@ -1,0 +1,67 @@
+"""Choose the drawings that the released model learns, by rules that say why.
+
+    python recipes/drawings.py LIBRARY OUT.txt [--styles "3d icon,low-poly 3d render"] [--add concepts]
+
+Writes the list that `text2layer train denoiser --drawings OUT.txt` reads: an id a line.
+
+1  Only what can be named from its picture (field `nameable`), of the training split, and no drawing
+   that is held out.
+2  Of a style every caption once: one caption stands for one picture.
+3  Styles in the order given. The first brings all its captions; a later one only what no earlier
+   one has: concepts (`--add concepts`) or captions (`--add captions`, so that a fox comes in
+   several styles, each of them named).
+4  Of a render one view, the one nearest to a three-quarter view from the front.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from text2layer.data.library import ForegroundRecord, Library
+
+THREE_QUARTER = 35.0  # degrees from the front, to either side
+
+
+def choose(library: Library, styles: list[str], add: str) -> list[ForegroundRecord]:
+    """The drawings to learn, in the order of the styles."""
+    chosen: list[ForegroundRecord] = []
+    for style in styles:
+        known = {record.concept for record in chosen} if add == "concepts" else set()
+        best: dict[str, ForegroundRecord] = {}
+        for record in library.foregrounds_of("train"):
+            if record.style != style or not record.nameable or record.concept in known:
+                continue
+            if record.caption not in best or turned(record) < turned(best[record.caption]):
+                best[record.caption] = record
+        chosen += best.values()
+    return chosen
+
+
+def turned(record: ForegroundRecord) -> float:
+    """Degrees between a render's view and the three-quarter view; 0 where no view is told."""
+    if not record.view:
+        return 0.0
+    return abs(abs(record.view.get("azimuth", THREE_QUARTER)) - THREE_QUARTER)
+
+
+def main() -> None:
+    """Write the list and say how many there are of each style."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("library", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--styles", default="3d icon,low-poly 3d render")
+    parser.add_argument("--add", choices=("concepts", "captions"), default="concepts")
+    options = parser.parse_args()
+    styles = [style.strip() for style in options.styles.split(",")]
+    chosen = choose(Library(options.library), styles, options.add)
+    lines = [f"# made by recipes/drawings.py, styles {options.styles}, add {options.add}"]
+    lines += [record.id for record in chosen]
+    options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for style in styles:
+        print(f"{sum(record.style == style for record in chosen)} {style}")
+    print(f"{len(chosen)} drawings of {len({record.concept for record in chosen})} concepts")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""The canonical place: where a model draws an object that its prompt gives no place.
+
+Place and size belong to a layer, which can be moved; a network need not learn them.
+"""
+
+LONGEST = 0.75  # longest side of the object / shorter side of the frame
+FOOT = 0.92  # lower edge of the object / height of the frame; it stands centred
