@@ -103,7 +103,7 @@ def encode_samples(live: LatentsOnTheFly, generator: torch.Generator) -> dict[st
 
     Returns:
         latents (N, C, h, w) and conditions (1 + given, C, h, w; row 0 is zero) in bfloat16,
-        condition_rows (N,), flags (N, 3), captions (N, variants) into the text table, and the
+        condition_rows (N,), flags (N, 4), captions (N, variants) into the text table, and the
         table itself: text_states (T, D) bfloat16, text_starts and text_lengths, row 0 the empty
         caption. Latents, conditions and text states stay on the networks' device.
     """
