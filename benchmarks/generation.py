@@ -66,7 +66,7 @@ def main() -> None:
     channels = pipe.autoencoder.config.latent_channels
     latents = torch.randn(2, channels, side, side)
     states, mask = encode_prompts(pipe.tokenizer, pipe.text_encoder, ["", PROMPT])
-    flags = torch.zeros(2, 3)
+    flags = torch.zeros(2, 4)
     folder = Path(tempfile.mkdtemp())
 
     @torch.no_grad()

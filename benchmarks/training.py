@@ -50,7 +50,7 @@ def diffusers_update(objective: DenoiserObjective, optimizer: Any, ema: EMAModel
     noise, level = torch.randn_like(latents), torch.rand(batch_size)
     noisy = torch.lerp(latents, noise, level[:, None, None, None])
     output = denoise(objective.network, noisy, torch.zeros_like(latents),
-                     torch.zeros(batch_size, 3), level * 1000, states, mask)  # fmt: skip
+                     torch.zeros(batch_size, 4), level * 1000, states, mask)  # fmt: skip
     functional.mse_loss(output, noise - latents).backward()
     torch.nn.utils.clip_grad_norm_(objective.network.parameters(), 1.0)
     optimizer.step()

@@ -1,5 +1,7 @@
 """The denoiser: stock networks, flags, conditions, schedulers."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,8 @@ from text2layer.models.denoiser import (
     build_denoiser,
     build_scheduler,
     denoise,
+    fill_flags,
+    flag_channels,
     flag_tensor,
     initialise,
     is_flow,
@@ -44,9 +48,12 @@ def arguments(count: int = 2, height: int = 8, width: int = 8, tokens: int = 5) 
 
 
 def test_flags_name_what_is_given_in_the_order_of_the_channels():
-    assert GIVEN == ("foreground", "background", "image")
-    flags = flag_tensor([None, "image", "foreground", "background"], torch.empty(0).half())
-    assert flags.tolist() == [[0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert GIVEN == ("foreground", "background", "image", "reference")
+    given = [None, "image", "foreground", "background", "reference"]
+    flags = flag_tensor(given, torch.empty(0).half())
+    assert flags.tolist() == [
+        [0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1],
+    ]  # fmt: skip
     assert flags.dtype == torch.float16
 
 
@@ -65,14 +72,14 @@ def test_presets_are_stock_networks_over_noise_condition_and_flags(preset, kind)
     with torch.device("meta"):
         built = build_denoiser(preset, latent_channels=6, text_channels=24)
     assert type(built) is kind
-    assert built.config.in_channels == 2 * 6 + 3
+    assert built.config.in_channels == 2 * 6 + 4
     assert built.config.out_channels == 6
 
 
 def test_the_paper_preset_is_stable_diffusions_unet_apart_from_its_input():
     with torch.device("meta"):
         built = build_denoiser("paper", latent_channels=4, text_channels=768)
-    in_channels = 2 * 4 + 3
+    in_channels = 2 * 4 + 4
     stable_diffusion = 859_520_964
     more_inputs = (in_channels - 4) * 320 * 9
     assert sum(p.numel() for p in built.parameters()) == stable_diffusion + more_inputs
@@ -97,6 +104,49 @@ def test_the_output_is_like_the_noisy_latent(network, height, width):
         output = denoise(network, **arguments(2, height, width))
     assert output.shape == (2, 4, height, width)
     assert torch.isfinite(output).all()
+
+
+def network_of_three_flags(preset: str):
+    """A toy network as older models have them: without the channel of references."""
+    with mock.patch("text2layer.models.denoiser.GIVEN", GIVEN[:3]):
+        return build_network(preset)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "tiny-paper"])
+def test_a_network_of_three_flags_gets_three_and_gives_the_same(preset):
+    older = network_of_three_flags(preset)
+    assert (older.config.in_channels, flag_channels(older, 4)) == (11, 3)
+    given = arguments()
+    maps = given["flags"][:, :3, None, None].expand(-1, -1, 8, 8)
+    with torch.no_grad():
+        expected = older(
+            torch.cat([given["noisy"], given["condition"], maps], 1),
+            encoder_hidden_states=given["text_states"],
+            timestep=given["timestep"],
+            encoder_attention_mask=given["text_mask"],
+            return_dict=False,
+        )[0]
+        assert torch.equal(denoise(older, **given), expected)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "tiny-paper"])
+def test_weights_of_three_flags_go_on_in_a_network_of_four(preset):
+    older, newer = network_of_three_flags(preset), build_network(preset)
+    given = arguments()
+    newer.load_state_dict(fill_flags(newer, older.state_dict()))
+    with torch.no_grad():
+        torch.testing.assert_close(denoise(newer, **given), denoise(older, **given))
+        given["flags"] = flag_tensor(["reference", None], torch.empty(0))
+        torch.testing.assert_close(denoise(newer, **given), denoise(older, **given))
+    untouched = newer.state_dict()
+    assert fill_flags(newer, untouched) is untouched
+
+
+def test_flags_of_an_older_cache_are_those_of_a_network_of_four(network):
+    given = arguments()
+    with torch.no_grad():
+        expected = denoise(network, **given)
+        assert torch.equal(denoise(network, **{**given, "flags": given["flags"][:, :3]}), expected)
 
 
 @pytest.mark.parametrize("changed", ["noisy", "condition", "flags", "timestep", "text_states"])

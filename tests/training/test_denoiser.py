@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def random_batch(count: int) -> LatentBatch:
     return LatentBatch(
         latents=torch.randn(count, 4, 4, 4, generator=generator),
         condition=torch.zeros(count, 4, 4, 4),
-        flags=torch.zeros(count, 3),
+        flags=torch.zeros(count, 4),
         text_states=torch.randn(count, 3, 16, generator=generator),
         text_mask=torch.ones(count, 3, dtype=torch.bool),
     )
@@ -35,6 +36,8 @@ def random_batch(count: int) -> LatentBatch:
 
 class Oracle(nn.Module):
     """Knows the clean latents, and so what any noisy one should be answered with."""
+
+    config = SimpleNamespace(in_channels=2 * 4 + 4)
 
     def __init__(self, clean: Tensor, answer) -> None:
         super().__init__()

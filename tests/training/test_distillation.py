@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tests.training.toy_source import DiscSource
 from text2layer.checksums import verify_checksums
 from text2layer.errors import InputError
 from text2layer.models.adapter import merge_adapter, read_note
-from text2layer.models.denoiser import build_denoiser, build_scheduler, set_steps
+from text2layer.models.denoiser import build_denoiser, build_scheduler, flag_tensor, set_steps
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.training.denoiser import train_denoiser
 from text2layer.training.distillation import DistillationObjective
@@ -45,7 +46,7 @@ def batch_of(count: int, flags: Tensor | None = None) -> LatentBatch:
     return LatentBatch(
         latents=torch.randn(count, 4, 4, 4, generator=generator),
         condition=torch.zeros(count, 4, 4, 4),
-        flags=torch.zeros(count, 3) if flags is None else flags,
+        flags=torch.zeros(count, 4) if flags is None else flags,
         text_states=torch.randn(count, 6, 16, generator=generator),
         text_mask=torch.ones(count, 6, dtype=torch.bool),
     )
@@ -66,6 +67,8 @@ def test_one_plain_step_of_the_teacher_is_what_the_teacher_itself_does(build):
 class Straight(nn.Module):
     """A velocity that depends on words alone: their mean, added everywhere."""
 
+    config = SimpleNamespace(in_channels=2 * 4 + 4)
+
     def forward(self, stacked: Tensor, encoder_hidden_states: Tensor,
                 encoder_attention_mask: Tensor, **_: object) -> tuple[Tensor]:  # fmt: skip
         mask = encoder_attention_mask[..., None]
@@ -76,7 +79,7 @@ class Straight(nn.Module):
 def test_the_way_is_guided_but_not_where_a_picture_is_taken_apart(build):
     objective = build(distil_substeps=3, distil_guidance=5.0)
     objective.teacher = (Straight(),)
-    flags = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    flags = flag_tensor([None, "image"], torch.empty(0))
     batch = batch_of(2, flags)
     noisy, start, end = torch.zeros(2, 4, 4, 4), torch.tensor([1.0, 0.8]), torch.tensor([0.7, 0.2])
     arrived = objective.teachers_way(noisy, batch, start, end)

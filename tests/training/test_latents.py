@@ -89,13 +89,13 @@ def test_a_batch_on_the_fly_is_the_encoding_of_its_samples(
         )
     torch.testing.assert_close(made.latents, expected, atol=0.03, rtol=0.03)  # bfloat16
     kinds = [tuple(row) for row in made.flags.int().tolist()]
-    assert set(kinds) == {(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)}
+    assert set(kinds) == {(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0)}
     for row, kind in enumerate(kinds):
         one = slice(row, row + 1)
         given = {
-            (1, 0, 0): {"foreground": batch.foreground[one], "mask": batch.mask[one]},
-            (0, 1, 0): {"background": batch.background[one]},
-            (0, 0, 1): {"image": batch.image[one]},
+            (1, 0, 0, 0): {"foreground": batch.foreground[one], "mask": batch.mask[one]},
+            (0, 1, 0, 0): {"background": batch.background[one]},
+            (0, 0, 1, 0): {"image": batch.image[one]},
         }.get(kind)
         if given is None:
             assert (made.condition[row] == 0).all()

@@ -166,7 +166,7 @@ def test_what_does_not_fit_is_one_sentence(folder, autoencoder_settings, tmp_pat
     ) as error:
         train_autoencoder(settings, DiscSource(), DiscSource())
     assert "\n" not in str(error.value)
-    with pytest.raises(WeightsError, match=r"conv_in.weight is \[32, 11, 3, 3\] there, \[96, 11"):
+    with pytest.raises(WeightsError, match=r"conv_in.weight is \[32, 12, 3, 3\] there, \[96, 12"):
         warm_start(build_denoiser("base-unet", 4, TEXT), with_heads(folder, tmp_path, 8))
     with pytest.raises(WeightsError, match="has 8 attention heads, this network 2"):
         warm_start(build_denoiser("tiny-paper", 4, TEXT), with_heads(folder, tmp_path, 8))

@@ -1,8 +1,9 @@
 """The denoiser: a stock diffusers network over [noisy latent, condition latent, given flags].
 
-One network learns four jobs (text alone; background, foreground or the whole picture given): the
-condition latent is the autoencoder's encoding of what is given, zero when nothing is, and three
-flag channels say what it is.
+One network learns five jobs (text alone; background, foreground, the whole picture or a reference
+given): the condition latent is the autoencoder's encoding of what is given, zero when nothing is,
+and flag channels say what it is. A reference is a cut-out that shows what the object looks like;
+nothing of it is kept.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch import Tensor, nn
+from torch.nn import functional
 
 from text2layer.errors import InputError
 from text2layer.models.transformer import POOLED_FLOOR, LayerTransformer2DModel
 
-GIVEN = ("foreground", "background", "image")  # order of the flag channels
+# order of the flag channels; older networks know the first three
+GIVEN = ("foreground", "background", "image", "reference")
 
 _SD_SCHEDULE = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
@@ -179,9 +182,29 @@ def set_steps(
 
 
 def flag_tensor(given: list[str | None], like: Tensor) -> Tensor:
-    """Return (N, 3) flags of what each sample is given (a name of GIVEN, or None)."""
+    """Return (N, 4) flags of what each sample is given (a name of GIVEN, or None)."""
     rows = [[float(name == kind) for kind in GIVEN] for name in given]
     return torch.tensor(rows, dtype=like.dtype, device=like.device)
+
+
+def flag_channels(network: ModelMixin, latent_channels: int) -> int:
+    """How many flags a network takes: the first so many of GIVEN."""
+    return int(network.config.in_channels) - 2 * latent_channels
+
+
+def fill_flags(network: ModelMixin, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a network that knew fewer flags, with zeros for the flags that it did not know.
+
+    Args:
+        network: that is to take the weights.
+        weights: of a network alike in all else; returned unchanged where no flag is missing.
+    """
+    wanted = network.state_dict()
+    for name in {"pos_embed.proj.weight", "conv_in.weight"} & weights.keys() & wanted.keys():
+        missing = wanted[name].shape[1] - weights[name].shape[1]
+        if 0 < missing < len(GIVEN):
+            weights = {**weights, name: functional.pad(weights[name], (0, 0, 0, 0, 0, missing))}
+    return weights
 
 
 def denoise(
@@ -198,7 +221,8 @@ def denoise(
     Args:
         noisy: (N, C, h, w) noisy latents in the denoiser's space.
         condition: (N, C, h, w) latents of what is given, zero where nothing is.
-        flags: (N, 3), see `flag_tensor`.
+        flags: (N, K), see `flag_tensor`; the network gets as many as it has channels for, zeros
+            where `flags` has fewer.
         timestep: (N,) or scalar, 0 (clean) to 1000 (noise).
         text_states: (N, L, D) token states of the text encoder.
         text_mask: (N, L), true for tokens that count.
@@ -206,8 +230,10 @@ def denoise(
     Returns:
         (N, C, h, w).
     """
+    wanted = flag_channels(network, noisy.shape[1])
+    flags = functional.pad(flags[:, :wanted], (0, max(0, wanted - flags.shape[1])))
     maps = flags[:, :, None, None].expand(-1, -1, *noisy.shape[-2:])
-    stacked = torch.cat([noisy, condition, maps.to(noisy.dtype)], dim=1)  # (N, 2C + 3, h, w)
+    stacked = torch.cat([noisy, condition, maps.to(noisy.dtype)], dim=1)  # (N, 2C + K, h, w)
     return network(
         stacked,
         encoder_hidden_states=text_states.to(noisy.dtype),

@@ -428,7 +428,7 @@ class Text2LayerPipeline(DiffusionPipeline):
     def _prepare_condition(
         self, kind: str | None, tensors: dict[str, Tensor], latents: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Condition latents like `latents`, and flags (N, 3)."""
+        """Condition latents like `latents`, and flags (N, 4)."""
         flags = flag_tensor([kind] * latents.shape[0], latents)
         condition = torch.zeros_like(latents)
         if tensors:

@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 
 from text2layer.errors import WeightsError
 from text2layer.models.autoencoder import CaT2IAutoencoder
+from text2layer.models.denoiser import fill_flags
 from text2layer.models.plain_autoencoder import PlainAutoencoder
 from text2layer.pipelines.loading import one_sentence
 
@@ -82,6 +83,8 @@ def save_checkpoint(
 def load_weights(model: ModelMixin, folder: Path) -> None:
     """Load the weights of a folder written by `save_pretrained` into a model of the same shape.
 
+    A denoiser that knew fewer flags may be loaded into one of more.
+
     Raises:
         WeightsError: when the file is missing, damaged or belongs to another architecture.
     """
@@ -91,7 +94,7 @@ def load_weights(model: ModelMixin, folder: Path) -> None:
             f"{folder} holds no {SAFETENSORS_WEIGHTS_NAME}; give a folder of saved weights."
         )
     try:
-        model.load_state_dict(load_file(file))
+        model.load_state_dict(fill_flags(model, load_file(file)))
     except SafetensorError as error:
         raise WeightsError(f"{file} is damaged ({error}); use another checkpoint.") from error
     except RuntimeError as error:

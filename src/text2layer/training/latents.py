@@ -34,7 +34,7 @@ class LatentBatch:
     Attributes:
         latents: (B, C, h, w) clean latents in the denoiser's space.
         condition: (B, C, h, w), zero where nothing is given.
-        flags: (B, 3), see `denoiser.flag_tensor`.
+        flags: (B, 4), see `denoiser.flag_tensor`.
         text_states: (B, L, D).
         text_mask: (B, L) bool.
     """

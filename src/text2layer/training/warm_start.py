@@ -13,7 +13,7 @@ Diffusion does:
   divided by their number, masks zeros: the encoder sees the mean of the layers, both of them from
   the first update on, and codes layers that are all the same picture as the VAE codes that picture.
 - **Heads** stay new: the VAE's last layer makes one picture, and batch norm stands in between.
-- **UNet input**, 4 -> 2 C + 3 channels: noisy latent first, zeros for condition and flags, so that
+- **UNet input**, 4 -> 2 C + 4 channels: noisy latent first, zeros for condition and flags, so that
   text alone gives what the UNet gives. Of C > 4 latent channels the first four get its weights, and
   the others start silent at both ends.
 """
@@ -80,7 +80,7 @@ def denoiser_weights(
     """Weights of a UNet over [noisy latent, condition latent, flags] that heeds the first alone."""
     weights: dict[str, Tensor] = unet.state_dict()
     noisy = _resized(weights["conv_in.weight"], latent_channels, dim=1)  # (320, C, 3, 3)
-    weights["conv_in.weight"] = _resized(noisy, in_channels, dim=1)  # (320, 2C + 3, 3, 3)
+    weights["conv_in.weight"] = _resized(noisy, in_channels, dim=1)  # (320, 2C + 4, 3, 3)
     for name in ("conv_out.weight", "conv_out.bias"):
         weights[name] = _resized(weights[name], latent_channels, dim=0)
     return weights
