@@ -13,6 +13,7 @@ PACKAGE = "text2layer"
 
 # first part of the module's name below text2layer -> floor
 FLOORS = {
+    "canonical": 0,
     "errors": 0,
     "layers": 0,
     "blend": 0,

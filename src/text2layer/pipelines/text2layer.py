@@ -20,7 +20,15 @@ from text2layer.errors import InputError, WeightsError
 from text2layer.layers import LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
 from text2layer.models.conditioning import condition_latents
-from text2layer.models.denoiser import denoise, flag_tensor, is_flow, patch_size, set_steps
+from text2layer.models.denoiser import (
+    GIVEN,
+    denoise,
+    flag_channels,
+    flag_tensor,
+    is_flow,
+    patch_size,
+    set_steps,
+)
 from text2layer.models.matting import MattingNetwork
 from text2layer.models.plain_autoencoder import PlainAutoencoder  # or diffusers refuses to load it
 from text2layer.models.text_encoder import (
@@ -189,6 +197,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         foreground: Any = None,
         background: Any = None,
         image: Any = None,
+        reference: Any = None,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int | None = None,
@@ -213,6 +222,9 @@ class Text2LayerPipeline(DiffusionPipeline):
                 there is generated.
             image: a picture to take apart into foreground, background and mask; the composite of
                 the result is this picture exactly.
+            reference: a cut-out, given as `foreground` is, that shows what the object looks like;
+                nothing of it is kept, and everything is drawn. Its name and hash are in the
+                picture's metadata. Only models trained with references (`job_reference`) take one.
             height: pixels that the network draws, a multiple of `size_multiple`; by default the
                 model's size, in the shape of what is given. Where something is given, the result
                 has its size whatever is drawn; see `pipelines.frame` for how it is fitted.
@@ -242,7 +254,8 @@ class Text2LayerPipeline(DiffusionPipeline):
         """
         # 1. Check inputs
         num_foregrounds = self.autoencoder.config.num_foregrounds
-        given = inputs.check_given(foreground, background, image, num_foregrounds)
+        given = inputs.check_given(foreground, background, image, num_foregrounds, reference)
+        self._check_known(given)
         frame = frame_for((width, height), self.config.default_size, self.size_multiple, given.size)
         width, height = frame.canvas
         steps = self._default_steps(given) if num_inference_steps is None else num_inference_steps
@@ -340,6 +353,7 @@ class Text2LayerPipeline(DiffusionPipeline):
                 "steps": steps,
                 "guidance_scale": float(scale),
                 "given": given.kind,
+                **({"reference": given.metadata} if given.metadata else {}),
                 **({"attempts": attempts} if given.kind == "image" else {}),
                 **({"matting_hash": self.matting_hash} if matted is not None else {}),
                 **self._model_metadata(),
@@ -424,6 +438,15 @@ class Text2LayerPipeline(DiffusionPipeline):
     def _default_guidance(self, given: inputs.Given) -> float:
         """The model's own; none where a picture is given, which says more than its caption."""
         return 1.0 if given.kind == "image" else float(self.config.default_guidance_scale)
+
+    def _check_known(self, given: inputs.Given) -> None:
+        """Raise InputError where the network has no flag for what is given."""
+        known = GIVEN[: flag_channels(self.denoiser, self.autoencoder.config.latent_channels)]
+        if given.kind is not None and given.kind not in known:
+            raise InputError(
+                f"This model does not know {given.kind}s: it was trained without them; use a model "
+                f"that was trained with job_{given.kind}, or leave the {given.kind} out."
+            )
 
     def _prepare_condition(
         self, kind: str | None, tensors: dict[str, Tensor], latents: Tensor
