@@ -92,7 +92,6 @@ class Composer:
         self.device = torch.device(device)
         self.shadow_probability = shadow_probability
         self.num_foregrounds = num_foregrounds
-        self.world = world
         wanted = library.foregrounds_of(split)
         if styles is not None:
             wanted = [record for record in wanted if record.style in styles]
@@ -111,15 +110,25 @@ class Composer:
                     + (f" and styles {list(styles)}" if styles else "")
                     + f" can be used from '{library.root}' ({library.summary()})."
                 )
-        shares = _shares(self.foregrounds, style_weights)
-        if split != DRAWINGS:  # those are in no list of what is learnt
+        self._style_shares = _shares(self.foregrounds, style_weights)
+        self._enter(world)
+
+    def _enter(self, world: World) -> None:
+        shares = self._style_shares
+        if self.split != DRAWINGS:  # those are in no list of what is learnt
             shares = world.shares(self.foregrounds, shares)
         drawn = [r for r, share in zip(self.foregrounds, shares, strict=True) if share]
-        self._usual = usual_names(drawn)
+        self.world, self._usual = world, usual_names(drawn)
         self._placer = Placer(
             self.foregrounds, self._foreground_store.sizes, self.backgrounds, shares, world,
-            shadow_probability, num_foregrounds, held_out=split == PAIRINGS,
+            self.shadow_probability, self.num_foregrounds, held_out=self.split == PAIRINGS,
         )  # fmt: skip
+
+    def in_world(self, world: World) -> "Composer":
+        """The same decoded pictures in another world."""
+        other = copy.copy(self)
+        other._enter(world)
+        return other
 
     def at_size(self, size: int | tuple[int, int]) -> "Composer":
         """The same decoded pictures on frames of another size."""
