@@ -15,8 +15,8 @@ Each stage of training gets its share of the minutes that are left and starts fr
 weights of the one before, the first of each kind from those of `--start`. A stage that is done is
 not done again; with `--start` and its autoencoder folder given as `--autoencoder`, the first two
 are left out. The denoiser draws what `recipes/drawings.py` lists, or --drawings FILE, in the small
-world of its preset (docs/data-format.md). The model is OUT/denoiser-falling/pipeline, with pipeline-fast and pipeline-matting beside
-it; scores are in OUT/scores and OUT/scores-fast.
+world of its preset (docs/data-format.md). The model is OUT/denoiser-falling/pipeline, with
+pipeline-fast and pipeline-matting beside it; scores are in OUT/scores and OUT/scores-fast.
 """
 
 from __future__ import annotations
