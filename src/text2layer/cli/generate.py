@@ -1,6 +1,7 @@
 """`text2layer generate`: text in, layers out."""
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,6 +64,31 @@ def generate(
     attempts: Annotated[
         int | None, typer.Option(help="With --image: how often; the best is kept [4].", min=1)
     ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="A cut-out with alpha: draw an object that looks like it."),
+    ] = None,
+    library: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A picture library: take its cut-out that is nearest to the prompt as reference.",
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Where the object goes: left, centre, right, top, bottom, top-left, ...: a square "
+            "of half the shorter side, which it fills; or a box x,y,width,height in pixels.",
+        ),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FACTOR", help="How large the object becomes, relative to what was drawn."
+        ),
+    ] = None,
     preview: Preview = None,
     device: Device = "auto",
 ) -> None:
@@ -71,21 +97,27 @@ def generate(
     At most one part is given; it comes back unchanged, pixel for pixel, and the file has its size.
     The model sees it at its own working size (--width, --height), stretched by 7 % at most, else
     padded, never cropped. A picture taken apart is what its layers make when laid over one another.
+    Of a reference nothing is kept. --at and --scale move the drawn object, as a layer.
     """
     from text2layer.cli.outputs import check_outputs, check_picture, deliver, numbered
+    from text2layer.cli.references import reference_from
 
     outputs = numbered(output, num_images)
     previews = numbered(preview, num_images) if preview else [None] * num_images
     check_outputs(outputs)
     for path in filter(None, previews):
         check_picture(path)
-    given = _given(foreground, background, image)
+    given = _given(foreground, background, image, reference, library)
     pipe = load_pipeline(model, device, fast)
+    if "library" in given:
+        given = {"reference": reference_from(given["library"], prompt, pipe)}
     first = chosen_seed(seed)
     for index, (path, preview_path) in enumerate(zip(outputs, previews, strict=True)):
         result = pipe(
             prompt,
             **given,
+            at=at,
+            scale=scale,
             height=height,
             width=width,
             num_inference_steps=steps,
@@ -97,15 +129,30 @@ def generate(
         deliver(result.layers[0], path, preview_path)
 
 
-def _given(foreground: Path | None, background: Path | None, image: Path | None) -> dict[str, Any]:
-    """Open the picture that was given, by the name of the pipeline's argument."""
+def _given(
+    foreground: Path | None,
+    background: Path | None,
+    image: Path | None,
+    reference: Path | None,
+    library: Path | None,
+) -> dict[str, Any]:
+    """Open what was given, by the name of its option."""
     from text2layer import io
+    from text2layer.cli.references import open_reference
+    from text2layer.data.library import Library
     from text2layer.errors import InputError
 
-    named = {"foreground": foreground, "background": background, "image": image}
-    given = {name: io.load(path) for name, path in named.items() if path is not None}
-    if len(given) > 1:
-        raise InputError(f"Give only one of --{' and --'.join(given)}; the rest is drawn.")
+    named: dict[str, tuple[Path | None, Callable[[Path], Any]]] = {
+        "foreground": (foreground, io.load),
+        "background": (background, io.load),
+        "image": (image, io.load),
+        "reference": (reference, open_reference),
+        "library": (library, Library),
+    }
+    present = [name for name, (path, _) in named.items() if path is not None]
+    if len(present) > 1:
+        raise InputError(f"Give only one of --{' and --'.join(present)}; the rest is drawn.")
+    given = {name: read(path) for name, (path, read) in named.items() if path is not None}
     if "foreground" in given and not given["foreground"].foregrounds:
         raise InputError(f"{foreground} has no transparency; give a cut-out with an alpha channel.")
     return given
