@@ -3,10 +3,10 @@
     python recipes/base_model.py LIBRARY --out runs/base --minutes 150
     python recipes/base_model.py LIBRARY --out runs/base --minutes 10 --machine gpu
 
-    1  autoencoder, 128 px        learns most of what it will know, cheaply
-    2  autoencoder, 256 px        at the size of the release, the rate falling to zero
-    3  denoiser, 128 px           which words belong to which objects: a quarter of the tokens
-    4  denoiser, 256 px           from there at the size of the release, the rate falling to zero
+    1  autoencoder, 128 px        encoder and decoder of half the size, cheaply
+    2  decoder, 256 px            the encoder frozen, a detail branch, the rate falling to zero
+    3  denoiser, 256 px           64 tokens a picture: what things look like, most of the time
+    4  denoiser, falling          from there, the rate falling to zero
     5  few steps, 256 px          an adapter for `--fast`: six steps, no guidance
     6  matting, 128 and 256 px    the masks of pictures that are taken apart
     7  scores and sheet           `text2layer evaluate` on the test split, and 24 prompts
@@ -14,8 +14,9 @@
 Each stage of training gets its share of the minutes that are left and starts from the averaged
 weights of the one before, the first of each kind from those of `--start`. A stage that is done is
 not done again; with `--start` and its autoencoder folder given as `--autoencoder`, the first two
-are left out. The model is OUT/denoiser-256/pipeline, with pipeline-fast and pipeline-matting beside
-it; scores are in OUT/scores and OUT/scores-fast.
+are left out. The denoiser draws what `recipes/drawings.py` lists, or --drawings FILE, in the small
+world of its preset (docs/data-format.md). The model is OUT/denoiser-falling/pipeline, with
+pipeline-fast and pipeline-matting beside it; scores are in OUT/scores and OUT/scores-fast.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import torch
 
 from text2layer.data.composer import Composer
 from text2layer.data.library import Library
+from text2layer.data.world import world_of
 from text2layer.pipelines.loading import folder_beside, matting_folder
 from text2layer.training.autoencoder import train_autoencoder
 from text2layer.training.denoiser import train_denoiser
@@ -52,9 +54,10 @@ class Stage:
         name: its folder.
         share: of the time that is left when it begins.
         size: of its pictures, pixels.
-        cpu: settings on a CPU, over those of preset `base`.
-        gpu: settings on a GPU, over those of preset `base-gpu`.
+        cpu: settings on a CPU, over those of the preset.
+        gpu: settings on a GPU, likewise.
         beside: what its result is beside the model, MODEL-fast or MODEL-matting; "" if it is none.
+        preset: of its trainer; "" for `base`, on a GPU `base-gpu`.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Stage:
     cpu: dict[str, Any]
     gpu: dict[str, Any]
     beside: str = ""
+    preset: str = ""
 
 
 FALLING = {"decay_fraction": 0.8}
@@ -71,18 +75,14 @@ FEW_STEPS = {
     "weight_decay": 0.0, "ema_decay": 0.995, "warmup_steps": 50, **FALLING,
 }  # fmt: skip
 STAGES = (
-    Stage("autoencoder-128", 0.21, 128, {"decay_fraction": 0.0}, {"batch_size": 32}),
-    Stage("autoencoder-256", 0.16, 256,
-          {"batch_size": 4, "learning_rate": 2e-4, **FALLING},
-          {"batch_size": 16, "learning_rate": 3e-4, **FALLING}),
-    Stage("denoiser-128", 0.36, 128, {"decay_fraction": 0.0}, {"batch_size": 256}),
-    Stage("denoiser-256", 0.65, 256,
-          {"batch_size": 8, "learning_rate": 4e-4, "cache_samples": 4000, "timestep_mean": 1.4,
-           **FALLING},
-          {"batch_size": 128, "learning_rate": 6e-4, "cache_samples": 100_000,
-           "timestep_mean": 1.4, **FALLING}),
-    Stage("denoiser-fast", 0.5, 256,
-          {"batch_size": 8, "cache_samples": 3000, **FEW_STEPS},
+    Stage("autoencoder-128", 0.15, 128, {"decay_fraction": 0.3}, {"batch_size": 32}),
+    Stage("autoencoder-256", 0.15, 256, {"freeze_encoder": True, **FALLING},
+          {"freeze_encoder": True, "batch_size": 16, **FALLING}, preset="base-256"),
+    Stage("denoiser-256", 0.75, 256, {"decay_fraction": 0.0}, {"batch_size": 128}),
+    Stage("denoiser-falling", 0.4, 256, {"decay_fraction": 1.0},
+          {"batch_size": 128, "decay_fraction": 1.0}),
+    Stage("denoiser-fast", 0.4, 256,
+          {"batch_size": 8, "cache_samples": 8000, **FEW_STEPS},
           {"batch_size": 64, "cache_samples": 30_000, **FEW_STEPS}, "fast"),
     Stage("matting-128", 0.45, 128, {"batch_size": 32, "decay_fraction": 0.25}, {}),
     Stage("matting-256", 1.0, 256, {"learning_rate": 7e-4, **FALLING}, FALLING, "matting"),
@@ -94,18 +94,23 @@ def main() -> None:
     arguments = parse()
     deadline = time.monotonic() + 60 * arguments.minutes
     out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    drawings = arguments.drawings or out / "drawings.txt"
+    if arguments.drawings is None:
+        choose = [sys.executable, str(HERE / "drawings.py"), str(arguments.library), str(drawings)]
+        subprocess.run(choose, check=True)
     on_gpu = arguments.machine == "gpu"
     library, weights = Library(arguments.library), read_style_weights(STYLES)
-    sources = [
-        Composer(
-            library, split, 256, "cuda" if on_gpu and torch.cuda.is_available() else "cpu",
-            style_weights=weights, workers=16 if on_gpu else 4,
-        )
+    device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
+    wide = [
+        Composer(library, split, 256, device, style_weights=weights, workers=16 if on_gpu else 4)
         for split in ("train", "val")
-    ]  # fmt: skip
+    ]
+    world = world_of(settings_from("denoiser", "base", drawings=str(drawings)))
+    small = wide[0].in_world(world)
     say("library loaded", deadline)
     autoencoder = arguments.autoencoder or out / "autoencoder-256" / "model"
-    model = out / "denoiser-256" / "pipeline"
+    model = out / "denoiser-falling" / "pipeline"
     starts = {kind: arguments.start and arguments.start / kind for kind in KINDS}
     starts["matting"] = arguments.start and matting_folder(arguments.start)
     for stage in STAGES:
@@ -116,16 +121,17 @@ def main() -> None:
         if kind == "autoencoder" and arguments.autoencoder:
             continue
         if not result.is_dir():
-            settings = settings_from(kind, "base-gpu" if on_gpu else "base", **{
-                "size": stage.size, "data": str(arguments.library), "style_weights": STYLES,
-                "out": str(out / stage.name), "init": str(starts[kind] or ""), "steps": NEVER,
-                "max_minutes": (deadline - time.monotonic()) / 60 * stage.share, "timed": True,
+            settings = settings_from(kind, stage.preset or ("base-gpu" if on_gpu else "base"), **{
+                "size": stage.size, "data": str(arguments.library), "out": str(out / stage.name),
+                "init": str(starts[kind] or ""), "steps": NEVER, "timed": True,
+                "max_minutes": (deadline - time.monotonic()) / 60 * stage.share,
                 "validate_every": 1000, "preview_every": NEVER,
                 **(stage.gpu if on_gpu else stage.cpu),
-                **({"autoencoder": str(autoencoder), "text_encoder": arguments.text_encoder}
-                   if kind == "denoiser" else {}),
+                **({"autoencoder": str(autoencoder), "text_encoder": arguments.text_encoder,
+                    "drawings": str(drawings)} if kind == "denoiser" else {}),
                 **(toy(kind) if arguments.toy else {}),
             })  # fmt: skip
+            sources = [small, small.held_out_pairings()] if kind == "denoiser" else wide
             done = train(settings, *(source.at_size(stage.size) for source in sources))
             say(f"{stage.name}: {done.step} updates of {settings.batch_size}", deadline)
         if stage.beside:
@@ -175,6 +181,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--machine", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--start", type=Path, help="folder of a model to start from")
     parser.add_argument("--autoencoder", type=Path, help="folder of one that is trained already")
+    parser.add_argument("--drawings", type=Path, help="list of cut-outs to learn")
     parser.add_argument("--text-encoder", default="minilm", help="weights name or folder")
     parser.add_argument("--samples", type=int, default=128, help="of the scores; 0 for none")
     parser.add_argument("--toy", action="store_true", help="four updates of tiny networks a stage")

@@ -1,6 +1,6 @@
 """Choose the drawings that the released model learns, by rules that say why.
 
-    python recipes/drawings.py LIBRARY OUT.txt [--styles "3d icon,low-poly 3d render"] [--add concepts]
+    python recipes/drawings.py LIBRARY OUT.txt [--styles STYLES] [--add concepts|captions]
 
 Writes the list that `text2layer train denoiser --drawings OUT.txt` reads: an id a line.
 

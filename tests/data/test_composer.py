@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from text2layer.blend import composite_over, extend_edge_colours
-from text2layer.data.composer import CUT_PROBABILITY, Composer, Placement, over_255
+from text2layer.data.composer import Composer, Placement, over_255
 from text2layer.data.library import Library
+from text2layer.data.placing import CUT_PROBABILITY
 from text2layer.errors import DataError, InputError
 from text2layer.tensors import colour_to_bytes, mask_to_bytes
 

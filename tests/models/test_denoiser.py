@@ -27,6 +27,7 @@ from text2layer.models.denoiser import (
     patch_size,
     whitening_of,
 )
+from text2layer.models.transformer import LayerTransformer2DModel
 
 
 @pytest.fixture(scope="module", params=["tiny", "tiny-paper"])
@@ -61,8 +62,9 @@ def test_flags_name_what_is_given_in_the_order_of_the_channels():
     ("preset", "kind"),
     [
         ("tiny", PixArtTransformer2DModel),
-        ("base", PixArtTransformer2DModel),
-        ("large", PixArtTransformer2DModel),
+        ("bench", PixArtTransformer2DModel),
+        ("base", LayerTransformer2DModel),
+        ("large", LayerTransformer2DModel),
         ("base-unet", UNet2DConditionModel),
         ("tiny-paper", UNet2DConditionModel),
         ("paper", UNet2DConditionModel),

@@ -24,9 +24,9 @@ from text2layer.training.loop import (
     compile_blocks,
     learning_rate_factor,
     make_ema,
+    parameter_groups,
     step_generator,
     train,
-    weight_decay_groups,
 )
 from text2layer.training.settings import settings_from
 
@@ -99,7 +99,7 @@ def test_averaged_weights_follow_the_formula():
 
 def test_norms_and_biases_are_not_decayed():
     network = CaT2IAutoencoder.from_preset("tiny")
-    decayed, free = weight_decay_groups(network, 0.3)
+    decayed, free = parameter_groups(network, 0.3)
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
     assert len(decayed["params"]) + len(free["params"]) == len(list(network.parameters()))
     chosen = {id(parameter) for parameter in decayed["params"]}
@@ -108,6 +108,18 @@ def test_norms_and_biases_are_not_decayed():
         is_kernel = isinstance(module, (nn.Conv2d, nn.Linear))
         assert (own.get("weight") in chosen) == (is_kernel and "weight" in own)
         assert own.get("bias") not in chosen
+
+
+def test_weights_with_a_rate_of_their_own_are_groups_of_their_own():
+    network = CaT2IAutoencoder.from_preset("tiny", doublings=1, detail_channels=(16,))
+    groups = parameter_groups(
+        network, 0.3, lambda name: 20.0 if name.startswith("detail.heads") else 1.0
+    )
+    assert [group["rate"] for group in groups] == [1.0, 1.0, 20.0, 20.0]
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0, 0.3, 0.0]
+    fast = {id(p) for group in groups[2:] for p in group["params"]}
+    assert fast == {id(p) for p in network.detail.heads.parameters()}
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
 
 
 def test_a_run_that_is_done_is_not_trained_again(autoencoder_settings, source):

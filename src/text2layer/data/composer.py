@@ -9,40 +9,28 @@ Several foregrounds of a picture are drawn independently and laid over one anoth
 import copy
 import math
 import random
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from text2layer.canonical import FOOT, LONGEST
 from text2layer.data.captions import (
     background_caption,
     caption,
     foregrounds_caption,
-    may_be_flipped,
 )
 from text2layer.data.decoding import BackgroundStore, ForegroundStore
 from text2layer.data.full_captions import full_caption
 from text2layer.data.library import DRAWINGS, PAIRINGS, BackgroundRecord, ForegroundRecord, Library
+from text2layer.data.placing import BACKGROUND_DRAWS, DRAWS, Placer
 from text2layer.data.references import render_references
 from text2layer.data.source import EVERY, Composition, Part, Placement
-from text2layer.data.world import World, pairings, usual_names
+from text2layer.data.world import World, usual_names
 from text2layer.errors import DataError, InputError
 
 __all__ = ["Composer", "Composition", "Placement", "over_255"]
 
-OBJECT_SCALE = (0.50, 0.85)  # longest side of the object / shorter side of the frame
-BACKGROUND_SCALE = (0.6, 1.0)  # window / largest window of the frame's shape
-CUT_PROBABILITY = 0.10  # objects that the border of the frame cuts
-CUT_SHARE = (0.08, 0.35)  # how much of such an object lies outside
-SHADOW_STYLES = ("3d render", "3d icon")
-SHADOW_STRENGTH = (0.25, 0.60)
 DEFAULT_ELEVATION = 14.0  # degrees; for objects whose camera is unknown
-DRAWS = 14  # random numbers an object takes, see `_placement`
-BACKGROUND_DRAWS = [1, 9, 10, 11, 12]  # those of them that the objects of a picture share
 WIDE = World()
 CHUNK = {"cpu": 16, "cuda": 128}  # samples rendered at once: bounds the float copies
 
@@ -104,7 +92,6 @@ class Composer:
         self.device = torch.device(device)
         self.shadow_probability = shadow_probability
         self.num_foregrounds = num_foregrounds
-        self.world = world
         wanted = library.foregrounds_of(split)
         if styles is not None:
             wanted = [record for record in wanted if record.style in styles]
@@ -123,13 +110,25 @@ class Composer:
                     + (f" and styles {list(styles)}" if styles else "")
                     + f" can be used from '{library.root}' ({library.summary()})."
                 )
-        self._shares = _shares(self.foregrounds, style_weights)
-        if split != DRAWINGS:  # those are in no list of what is learnt
-            self._shares = world.shares(self.foregrounds, self._shares)
-        self._may_flip = [may_be_flipped(record) for record in self.foregrounds]
-        drawn = [r for r, share in zip(self.foregrounds, self._shares, strict=True) if share]
-        self._usual = usual_names(drawn)
-        self._choose_pairings(held_out=split == PAIRINGS)
+        self._style_shares = _shares(self.foregrounds, style_weights)
+        self._enter(world)
+
+    def _enter(self, world: World) -> None:
+        shares = self._style_shares
+        if self.split != DRAWINGS:  # those are in no list of what is learnt
+            shares = world.shares(self.foregrounds, shares)
+        drawn = [r for r, share in zip(self.foregrounds, shares, strict=True) if share]
+        self.world, self._usual = world, usual_names(drawn)
+        self._placer = Placer(
+            self.foregrounds, self._foreground_store.sizes, self.backgrounds, shares, world,
+            self.shadow_probability, self.num_foregrounds, held_out=self.split == PAIRINGS,
+        )  # fmt: skip
+
+    def in_world(self, world: World) -> "Composer":
+        """The same decoded pictures in another world."""
+        other = copy.copy(self)
+        other._enter(world)
+        return other
 
     def at_size(self, size: int | tuple[int, int]) -> "Composer":
         """The same decoded pictures on frames of another size."""
@@ -152,24 +151,8 @@ class Composer:
     def held_out_pairings(self) -> "Composer":
         """The same decoded pictures in the pairings that training leaves out."""
         other = copy.copy(self)
-        other._choose_pairings(held_out=True)
+        other._placer = self._placer.held_out_pairings()
         return other
-
-    def _choose_pairings(self, held_out: bool) -> None:
-        """Decide which backgrounds a concept stands before, and so which drawings can be drawn."""
-        self._grounds: dict[str, list[int]] = {}
-        shares = self._shares
-        if held_out or self.world.hold_out_pairings:
-            for concept in {record.concept for record in self.foregrounds}:
-                self._grounds[concept] = pairings(concept, self.backgrounds, held_out)
-            possible = [bool(self._grounds[record.concept]) for record in self.foregrounds]
-            shares = [share * fits for share, fits in zip(shares, possible, strict=True)]
-        total = sum(shares)
-        if not total:
-            raise DataError(
-                f"No drawing of '{self.library.root}' has a background that it may stand before."
-            )
-        self._cumulative = [value / total for value in accumulate(shares)]
 
     @property
     def fingerprint(self) -> str:
@@ -216,7 +199,8 @@ class Composer:
         shape = (batch_size, self.num_foregrounds, DRAWS)
         draws = torch.rand(shape, generator=generator, dtype=torch.float64)
         draws[..., BACKGROUND_DRAWS] = draws[:, :1, BACKGROUND_DRAWS]
-        return [self._placement(row) for row in draws[rows].flatten(0, 1).tolist()]
+        frame = self.height, self.width
+        return [self._placer.place(row, frame) for row in draws[rows].flatten(0, 1).tolist()]
 
     def compose_at(self, placements: Sequence[Placement]) -> Composition:
         """Render given placements, in bounded chunks.
@@ -245,78 +229,11 @@ class Composer:
 
     def box(self, placement: Placement) -> tuple[float, float, float, float]:
         """(left, top, width, height) of the object, relative to the frame."""
-        wide, high = self._foreground_store.sizes[placement.foreground]
-        longest = placement.scale * min(self.height, self.width) / max(wide, high)
-        width, height = wide * longest / self.width, high * longest / self.height
-        return placement.centre_x - width / 2, placement.centre_y - height / 2, width, height
-
-    def _placement(self, draws: Sequence[float]) -> Placement:
-        pick, back, size, across, down, cut, side, share, flip, crop, x, y, mirror, shadow = draws
-        index = min(bisect_right(self._cumulative, pick), len(self.foregrounds) - 1)
-        grounds = self._grounds.get(self.foregrounds[index].concept)
-        behind = int(back * len(self.backgrounds if grounds is None else grounds))
-        scale = _between(OBJECT_SCALE, size) / math.sqrt(self.num_foregrounds)
-        wide, high = self._foreground_store.sizes[index]
-        longest = scale * min(self.height, self.width) / max(wide, high)
-        width, height = wide * longest / self.width, high * longest / self.height
-        centre_x = width / 2 + (1 - width) * across
-        centre_y = height / 2 + (1 - height) * math.sqrt(down)  # the lower half thrice as often
-        if cut < CUT_PROBABILITY:
-            outside = _between(CUT_SHARE, share)
-            if side < 1 / 3:
-                centre_x = width * (0.5 - outside)
-            elif side < 2 / 3:
-                centre_x = 1 - width * (0.5 - outside)
-            else:
-                centre_y = 1 - height * (0.5 - outside)
-        standing = self.foregrounds[index].style in SHADOW_STYLES
-        shaded = standing and shadow < self.shadow_probability
-        strength = _between(SHADOW_STRENGTH, shadow / self.shadow_probability) if shaded else 0.0
-        placement = Placement(
-            foreground=index,
-            background=behind if grounds is None else grounds[behind],
-            centre_x=centre_x,
-            centre_y=centre_y,
-            scale=scale,
-            flipped=self._may_flip[index] and flip < 0.5,
-            crop_x=x,
-            crop_y=y,
-            crop_scale=_between(BACKGROUND_SCALE, crop),
-            background_flipped=mirror < 0.5,
-            shadow=strength,
-        )
-        # the last digits of a draw, of which the first ones chose the object, are as good as new
-        return self._in_world(placement, pick * 2**24 % 1, size)
-
-    def _in_world(self, placement: Placement, draw: float, size: float) -> Placement:
-        """The placement as the world has it; `draw` and `size` are those of the placement."""
-        world = self.world
-        if world.background_crops:
-            windows = world.background_crops
-            window = min(int(placement.crop_x * windows), windows - 1)
-            placement = replace(
-                placement, crop_x=window / max(windows - 1, 1), crop_y=0.5, crop_scale=1.0,
-                background_flipped=False,
-            )  # fmt: skip
-        if draw < world.canonical:
-            return self.canonical(placement)
-        if not world.full_captions:
-            return placement
-        _, _, width, height = self.box(placement)
-        return replace(
-            placement, flipped=False, shadow=0.0,
-            centre_x=min(max(placement.centre_x, width / 2), 1 - width / 2),
-            centre_y=min(max(placement.centre_y, height / 2), 1 - height / 2),
-        )  # fmt: skip
+        return self._placer.box(placement, (self.height, self.width))
 
     def canonical(self, placement: Placement) -> Placement:
         """The object of a placement in the canonical place."""
-        placement = replace(placement, scale=LONGEST / math.sqrt(self.num_foregrounds))
-        height = self.box(placement)[3]
-        return replace(
-            placement, centre_x=0.5, centre_y=FOOT - height / 2, flipped=False,
-            shadow=0.0, canonical=True,
-        )  # fmt: skip
+        return self._placer.canonical(placement, (self.height, self.width))
 
     def _render(
         self,
@@ -396,11 +313,6 @@ def over_255(background: Tensor, colour: Tensor, alpha: Tensor) -> Tensor:
 
 def _decoded_size(frame: int) -> int:
     return min(max(1 << (frame - 1).bit_length(), 32), 256)
-
-
-def _between(limits: tuple[float, float], draw: float) -> float:
-    low, high = limits
-    return low + (high - low) * draw
 
 
 def _shares(

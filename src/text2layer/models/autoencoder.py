@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from text2layer.errors import InputError
+from text2layer.models.detail import DetailBranch
 from text2layer.models.latent_statistics import LatentStatistics
 
 
@@ -47,6 +48,13 @@ def part_of(parts: LayerComponents, index: Any) -> LayerComponents:
     return LayerComponents(**{key: value[index] for key, value in parts.items()})
 
 
+# no convolution at full resolution, 16 channels for three pictures' worth of content
+BASE = {
+    "latent_channels": 16,
+    "block_out_channels": (128, 192),
+    "layers_per_block": 2,
+    "linear_shortcut": True,
+}
 PRESETS: dict[str, dict[str, Any]] = {
     # for tests: a few thousand weights
     "tiny": {"latent_channels": 4, "block_out_channels": (32, 32), "layers_per_block": 1},
@@ -57,13 +65,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "layers_per_block": 1,
         "linear_shortcut": True,
     },
-    # released: no convolution at full resolution, 16 channels for three pictures' worth of content
-    "base": {
-        "latent_channels": 16,
-        "block_out_channels": (128, 192),
-        "layers_per_block": 2,
-        "linear_shortcut": True,
-    },
+    "base": BASE,
+    # the encoder of `base`, which sees half of the size, and a decoder for the whole of it
+    "base-256": {**BASE, "doublings": 1, "detail_channels": (96, 64)},
     # the paper to the letter: SD's kl-f8 encoder and decoder, 4 latent channels
     "paper": {
         "latent_channels": 4,
@@ -155,11 +159,16 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             paper's variant no-sup.
         mask_block: the mask head reads a last residual block of its own, so that the pictures'
             losses do not shape the features it is read from (docs/log.md, 2026-11-26).
+        doublings: d, how often layers are averaged down by two before they are encoded, and what
+            the heads give is enlarged by two (bilinear): a trained encoder then serves pictures
+            2^d times as large as those it was made for.
+        detail_channels: channels of a `DetailBranch` that corrects the enlarged pictures, one for
+            each doubling from the features' resolution on, coarsest first; none without it.
         latent_shift: mean of each latent channel, measured on training data.
         latent_scale: 1 / standard deviation of each latent channel, measured likewise.
 
-    The latent factor is `patch_size * 2 ** (len(block_out_channels) - 1)`; heights and widths are
-    multiples of it.
+    The latent factor is `patch_size * 2 ** (len(block_out_channels) - 1 + doublings)`; heights and
+    widths are multiples of it.
 
     Example:
         >>> autoencoder = CaT2IAutoencoder.from_preset("tiny")
@@ -181,11 +190,15 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         linear_shortcut: bool = False,
         auxiliary_head: bool = True,
         mask_block: bool = False,
+        doublings: int = 0,
+        detail_channels: Sequence[int] = (),
         latent_shift: Sequence[float] | None = None,
         latent_scale: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         channels = tuple(block_out_channels)
+        if doublings < 0:
+            raise InputError(f"doublings must be 0 or more, got {doublings}.")
         self.encoder, self.decoder = trunk(
             (4 * num_foregrounds + 3) * patch_size**2, latent_channels, channels, layers_per_block
         )
@@ -208,11 +221,22 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             self.decoder.conv_norm_out = self.decoder.conv_act = nn.Identity()
         self.shortcuts = nn.ModuleDict()
         if linear_shortcut:
-            cell = self.latent_factor**2
+            cell = self._cell**2
             in_channels = (4 * num_foregrounds + 3) * cell
             self.shortcuts["encoder"] = nn.Conv2d(in_channels, latent_channels, 1)
             for name in self.heads:
                 self.shortcuts[name] = nn.Conv2d(latent_channels, self._channels_of(name) * cell, 1)
+        if detail_channels:
+            if mask_block:
+                raise InputError("mask_block and detail_channels exclude each other; choose one.")
+            scale = patch_size * 2**doublings
+            if scale % 2 ** len(detail_channels):
+                raise InputError(
+                    f"The features lie at 1/{scale} of the picture, so detail_channels "
+                    f"{tuple(detail_channels)} would double them beyond its size; give fewer."
+                )
+            pictures = {name: self._channels_of(name) for name in self.heads}
+            self.detail = DetailBranch(channels[0], detail_channels, pictures, scale)
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> CaT2IAutoencoder:
@@ -227,9 +251,14 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         return {"foreground": 3 * layers, "mask": layers}.get(head, 3)
 
     @property
+    def _cell(self) -> int:
+        """Side of a latent cell in what the trunk sees and the heads give."""
+        return self.config.patch_size * 2 ** (len(self.config.block_out_channels) - 1)
+
+    @property
     def latent_factor(self) -> int:
         """Pixels per latent cell along each side."""
-        return self.config.patch_size * 2 ** (len(self.config.block_out_channels) - 1)
+        return self._cell * 2**self.config.doublings
 
     def encode(
         self, foreground: Tensor, background: Tensor, mask: Tensor
@@ -265,11 +294,13 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             raise InputError(
                 f"Width and height must be multiples of {self.latent_factor}, got {width}x{height}."
             )
+        if self.config.doublings:
+            parts = functional.avg_pool2d(parts, 2**self.config.doublings)
         hidden = functional.pixel_unshuffle(parts, self.config.patch_size)
         moments = self.quant_conv(self.encoder(hidden))
         if "encoder" in self.shortcuts:
             mean, log_variance = moments.chunk(2, dim=1)
-            cells = functional.pixel_unshuffle(parts, self.latent_factor)
+            cells = functional.pixel_unshuffle(parts, self._cell)
             moments = torch.cat([mean + self.shortcuts["encoder"](cells), log_variance], dim=1)
         return DiagonalGaussianDistribution(moments)
 
@@ -292,7 +323,12 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         for name in out:
             if name in self.shortcuts:
                 cells = self.shortcuts[name](latents)
-                out[name] = out[name] + functional.pixel_shuffle(cells, self.latent_factor)
+                out[name] = out[name] + functional.pixel_shuffle(cells, self._cell)
+        if self.config.doublings:
+            larger = {"scale_factor": 2.0**self.config.doublings, "mode": "bilinear"}
+            out = {name: functional.interpolate(part, **larger) for name, part in out.items()}
+        if self.config.detail_channels:
+            out = self.detail(trunk, out)
         if clamp:
             out = {k: v.clamp(0.0 if k == "mask" else -1.0, 1.0) for k, v in out.items()}
         layers = self.config.num_foregrounds

@@ -19,9 +19,9 @@ def condition_latents(
 ) -> Tensor:
     """Encode one given part, scaled to the denoiser's space.
 
-    A given foreground comes with its mask over a mid-grey background; a given background or whole
-    picture comes as background under empty foregrounds (colour 0, mask 0). Which of the two it
-    is, the flags say.
+    A given foreground, or a reference to one, comes with its mask over a mid-grey background; a
+    given background or whole picture comes as background under empty foregrounds (colour 0, mask
+    0). Which of them it is, the flags say.
 
     Args:
         autoencoder: trained, with measured latent statistics.

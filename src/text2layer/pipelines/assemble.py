@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from text2layer.layers import Layer, LayeredImage
 from text2layer.models.autoencoder import LayerComponents
 from text2layer.pipelines import inputs
 from text2layer.pipelines.frame import Frame
+from text2layer.pipelines.placement import place
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
 MASK_FLOOR = 0.03  # predicted alpha below this is 0, above 1 - this is 1: no veil, no pinholes
@@ -52,6 +54,15 @@ def assemble(
         )
         pictures.append(LayeredImage(background, layers, metadata=metadata))
     return pictures
+
+
+def moved(
+    layered: LayeredImage, at: str | Sequence[int] | None, scale: float | None
+) -> LayeredImage:
+    """Put the drawn foreground of a picture where it is asked for; see `placement.place`."""
+    if at is None and scale is None:
+        return layered
+    return layered.replace_layer(0, place(layered.foregrounds[0], at, scale, layered.size))
 
 
 def _matched(

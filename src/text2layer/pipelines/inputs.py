@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from text2layer.blend import composite_over
+from text2layer.canonical import canonical_box
 from text2layer.errors import InputError
 from text2layer.layers import Layer, LayeredImage
 from text2layer.pipelines.attempts import ATTEMPTS, MATTED_ATTEMPTS, MAX_ATTEMPTS
@@ -19,6 +21,7 @@ from text2layer.pipelines.frame import Frame
 from text2layer.tensors import colour_to_tensor, mask_to_tensor
 
 MAX_PICTURES = 64  # of one call
+RIGHTS = ("caption", "source", "author", "license")  # what a reference's own metadata may say
 
 
 @dataclass(frozen=True)
@@ -26,37 +29,43 @@ class Given:
     """What the caller gives, at its own size.
 
     Attributes:
-        kind: foreground, background, image or None.
+        kind: foreground, background, image, reference or None.
         colour: (H, W, 3) uint8; of several foregrounds their two-layer view. None without kind.
-        alpha: (H, W) uint8 of a given foreground, or None.
+        alpha: (H, W) uint8 of a given foreground or reference, or None.
         layers: the given foregrounds as they came, bottom first.
+        metadata: what a picture's metadata say of a reference.
     """
 
     kind: str | None = None
     colour: np.ndarray | None = None
     alpha: np.ndarray | None = None
     layers: tuple[Layer, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(width, height) in pixels; None without kind."""
-        return None if self.colour is None else (self.colour.shape[1], self.colour.shape[0])
+        """(width, height) in pixels; None without kind, and of a reference, of which none stays."""
+        if self.colour is None or self.kind == "reference":
+            return None
+        return self.colour.shape[1], self.colour.shape[0]
 
     def as_tensors(self, frame: Frame, num_foregrounds: int = 1) -> dict[str, Tensor]:
         """Keyword arguments of `conditioning.condition_latents`, on the frame's canvas.
 
         Given foregrounds are merged for a model of one; for a model of several they are its lowest
-        and the rest are empty.
+        and the rest are empty. A reference comes as a foreground in the canonical place.
         """
         if self.kind is None or self.colour is None:
             return {}
         if self.alpha is None:
             return {self.kind: colour_to_tensor(frame.fit_colour(self.colour))}
-        stack = [(self.colour, self.alpha)]
-        if num_foregrounds > 1:
+        if self.kind == "reference":
+            fitted = [_in_canonical_place(Layer(self.colour, self.alpha), frame.canvas)]
+        elif num_foregrounds > 1:
             canvas = LayeredImage(self.colour)
-            stack = [canvas.on_canvas(layer) for layer in self.layers]
-        fitted = [frame.fit_layer(*layer) for layer in stack]
+            fitted = [frame.fit_layer(*canvas.on_canvas(layer)) for layer in self.layers]
+        else:
+            fitted = [frame.fit_layer(self.colour, self.alpha)]
         colour = colour_to_tensor(np.stack([pixels for pixels, _ in fitted]))
         mask = mask_to_tensor(np.stack([alpha for _, alpha in fitted]))
         if num_foregrounds > 1:
@@ -65,7 +74,7 @@ class Given:
                 torch.cat([part, part.new_zeros(missing, *part.shape[1:])])[None]
                 for part in (colour, mask)
             )
-        return {self.kind: colour, "mask": mask}
+        return {"foreground": colour, "mask": mask}
 
 
 def check_prompts(prompt: str | Sequence[str], may_be_empty: bool = False) -> list[str]:
@@ -159,7 +168,11 @@ def check_generators(
 
 
 def check_given(
-    foreground: Any = None, background: Any = None, image: Any = None, num_foregrounds: int = 1
+    foreground: Any = None,
+    background: Any = None,
+    image: Any = None,
+    num_foregrounds: int = 1,
+    reference: Any = None,
 ) -> Given:
     """Check what is given.
 
@@ -170,20 +183,28 @@ def check_given(
             `LayeredImage` (its composite).
         image: a picture to take apart, likewise.
         num_foregrounds: of the model. More given ones than that are refused, unless it is one.
+        reference: a cut-out that shows what the object looks like, as a foreground is given.
 
     Raises:
-        InputError: when more than one is given, one is not a picture, or a foreground is empty or
-            leaves no pixel of the background to be seen, or there are too many foregrounds.
+        InputError: when more than one is given, one is not a picture, or a cut-out is empty or
+            nowhere transparent, or there are too many foregrounds.
     """
     named = {"foreground": foreground, "background": background, "image": image}
     present = [name for name, value in named.items() if value is not None]
+    if reference is not None:
+        if present:
+            raise InputError(
+                f"A reference cannot be given together with a given {present[0]}: the model takes "
+                "one thing at a time; give one of the two."
+            )
+        return _reference(reference)
     if not present:
         return Given()
     if len(present) > 1:
         raise InputError(f"Give only one of {' and '.join(present)}; the rest is generated.")
     if foreground is None:
         return Given(present[0], _picture(named[present[0]], present[0]))
-    layered = _cutout(foreground)
+    layered = _cutout(foreground, "foreground")
     if 1 < num_foregrounds < len(layered.foregrounds):
         raise InputError(
             f"The model draws {num_foregrounds} foregrounds and {len(layered.foregrounds)} were "
@@ -202,11 +223,47 @@ def check_given(
     return Given("foreground", layered.foreground, alpha, layered.foregrounds)
 
 
-def _cutout(value: Any) -> LayeredImage:
-    """Return a given foreground as layers over a background of no meaning."""
+def _reference(value: Any) -> Given:
+    """Check a reference; what its picture's metadata will say of it is its name, hash and rights.
+
+    The hash is the SHA-256 of width, height (4 bytes each, little endian) and RGBA of the cut-out
+    trimmed to what is not transparent, colour 0 where alpha is.
+    """
+    layered = _cutout(value, "reference")
+    layer = Layer(layered.foreground, layered.mask)
+    if layer.box is None:
+        raise InputError(
+            "The given reference is empty: its alpha is 0 everywhere, so it shows no object."
+        )
+    if (layer.alpha == 255).all():
+        raise InputError(
+            "The given reference has no transparency, so its object cannot be told from what is "
+            "behind it; give a cut-out with an alpha channel."
+        )
+    layer = layer.trimmed()
+    seen = np.where(layer.alpha[..., None] > 0, layer.colour, np.uint8(0))
+    pixels = np.dstack([seen, layer.alpha]).tobytes()
+    digest = hashlib.sha256(np.array(layer.size, "<u4").tobytes() + pixels).hexdigest()
+    metadata: dict[str, Any] = {
+        "name": ", ".join(one.name for one in layered.foregrounds), "sha256": digest
+    }  # fmt: skip
+    if len(layered.foregrounds) == 1:
+        said = layered.foregrounds[0].metadata
+        metadata |= {name: said[name] for name in RIGHTS if said.get(name)}
+    return Given("reference", layer.colour, layer.alpha, metadata=metadata)
+
+
+def _in_canonical_place(cutout: Layer, canvas: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Colour (H, W, 3) and alpha (H, W) of a cut-out on a canvas of (width, height)."""
+    empty = LayeredImage(np.zeros((canvas[1], canvas[0], 3), np.uint8))
+    return empty.on_canvas(cutout.fitted(canonical_box(canvas)))
+
+
+def _cutout(value: Any, part: str) -> LayeredImage:
+    """Return a given foreground or reference as layers over a background of no meaning."""
     if isinstance(value, LayeredImage):
         if not value.foregrounds:
-            raise InputError("The picture given as foreground has no foreground layer.")
+            raise InputError(f"The picture given as {part} has no foreground layer.")
         return value
     if isinstance(value, Image.Image) and value.has_transparency_data:
         value = value.convert("RGBA")
@@ -214,7 +271,7 @@ def _cutout(value: Any) -> LayeredImage:
         rgba = np.asarray(value)
         if rgba.ndim != 3 or rgba.shape[2] != 4 or rgba.dtype != np.uint8:
             raise InputError(
-                "A given foreground must be a Layer or an RGBA picture (height, width, 4) of 8 "
+                f"A given {part} must be a Layer or an RGBA picture (height, width, 4) of 8 "
                 f"bits, got {_describe(value)}."
             )
         value = Layer.from_rgba(rgba)

@@ -20,7 +20,15 @@ from text2layer.errors import InputError, WeightsError
 from text2layer.layers import LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
 from text2layer.models.conditioning import condition_latents
-from text2layer.models.denoiser import denoise, flag_tensor, is_flow, patch_size, set_steps
+from text2layer.models.denoiser import (
+    GIVEN,
+    denoise,
+    flag_channels,
+    flag_tensor,
+    is_flow,
+    patch_size,
+    set_steps,
+)
 from text2layer.models.matting import MattingNetwork
 from text2layer.models.plain_autoencoder import PlainAutoencoder  # or diffusers refuses to load it
 from text2layer.models.text_encoder import (
@@ -29,9 +37,10 @@ from text2layer.models.text_encoder import (
     encode_prompts,
 )
 from text2layer.pipelines import editing, inputs, loading
-from text2layer.pipelines.assemble import assemble
+from text2layer.pipelines.assemble import assemble, moved
 from text2layer.pipelines.attempts import STEPS, best_attempts
 from text2layer.pipelines.frame import frame_for
+from text2layer.pipelines.placement import check_moved
 from text2layer.pipelines.rough_layers import rough_layers
 from text2layer.tensors import padded, tensor_to_colour
 
@@ -189,6 +198,9 @@ class Text2LayerPipeline(DiffusionPipeline):
         foreground: Any = None,
         background: Any = None,
         image: Any = None,
+        reference: Any = None,
+        at: str | Sequence[int] | None = None,
+        scale: float | None = None,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int | None = None,
@@ -213,6 +225,14 @@ class Text2LayerPipeline(DiffusionPipeline):
                 there is generated.
             image: a picture to take apart into foreground, background and mask; the composite of
                 the result is this picture exactly.
+            reference: a cut-out, given as `foreground` is, that shows what the object looks like;
+                nothing of it is kept, and everything is drawn. Its name and hash are in the
+                picture's metadata. Only models trained with references (`job_reference`) take one.
+            at: where the drawn object goes, as in `add_layer`: a word such as "left", or a box in
+                pixels. The layer is cut to its object, made to fill the box and moved there; see
+                `placement.place`. None leaves it where it was drawn.
+            scale: how large the object becomes, relative to what was drawn; at the place of a word,
+                or standing where it stood.
             height: pixels that the network draws, a multiple of `size_multiple`; by default the
                 model's size, in the shape of what is given. Where something is given, the result
                 has its size whatever is drawn; see `pipelines.frame` for how it is fitted.
@@ -242,24 +262,26 @@ class Text2LayerPipeline(DiffusionPipeline):
         """
         # 1. Check inputs
         num_foregrounds = self.autoencoder.config.num_foregrounds
-        given = inputs.check_given(foreground, background, image, num_foregrounds)
+        given = inputs.check_given(foreground, background, image, num_foregrounds, reference)
+        self._check_known(given)
         frame = frame_for((width, height), self.config.default_size, self.size_multiple, given.size)
         width, height = frame.canvas
         steps = self._default_steps(given) if num_inference_steps is None else num_inference_steps
-        scale = self._default_guidance(given) if guidance_scale is None else guidance_scale
+        guidance = self._default_guidance(given) if guidance_scale is None else guidance_scale
+        asked = check_moved(at, scale, given.kind, frame.size, num_foregrounds, output_type)
         prompts = inputs.check_prompts(prompt, may_be_empty=given.kind == "image")
         negatives = inputs.check_negative(negative_prompt, len(prompts))
         prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
         negatives = [text for text in negatives for _ in range(num_images_per_prompt)]
         attempts = inputs.check_attempts(attempts, given, latents, self.matting is not None)
-        inputs.check_numbers(steps, scale, len(prompts))
+        inputs.check_numbers(steps, guidance, len(prompts))
         if output_type not in ("layered", "pt", "latent"):
             raise InputError(f"output_type must be layered, pt or latent, got {output_type!r}.")
         inputs.check_names(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         generators = inputs.check_generators(generator, len(prompts))
 
         # 2. Encode the prompts (and what guidance steers away from)
-        guided = scale > 1
+        guided = guidance > 1
         texts = negatives + prompts if guided else prompts
         states, mask = encode_prompts(
             self.tokenizer, self.text_encoder, texts, self.config.max_prompt_tokens
@@ -303,7 +325,7 @@ class Text2LayerPipeline(DiffusionPipeline):
             )  # fmt: skip
             if guided:
                 without, with_prompt = output.chunk(2)
-                output = without + scale * (with_prompt - without)
+                output = without + guidance * (with_prompt - without)
             latents = self.scheduler.step(output, timestep, latents, return_dict=False)[0]
             if callback_on_step_end is not None:
                 held = {"latents": latents, "prompt_embeds": states}
@@ -338,8 +360,10 @@ class Text2LayerPipeline(DiffusionPipeline):
                 "negative_prompt": negatives[i],
                 "seed": generators[i].initial_seed(),
                 "steps": steps,
-                "guidance_scale": float(scale),
+                "guidance_scale": float(guidance),
                 "given": given.kind,
+                **({"reference": given.metadata} if given.metadata else {}),
+                **asked,
                 **({"attempts": attempts} if given.kind == "image" else {}),
                 **({"matting_hash": self.matting_hash} if matted is not None else {}),
                 **self._model_metadata(),
@@ -348,7 +372,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         ]
         predicted = parts.predicted_image
         return Text2LayerPipelineOutput(
-            layers=assemble(parts, given, frame, provenance),
+            layers=[moved(made, at, scale) for made in assemble(parts, given, frame, provenance)],
             predicted_images=[] if predicted is None else list(tensor_to_colour(predicted)),
         )
 
@@ -424,6 +448,15 @@ class Text2LayerPipeline(DiffusionPipeline):
     def _default_guidance(self, given: inputs.Given) -> float:
         """The model's own; none where a picture is given, which says more than its caption."""
         return 1.0 if given.kind == "image" else float(self.config.default_guidance_scale)
+
+    def _check_known(self, given: inputs.Given) -> None:
+        """Raise InputError where the network has no flag for what is given."""
+        known = GIVEN[: flag_channels(self.denoiser, self.autoencoder.config.latent_channels)]
+        if given.kind is not None and given.kind not in known:
+            raise InputError(
+                f"This model does not know {given.kind}s: it was trained without them; use a model "
+                f"that was trained with job_{given.kind}, or leave the {given.kind} out."
+            )
 
     def _prepare_condition(
         self, kind: str | None, tensors: dict[str, Tensor], latents: Tensor

@@ -23,7 +23,7 @@ from text2layer.models.losses import (
 from text2layer.models.plain_autoencoder import PlainAutoencoder
 from text2layer.tensors import composite
 from text2layer.training import processes
-from text2layer.training.checkpoints import load_autoencoder
+from text2layer.training.checkpoints import load_autoencoder, load_weights
 from text2layer.training.export import save_model
 from text2layer.training.latents import measure_latent_statistics
 from text2layer.training.loop import Objective, TrainingResult, step_generator, train
@@ -33,6 +33,7 @@ from text2layer.training.settings import AutoencoderSettings
 if TYPE_CHECKING:
     from text2layer.data.source import SampleSource
 
+DETAIL = "detail."  # how names of the detail branch's weights start
 EQUIVARIANCE_SCALES = (0.5, 0.75)
 VALIDATION_SAMPLES = 64
 PREVIEW_SAMPLES = 6
@@ -89,6 +90,14 @@ class AutoencoderObjective(Objective):
                 if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
                     module.eval()
         return self
+
+    def load_init(self, network: ModelMixin) -> None:
+        """Give a network the weights of `settings.init`; a detail branch new to it stays new."""
+        load_weights(network, Path(self.settings.init), may_lack=DETAIL)
+
+    def rate_of(self, name: str) -> float:
+        """`settings.detail_rate` of the detail branch."""
+        return self.settings.detail_rate if name.startswith(DETAIL) else 1.0
 
     def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw a batch, reconstruct it, return every term and the weighted `loss`."""

@@ -80,10 +80,16 @@ def save_checkpoint(
     return target
 
 
-def load_weights(model: ModelMixin, folder: Path) -> None:
+def load_weights(model: ModelMixin, folder: Path, may_lack: str = "") -> None:
     """Load the weights of a folder written by `save_pretrained` into a model of the same shape.
 
     A denoiser that knew fewer flags may be loaded into one of more.
+
+    Args:
+        model: takes them in place.
+        folder: holds them.
+        may_lack: start of the names of a part that keeps what it has where the folder holds
+            nothing of it.
 
     Raises:
         WeightsError: when the file is missing, damaged or belongs to another architecture.
@@ -94,7 +100,11 @@ def load_weights(model: ModelMixin, folder: Path) -> None:
             f"{folder} holds no {SAFETENSORS_WEIGHTS_NAME}; give a folder of saved weights."
         )
     try:
-        model.load_state_dict(fill_flags(model, load_file(file)))
+        weights = load_file(file)
+        if may_lack and not any(name.startswith(may_lack) for name in weights):
+            own = model.state_dict().items()
+            weights |= {name: value for name, value in own if name.startswith(may_lack)}
+        model.load_state_dict(fill_flags(model, weights))
     except SafetensorError as error:
         raise WeightsError(f"{file} is damaged ({error}); use another checkpoint.") from error
     except RuntimeError as error:

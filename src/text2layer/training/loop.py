@@ -64,6 +64,10 @@ class Objective(nn.Module):
         """Give a network of this shape the weights of `settings.init`."""
         checkpoints.load_weights(network, Path(self.settings.init))
 
+    def rate_of(self, name: str) -> float:
+        """The learning rate of a weight of the network, beside the one of the settings."""
+        return 1.0
+
     def checkpoint_gradients(self) -> None:
         """Let the backward pass compute the network's activations anew."""
         self.network.enable_gradient_checkpointing()
@@ -138,13 +142,24 @@ def make_ema(network: ModelMixin, decay: float) -> AveragedModel:
     return model
 
 
-def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices and kernels only, neither norms nor biases."""
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def parameter_groups(
+    network: nn.Module, weight_decay: float, rate_of: Callable[[str], float] = lambda name: 1.0
+) -> list[dict[str, Any]]:
+    """Groups of one `rate` each, a factor of the learning rate.
+
+    Matrices and kernels decay, neither norms nor biases.
+    """
+    trainable = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    groups = []
+    for rate in sorted({1.0, *(rate_of(name) for name, _ in trainable)}):
+        alike = [p for name, p in trainable if rate_of(name) == rate]
+        groups += [
+            {"params": [p for p in alike if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in alike if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        for group in groups[-2:]:
+            group["rate"] = rate
+    return groups
 
 
 def compile_blocks(network: nn.Module) -> None:
@@ -271,7 +286,7 @@ class _Run:
         self.folder = Path(settings.out)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.optimizer: Any = torch.optim.AdamW(
-            weight_decay_groups(self.network, settings.weight_decay),
+            parameter_groups(self.network, settings.weight_decay, self.objective.rate_of),
             lr=settings.learning_rate,
             betas=(settings.beta1, settings.beta2),
             fused=True,  # one pass over the weights: a third of the time on a CPU (docs/log.md)
@@ -287,7 +302,7 @@ class _Run:
         seed, generator = self.draws(step)
         torch.manual_seed(seed)  # latent noise
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate", 1.0)  # checkpoints of before have none
         self.objective.train()
         losses = prepared(step, generator)
         self.objective.prepare(self.draws(step + 1)[1])

@@ -64,7 +64,8 @@ class AutoencoderSettings(TrainingSettings):
 
     out: str = setting("runs/autoencoder", "Folder for checkpoints, metrics.jsonl and previews.")
     preset: str = setting(
-        "base", "Architecture: tiny | bench | base | paper, tiny-plain | bench-plain (baselines)."
+        "base",
+        "Architecture: tiny | bench | base | base-256 | paper; baselines tiny-plain | bench-plain.",
     )
     num_foregrounds: int = setting(1, "Foreground layers per picture.")
     auxiliary_head: bool = setting(True, "Predict the whole picture too; off is 'no-sup'.")
@@ -92,6 +93,9 @@ class AutoencoderSettings(TrainingSettings):
     crop: int = setting(0, "Side of the window cut out of each batch, pixels; 0 takes it whole.")
     freeze_encoder: bool = setting(
         False, "Train the decoder alone: latents of init, and denoisers made for them, stay valid."
+    )
+    detail_rate: float = setting(
+        1.0, "Learning rate of the decoder's detail branch, a factor of the others'."
     )
 
 
@@ -207,6 +211,12 @@ AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
         steps=12_000, batch_size=192, learning_rate=6e-4, kl_weight=3e-3, equivariance=0.25,
         lpips_weight=1.0, lpips_share=0.25, warmup_steps=200, decay_fraction=0.0,
     ),
+    # after `base`: --init its folder --freeze-encoder
+    "base-256": AutoencoderSettings(
+        preset="base-256", steps=10_000, batch_size=4, size=256, learning_rate=2.5e-5,
+        detail_rate=40.0, kl_weight=3e-3, image_weight=0.25, lpips_weight=0.5, lpips_share=0.25,
+        lpips_crop=128, latent_noise=0.15,
+    ),
     "paper-256": PAPER_AUTOENCODER,
     "paper-512": replace(PAPER_AUTOENCODER, size=512, gradient_checkpointing=True),
 }  # fmt: skip
@@ -281,7 +291,7 @@ SHARES = (
     "decay_fraction", "equivariance", "lpips_share", "partial", "caption_dropout", "job_text",
     "job_background", "job_foreground", "job_image", "job_reference", "imperfect", "canonical",
 )  # fmt: skip
-ABOVE_ZERO = ("learning_rate", "max_grad_norm", "sampling_shift")
+ABOVE_ZERO = ("learning_rate", "detail_rate", "max_grad_norm", "sampling_shift")
 BELOW_ONE = ("beta1", "beta2", "ema_decay")
 CHOICES = {
     "mixed_precision": ("auto", "no", "bf16", "fp16"),
