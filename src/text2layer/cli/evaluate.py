@@ -3,21 +3,30 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from text2layer.cli.sources import choose_device, on_terminal, open_source
+from text2layer.cli.sources import (
+    choose_device,
+    is_library,
+    on_terminal,
+    open_source,
+    report_skipped,
+)
 from text2layer.errors import InputError
 
 if TYPE_CHECKING:
     from text2layer.data.known_samples import KnownSamples
+    from text2layer.data.named_things import AskedThings
     from text2layer.evaluation.results import ProtocolResult
 
 PROTOCOLS = (
     "generate", "reconstruct", "decompose", "given-background", "given-foreground", "prompt",
+    "objects",
 )  # fmt: skip
 FLAT = ("generate", "reconstruct", "decompose", "prompt")
+OBJECTS = "objects"  # asked for by name: it draws every thing of a library, which takes long
 AUTOENCODER_ONLY = ("reconstruct",)
 PHOTO_LAYERS = "networks"  # in place of a model: pictures taken apart by networks of others
 
@@ -36,7 +45,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for results.json, table, plots and sheets.")
     ] = None,
     protocols: Annotated[
-        str, typer.Option(help=f"Comma-separated: {', '.join(PROTOCOLS)}; or all.")
+        str, typer.Option(help=f"Comma-separated: {', '.join(PROTOCOLS)}; or all but objects.")
     ] = "all",
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     samples: Annotated[int, typer.Option(help="How many samples.", min=2)] = 256,
@@ -65,6 +74,17 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder that keeps the known samples' features for the next model."),
     ] = None,
+    drawings: Annotated[
+        Path | None,
+        typer.Option(
+            help="objects: list of the cut-outs that the model learnt, an id a line, as the "
+            "trainer takes it; without it all of the training split that can be named."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="objects: how often each thing is drawn.", min=1)] = 3,
+    things: Annotated[
+        int, typer.Option(help="objects: how many things are drawn; 0 for all.", min=0)
+    ] = 0,
     batch_size: Annotated[int, typer.Option(help="Samples at a time.", min=1)] = 16,
     seed: Annotated[int, typer.Option(help="Which samples are taken.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -76,6 +96,8 @@ def evaluate(
     """
     from text2layer.cli.outputs import check_writable
     from text2layer.data.known_samples import KnownSamples
+    from text2layer.data.named_things import AskedThings, open_things
+    from text2layer.data.world import read_drawings
     from text2layer.evaluation.collector import is_first_process
     from text2layer.evaluation.networks import Networks, check_judge
     from text2layer.evaluation.plots import check_plots
@@ -88,17 +110,27 @@ def evaluate(
         check_plots()
         out.mkdir(parents=True, exist_ok=True)
         check_writable(out / "results.json")
+    learnt = read_drawings(drawings) if drawings else None
+    if OBJECTS in protocols and not is_library(data):
+        raise InputError(f"Things have names in a picture library; '{data}' is none.")
     device = choose_device(device)
     subject = _Subject(model, device, size, steps, guidance, fast)
     chosen = _chosen(protocols, subject.possible)
-    source = open_source(data, split, subject.size, device, read_style_weights(style_weights))
-    known = KnownSamples(source, samples, seed)  # type: ignore[arg-type]
+    asked: dict[str, KnownSamples] = {}
+    if OBJECTS in chosen:
+        every = open_things(data, learnt, subject.size, device, on_terminal())
+        report_skipped(every.library.skipped, every.library.messages)
+        asked[OBJECTS] = AskedThings(every, seeds, things, seed)
+    if chosen != [OBJECTS]:
+        source = open_source(data, split, subject.size, device, read_style_weights(style_weights))
+        known = KnownSamples(source, samples, seed)  # type: ignore[arg-type]
+        asked = dict.fromkeys(chosen, known) | asked
     networks = Networks(judge, clip, probe, device)
     about = {"split": split, "size": subject.size}
     if style_weights:
         about["style_weights"] = style_weights
     run = Run(batch_size, on_terminal(), judge_samples, References(cache), about)
-    results = [subject.protocol(name)(known, networks, run) for name in chosen]
+    results = [subject.protocol(name)(asked[name], networks, run) for name in chosen]
     if not is_first_process():
         return
     if out is not None:
@@ -153,6 +185,7 @@ class _Subject:
         from text2layer.evaluation.decompose import decompose
         from text2layer.evaluation.generate import generate
         from text2layer.evaluation.given import given
+        from text2layer.evaluation.objects import objects
         from text2layer.evaluation.prompt_following import follow_prompt
         from text2layer.evaluation.reconstruction import reconstruct
 
@@ -165,6 +198,10 @@ class _Subject:
             return lambda known, networks, run: decompose(drawer, known, networks, run)
         if name == "generate":
             return lambda known, networks, run: generate(drawer, known, networks, run)
+        if name == OBJECTS:
+            return lambda asked, networks, run: objects(
+                drawer, cast("AskedThings", asked), networks, run
+            )
         if name == "prompt":
             return lambda known, networks, run: follow_prompt(drawer, known, networks, run)
         part: Any = name.removeprefix("given-")
@@ -178,7 +215,7 @@ def _chosen(protocols: str, possible: tuple[str, ...]) -> list[str]:
         InputError: one is not known, or not possible for this model.
     """
     if protocols == "all":
-        return list(possible)
+        return [name for name in possible if name != OBJECTS]
     asked = [name.strip() for name in protocols.split(",") if name.strip()]
     for name in asked:
         if name not in PROTOCOLS:

@@ -1,4 +1,4 @@
-"""`text2layer convert` and `text2layer info`: layered files without a model."""
+"""`text2layer convert` and `text2layer info`: layered files without a model, and models."""
 
 import json
 from pathlib import Path
@@ -31,10 +31,20 @@ def convert(
 
 
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A layered file or folder.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A layered file or folder; or a model: its folder, or 'base'."
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Show what is inside a layered file: size, layers, and how it was made."""
+    """Show what is inside a layered file, and how it was made; of a model, what it can draw."""
+    if (model := _model_folder(file)) is not None:
+        from text2layer.cli.models import show_model
+
+        show_model(model, as_json)
+        return
     from text2layer import io
 
     report = io.inspect(file)
@@ -51,6 +61,17 @@ def info(
     _echo_fields(report["metadata"] | {"digital_source_type": report["digital_source_type"]}, 0)
     if report["preview_equals_composite"] is False:
         typer.echo("note: the preview stored in the file differs from the composite of its layers")
+
+
+def _model_folder(file: Path) -> Path | None:
+    """The folder of the model that `file` names; None where it names something else."""
+    if (file / "model_index.json").is_file():
+        return file
+    if str(file) != "base" or file.exists():
+        return None
+    from text2layer.pipelines import released_model
+
+    return released_model()
 
 
 def _layer_line(layer: dict[str, Any]) -> str:

@@ -69,7 +69,7 @@ def full_caption(
         if background.scene in PLACES and rng.random() < IN_PLACE:
             return f"{things} {PLACES[background.scene]}{_time(background, '')}"
         return f"{things} in front of {_scene(background, rng)}"
-    ground = _described(background)
+    ground = described(background)
     return rng.choice(
         (f"{things} in front of {ground}", f"{things} in front of {ground}",
          f"{things}, {ground} behind", f"{things}, {ground} in the background")
@@ -120,7 +120,7 @@ def _place(placement: Placement) -> str:
 def _ground(background: BackgroundRecord, rng: random.Random) -> str:
     if background.scene in SCENES and rng.random() < SCENE_SAID:
         return _scene(background, rng)
-    return _described(background)
+    return described(background)
 
 
 def _scene(background: BackgroundRecord, rng: random.Random) -> str:
@@ -128,7 +128,8 @@ def _scene(background: BackgroundRecord, rng: random.Random) -> str:
     return phrase + _time(background, phrase)
 
 
-def _described(background: BackgroundRecord) -> str:
+def described(background: BackgroundRecord) -> str:
+    """The background by its own caption, with its time: "a quiet bay at sunset"."""
     phrase = background.caption.strip()
     return phrase + _time(background, phrase)
 

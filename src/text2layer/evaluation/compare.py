@@ -13,7 +13,7 @@ from text2layer.evaluation.results import METRICS, ProtocolResult, ends, order, 
 
 RESAMPLES = 2000
 SAME = ("samples", "version")
-SAME_ABOUT = ("data", "split", "size", "data_seed", "prompts_sha256")
+SAME_ABOUT = ("data", "split", "size", "data_seed", "prompts_sha256", "drawings_sha256")
 
 
 @dataclass(frozen=True)

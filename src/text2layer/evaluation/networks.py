@@ -11,6 +11,7 @@ from typing import Any
 from text2layer.errors import InputError, WeightsError
 
 JUDGE = "isnet"  # of masks: neither the composer nor the flat baseline's U^2-Net
+NAMES = {"lpips": "lpips-alex", "objects": "efficientnet-lite0"}  # as `text2layer weights` has them
 
 
 class Networks:
@@ -20,7 +21,7 @@ class Networks:
         judge: saliency network that masks are compared with; one that did not make the data.
         clip: folder or hub id of a CLIP; "" for none, which is never replaced by another.
         probe: folder of a relevance probe; "" for the shipped one.
-        device: where Inception and LPIPS run.
+        device: where Inception, LPIPS and EfficientNet run.
 
     Attributes:
         missing: why a network is not there, by name, once it was asked for.
@@ -33,6 +34,7 @@ class Networks:
             "inception": lambda: _inception(device),
             "judge": lambda: _judge(judge),
             "lpips": lambda: _lpips(device),
+            "objects": lambda: _objects(device),
             "probe": lambda: _probe(probe),
             "clip": lambda: _clip(clip),
         }
@@ -65,7 +67,7 @@ class Networks:
 
     def hashes(self) -> dict[str, str]:
         """Name and SHA-256 of every network that was used."""
-        known = {"lpips": "lpips-alex", "judge": self._judge_name}
+        known = {**NAMES, "judge": self._judge_name}
         return {
             known.get(name, name): str(getattr(network, "sha256", "") or _hash_of(name))
             for name, network in self._loaded.items()
@@ -75,7 +77,7 @@ class Networks:
 def _hash_of(name: str) -> str:
     from text2layer.pretrained import WEIGHTS
 
-    return WEIGHTS["lpips-alex"].sha256 if name == "lpips" else ""
+    return WEIGHTS[NAMES[name]].sha256 if name in NAMES else ""
 
 
 def _inception(device: str) -> Any:
@@ -94,6 +96,12 @@ def _lpips(device: str) -> Any:
     from text2layer.models.lpips import LPIPS
 
     return LPIPS("alex").to(device)
+
+
+def _objects(device: str) -> Any:
+    from text2layer.models.efficientnet import EfficientNetLite0
+
+    return EfficientNetLite0().to(device)
 
 
 def _probe(folder: str) -> Any:

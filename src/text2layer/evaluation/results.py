@@ -77,6 +77,12 @@ METRICS: dict[str, tuple[str, int]] = {
         for kind in ("own", "empty", "other")
     },
     "chosen_own": ("share", 1),
+    "object_top1": ("is the nearest thing", 1),
+    "object_top5": ("among the five nearest", 1),
+    "object_top1_ceiling": ("real, decoded", 0),
+    "object_top5_ceiling": ("real, decoded", 0),
+    "object_top1_chance": ("drawn for another", 0),
+    "object_top5_chance": ("drawn for another", 0),
     "given_changed": ("largest difference, levels", -1),
 }
 
@@ -86,7 +92,8 @@ class ProtocolResult:
     """Figures of one protocol.
 
     Attributes:
-        protocol: generate, reconstruct, decompose, given-background or given-foreground.
+        protocol: generate, reconstruct, decompose, given-background, given-foreground, prompt or
+            objects.
         version: of the protocol; figures of different versions must not be compared.
         samples: how many.
         about: model, data, prompts, seeds, networks by hash, machine, times.

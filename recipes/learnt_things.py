@@ -1,0 +1,58 @@
+"""Write the list of what a model has learnt to draw beside it, from its scores.
+
+    text2layer evaluate MODEL --data LIBRARY --drawings LIST --protocols objects --out SCORES
+    python recipes/learnt_things.py SCORES MODEL
+
+A thing is learnt when at least two of three of its pictures are nearest to it. MODEL/concepts.json
+holds them and `text2layer info MODEL` shows them; MODEL/SHA256SUMS is written anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from text2layer.checksums import CHECKSUMS, write_checksums
+from text2layer.errors import InputError
+from text2layer.evaluation.results import read_results
+from text2layer.pipelines.learnt import LearntThing, write_learnt
+from text2layer.pipelines.loading import model_hash, read_index
+
+
+def learnt_things(scores: Path, model: Path) -> list[LearntThing]:
+    """Every thing that was asked for, with its counts.
+
+    Raises:
+        InputError: the scores hold no protocol `objects`, or are another model's.
+        WeightsError: it is no model.
+    """
+    read_index(model)
+    found = [result for result in read_results(scores) if result.protocol == "objects"]
+    if not found:
+        raise InputError(
+            f"{scores} holds no figures of objects; evaluate with --protocols objects."
+        )
+    about = found[0].about
+    if about["model_hash"] != model_hash(model):
+        raise InputError(f"{scores} was measured on the model {about['model_hash']}, not {model}.")
+    return [
+        LearntThing(item["prompt"], *(item[name] for name in ("style", "concept", "top1", "seeds")))
+        for item in about["things"]
+    ]
+
+
+def main() -> None:
+    """Write the list and say how long it is."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("scores", type=Path)
+    parser.add_argument("model", type=Path)
+    options = parser.parse_args()
+    things = learnt_things(options.scores, options.model)
+    written = write_learnt(options.model, things)
+    if (options.model / CHECKSUMS).is_file():
+        write_checksums(options.model)
+    print(f"{written}: {sum(thing.is_learnt for thing in things)} of {len(things)} things")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The things that a model has learnt to draw: MODEL/concepts.json, so that one knows what to ask.
+
+    {"things": [{"name": "a fox", "style": "3d icon", "concept": "fox", "top1": 3, "seeds": 3}]}
+
+`name` is what a prompt says, `top1` how many of `seeds` pictures were nearest to the thing that was
+asked for (`text2layer evaluate --protocols objects`). The list is made by recipes/learnt_things.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from text2layer.errors import WeightsError
+from text2layer.io.atomic import writing
+
+CONCEPTS = "concepts.json"
+COUNTS = ("top1", "seeds")
+SHARE = 2 / 3  # of a thing's pictures that must be right for it to be learnt
+
+
+@dataclass(frozen=True)
+class LearntThing:
+    """One thing in one style.
+
+    Attributes:
+        name: what a prompt says, with its article, and its style where the name means another.
+        style: of the drawings that it was learnt from.
+        concept: head noun.
+        top1: pictures that were nearest to it.
+        seeds: pictures that it was asked for in.
+    """
+
+    name: str
+    style: str
+    concept: str
+    top1: int
+    seeds: int
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether at least two of three pictures are right."""
+        return self.top1 >= SHARE * self.seeds - 1e-9
+
+
+def write_learnt(model: Path, things: Iterable[LearntThing]) -> Path:
+    """Write those of the things that are learnt beside a model, by style and name."""
+    learnt = sorted(
+        (thing for thing in things if thing.is_learnt), key=lambda thing: (thing.style, thing.name)
+    )
+    lines = ",\n".join(f"  {json.dumps(asdict(thing))}" for thing in learnt)
+    with writing(model / CONCEPTS) as file:
+        file.write(f'{{"things": [\n{lines}\n]}}\n'.encode())
+    return model / CONCEPTS
+
+
+def read_learnt(model: Path) -> list[LearntThing] | None:
+    """What a model has learnt to draw, or None where its folder does not say.
+
+    Raises:
+        WeightsError: the list cannot be read.
+    """
+    file = model / CONCEPTS
+    if not file.is_file():
+        return None
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))["things"]
+        return [_thing(item) for item in stored]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"{str(file)!r} is no list of things that can be read ({reason}); copy the model again."
+        ) from error
+
+
+def _thing(item: dict[str, Any]) -> LearntThing:
+    """Build one; KeyError or TypeError says what is wrong."""
+    values = {field.name: item[field.name] for field in fields(LearntThing)}
+    for name, value in values.items():
+        if not isinstance(value, int if name in COUNTS else str):
+            raise TypeError(f"{name} is {value!r}")
+    return LearntThing(**values)

@@ -1,0 +1,17 @@
+"""Loads a script of recipes/, which is no package."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+def recipe(name: str) -> ModuleType:
+    """The module recipes/NAME.py."""
+    spec = importlib.util.spec_from_file_location(f"recipes_{name}", RECIPES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
