@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.toy_model import build_pipeline
 from text2layer.errors import WeightsError
+from text2layer.models.transformer import LayerTransformer2DModel
 from text2layer.pipelines import Text2LayerPipeline, released_model
 from text2layer.pipelines.loading import model_hash
 from text2layer.training.export import export_pipeline
@@ -23,6 +24,14 @@ def draw(pipeline: Text2LayerPipeline):
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(3)
     return pipeline("a red ball on a green meadow", generator=generator).layers[0]
+
+
+def test_an_exported_pipeline_with_our_own_denoiser_draws_the_same(toy_text_encoder, tmp_path):
+    pipeline = build_pipeline(toy_text_encoder, preset="tiny-pooled")
+    folder = export_pipeline(pipeline, tmp_path / "model", torch.float32)
+    loaded = Text2LayerPipeline.from_pretrained(folder)
+    assert type(loaded.denoiser) is type(pipeline.denoiser) is LayerTransformer2DModel
+    assert draw(loaded).background.tolist() == draw(pipeline).background.tolist()
 
 
 @pytest.fixture
