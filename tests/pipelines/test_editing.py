@@ -1,13 +1,17 @@
 """Layers added, placed and made anew by a model; whatever else is there stays to the bit."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.toy_model import build_pipeline
 from text2layer import Layer, LayeredImage
+from text2layer.canonical import canonical_box
 from text2layer.errors import InputError
-from text2layer.pipelines.editing import free_name
+from text2layer.pipelines.editing import draw_layer, free_name
+from text2layer.pipelines.placement import box_at
 
 PROMPT = "a red apple in front of a snowy mountain"
 
@@ -65,8 +69,6 @@ def test_a_layer_has_the_size_of_the_canvas(pipeline):
 
 @pytest.mark.parametrize("at", ["left", "bottom-right", "20,30,60,50", (-10, 5, 40, 40)])
 def test_a_layer_fills_the_box_that_was_asked_for(pipeline, stack, at):
-    from text2layer.pipelines.placement import box_at
-
     made = pipeline.add_layer(stack, "a blue ball", at=at, generator=seeded(3))
     x, y, width, height = box_at(at, stack.size)
     left, top, wide, high = made.foregrounds[-1].box
@@ -82,12 +84,46 @@ def test_a_layer_fills_the_box_that_was_asked_for(pipeline, stack, at):
 def test_the_model_sees_the_surroundings_of_the_box_alone(pipeline, stack):
     one = pipeline.add_layer(stack, "a blue ball", at="0,0,40,40", generator=seeded(3))
     far = stack.replace(background=stack.background.copy())
-    far.background[60:] = 0  # beyond the window of 56 pixels
+    far.background[60:] = 0  # beyond the window of 53 pixels
     other = pipeline.add_layer(far, "a blue ball", at="0,0,40,40", generator=seeded(3))
     assert other.foregrounds[-1] == one.foregrounds[-1]
     far.background[:50] = 0
     near = pipeline.add_layer(far, "a blue ball", at="0,0,40,40", generator=seeded(3))
     assert near.foregrounds[-1] != one.foregrounds[-1]
+
+
+class DrawsCanonically:
+    """A model that draws an opaque block in the canonical place of what it is shown."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.shape = width, height  # relative to the canonical box
+
+    def __call__(self, prompt: str, background: np.ndarray, **_: object) -> SimpleNamespace:
+        size = background.shape[1], background.shape[0]
+        x, y, side, _ = canonical_box(size)
+        wide, high = (round(share * side) for share in self.shape)
+        alpha = np.zeros((size[1], size[0]), np.uint8)
+        left = x + (side - wide) // 2
+        alpha[y + side - high : y + side, left : left + wide] = 255
+        layer = Layer(background, alpha)
+        self.drawn = wide, high
+        return SimpleNamespace(layers=[LayeredImage(background, (layer,))])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 0.5), (0.4, 1)])
+@pytest.mark.parametrize("at", ["left", "bottom-right", "100,120,60,60", "130,100,40,90"])
+def test_what_a_model_draws_in_its_usual_place_lands_in_the_box(shape, at):
+    model = DrawsCanonically(*shape)
+    canvas = LayeredImage(noise(300, 400, 3))
+    layer = draw_layer(model, canvas, "a ball", at, {})
+    left, top, wide, high = box_at(at, canvas.size)
+    x, y, width, height = layer.box
+    assert left <= x <= x + width <= left + wide
+    assert top <= y <= y + height == top + high
+    assert (width == wide) or (height == high)
+    assert abs(x + width / 2 - (left + wide / 2)) <= 1
+    # it need not grow: the model drew it as large as the box, or larger than fits
+    assert max(width, height) <= max(model.drawn) + 1
 
 
 def test_a_hundred_layers_take_one_more(pipeline):

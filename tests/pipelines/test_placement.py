@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from text2layer.canonical import canonical_box
 from text2layer.errors import InputError
 from text2layer.layers import Layer, LayeredImage
 from text2layer.pipelines.placement import WORDS, box_at, place, window_around
@@ -40,12 +41,22 @@ def test_places_that_cannot_be_used(at, words):
         box_at(at, (100, 80))
 
 
-def test_the_window_has_room_and_stays_on_the_canvas():
-    assert window_around((30, 30, 40, 40), (100, 100)) == (22, 22, 56, 56)
-    assert window_around((0, 60, 40, 40), (100, 100)) == (0, 44, 56, 56)
+@pytest.mark.parametrize("box", [(100, 120, 60, 60), (80, 150, 90, 40), (150, 90, 30, 75)])
+def test_what_is_drawn_in_the_canonical_place_of_the_window_lands_in_the_box(box):
+    x, y, width, height = window_around(box, (300, 300))
+    assert width == height
+    left, top, wide, high = canonical_box((width, height))
+    assert abs(wide - max(box[2:])) <= 1  # as large as the box lets it be, in this or that shape
+    assert abs(x + left + wide / 2 - (box[0] + box[2] / 2)) <= 1  # its middle
+    assert abs(y + top + high - (box[1] + box[3])) <= 1  # on its bottom
+
+
+def test_the_window_stays_on_the_canvas():
+    assert window_around((30, 30, 40, 40), (100, 100)) == (23, 21, 53, 53)
+    assert window_around((0, 60, 40, 40), (100, 100)) == (0, 47, 53, 53)
     assert window_around((-20, 0, 100, 100), (100, 100)) == (0, 0, 100, 100)
-    x, y, width, height = window_around((0, 0, 300, 20), (300, 200))
-    assert (x, y, width, height) == (0, 0, 300, 28)
+    assert window_around((0, 0, 300, 20), (300, 200)) == (0, 0, 300, 200)
+    assert window_around((200, 150, 90, 40), (300, 200)) == (180, 80, 120, 120)
 
 
 # A drawn object, moved

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from text2layer.canonical import FOOT, LONGEST
 from text2layer.errors import InputError
 from text2layer.layers import FAINT, Layer
 
@@ -13,7 +14,6 @@ Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 
 SHARE = 0.5  # of the canvas's shorter side: the box that a word stands for
 MARGIN = 0.05  # of the shorter side, between that box and the border
-ROOM = 1.4  # side of the window in which a layer is drawn / side of its box
 MIN_BOX = 4  # pixels
 SCALES = (0.05, 4.0)  # least and most that a drawn object is scaled by
 WORDS = (
@@ -170,11 +170,16 @@ def _corner(word: str, size: tuple[int, int], canvas: tuple[int, int]) -> tuple[
 
 
 def window_around(box: Box, canvas: tuple[int, int]) -> Box:
-    """Return the part of the canvas that is shown to the model: the box with room around it."""
+    """Return the part of the canvas that is shown to the model, so that it draws into the box.
+
+    A square in whose canonical place (module `canonical`) an object as long as the box's longer
+    side would stand on the box's bottom; cut to the canvas's sides and moved onto it.
+    """
+    x, y, width, height = box
+    side = round(max(width, height) / LONGEST)
+    corners = x + (width - side) // 2, y + height - round(FOOT * side)
     spans = []
-    for start, length, limit in zip(box[:2], box[2:], canvas, strict=True):
-        wanted = min(round(ROOM * length), limit)
-        first = min(max(start - (wanted - length) // 2, 0), limit - wanted)
-        spans.append((first, wanted))
-    (x, width), (y, height) = spans
-    return x, y, width, height
+    for start, limit in zip(corners, canvas, strict=True):
+        wanted = min(side, limit)
+        spans.append((min(max(start, 0), limit - wanted), wanted))
+    return spans[0][0], spans[1][0], spans[0][1], spans[1][1]
