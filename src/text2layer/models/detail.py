@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from diffusers.models.resnet import ResnetBlock2D
@@ -52,19 +53,8 @@ class DetailBranch(nn.Module):
         )
         patch = scale // 2 ** len(channels)
         self.heads = nn.ModuleDict(
-            {
-                name: nn.Sequential(
-                    nn.Conv2d(widths[-1], widths[-1] // 2, 3, padding=1),
-                    nn.ReLU(),
-                    nn.Conv2d(widths[-1] // 2, count * patch**2, 3, padding=1),
-                    nn.PixelShuffle(patch),
-                )
-                for name, count in pictures.items()
-            }
+            {name: correcting_head(widths[-1], count, patch) for name, count in pictures.items()}
         )
-        for head in self.heads.values():
-            nn.init.zeros_(head[2].weight)
-            nn.init.zeros_(head[2].bias)
 
     def forward(self, features: Tensor, pictures: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Correct pictures.
@@ -87,3 +77,16 @@ class DetailBranch(nn.Module):
             hidden = block(hidden, None)
         hidden = functional.silu(hidden)
         return {name: pictures[name] + head(hidden) for name, head in self.heads.items()}
+
+
+def correcting_head(channels: int, out_channels: int, patch: int) -> nn.Sequential:
+    """conv-relu-conv, then `patch`-fold pixel shuffle; gives zeros before it is trained."""
+    last = nn.Conv2d(channels // 2, out_channels * patch**2, 3, padding=1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(cast(Tensor, last.bias))
+    return nn.Sequential(
+        nn.Conv2d(channels, channels // 2, 3, padding=1),
+        nn.ReLU(),
+        last,
+        nn.PixelShuffle(patch),
+    )
