@@ -107,7 +107,7 @@ def main() -> None:
         for split in ("train", "val")
     ]
     world = world_of(settings_from("denoiser", "base", drawings=str(drawings)))
-    small = wide[0].in_world(world)
+    small = Composer(library, "train", 256, device, workers=16 if on_gpu else 4, world=world)
     say("library loaded", deadline)
     autoencoder = arguments.autoencoder or out / "autoencoder-256" / "model"
     model = out / "denoiser-falling" / "pipeline"

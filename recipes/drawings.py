@@ -11,11 +11,14 @@ Writes the list that `text2layer train denoiser --drawings OUT.txt` reads: an id
    one has: concepts (`--add concepts`) or captions (`--add captions`, so that a fox comes in
    several styles, each of them named).
 4  Of a render one view, the one nearest to a three-quarter view from the front.
+5  With `--commonest N` only the N concepts that most sources of the library draw, and those of
+   `--also`, one drawing each: what a run begins with. Most hands draw what most people ask for.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 from text2layer.data.library import ForegroundRecord, Library
@@ -38,6 +41,26 @@ def choose(library: Library, styles: list[str], add: str) -> list[ForegroundReco
     return chosen
 
 
+def commonest(
+    library: Library, chosen: list[ForegroundRecord], count: int, also: list[str]
+) -> list[ForegroundRecord]:
+    """One drawing, that of the shortest caption, of each of the commonest concepts."""
+    sources: dict[str, Counter[str]] = {}
+    for record in library.foregrounds_of("train"):
+        if record.nameable:
+            sources.setdefault(record.concept, Counter())[record.source] += 1
+    first: dict[str, ForegroundRecord] = {}
+    for record in chosen:
+        known = first.get(record.concept)
+        if known is None or (
+            known.style == record.style and len(record.caption) < len(known.caption)
+        ):
+            first[record.concept] = record
+    ranked = sorted(first, key=lambda name: (-len(sources[name]), -sources[name].total(), name))
+    kept = set(ranked[:count]) | set(also)
+    return [record for name, record in first.items() if name in kept]
+
+
 def turned(record: ForegroundRecord) -> float:
     """Degrees between a render's view and the three-quarter view; 0 where no view is told."""
     if not record.view:
@@ -52,9 +75,15 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--styles", default="3d icon,low-poly 3d render")
     parser.add_argument("--add", choices=("concepts", "captions"), default="concepts")
+    parser.add_argument("--commonest", type=int, default=0, help="how many concepts; 0 for all")
+    parser.add_argument("--also", default="", help="more concepts, comma-separated")
     options = parser.parse_args()
     styles = [style.strip() for style in options.styles.split(",")]
-    chosen = choose(Library(options.library), styles, options.add)
+    library = Library(options.library)
+    chosen = choose(library, styles, options.add)
+    if options.commonest:
+        also = [name.strip() for name in options.also.split(",") if name.strip()]
+        chosen = commonest(library, chosen, options.commonest, also)
     lines = [f"# made by recipes/drawings.py, styles {options.styles}, add {options.add}"]
     lines += [record.id for record in chosen]
     options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")

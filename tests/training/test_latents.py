@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.toy_model import build_autoencoder
-from tests.training.toy_source import DiscSource, TwoDiscs
+from tests.training.toy_source import DiscSource, TwoDiscs, soft_disc
 from text2layer.errors import InputError
 from text2layer.models.conditioning import condition_latents
 from text2layer.models.text_encoder import (
@@ -54,9 +54,39 @@ def test_jobs_come_in_their_shares(denoiser_settings):
     settings = denoiser_settings(
         job_text=0.4, job_background=0.3, job_foreground=0.2, job_image=0.1
     )
-    counts = Counter(draw_jobs(settings, 4000, generator()))
+    counts = Counter(draw_jobs(settings, 4000, generator(), DiscSource()))
     shares = {None: 0.4, "background": 0.3, "foreground": 0.2, "image": 0.1}
     assert {k: v / 4000 for k, v in counts.items()} == pytest.approx(shares, abs=0.03)
+
+
+class TwinSource(DiscSource):
+    """Has a second drawing of every disc: a white one in the middle."""
+
+    def references(self, composition, generators):
+        count = len(composition.placements)
+        assert count == len(generators)
+        mask = soft_disc(self.size, 0.5, 0.5, 0.3).expand(count, 1, self.size, self.size)
+        return torch.ones(count, 3, self.size, self.size), mask
+
+
+def test_a_reference_is_the_condition_where_there_is_a_second_drawing(
+    on_the_fly, denoiser_settings
+):
+    settings = denoiser_settings(
+        job_text=0.0, job_background=0.0, job_foreground=0.0, job_image=0.0, job_reference=1.0,
+        imperfect=0.0,
+    )  # fmt: skip
+    live = on_the_fly(settings, TwinSource())
+    batch = live.draw(4, generator())
+    colour, mask = live.source.references(live.source.compose(4, generator()), [generator()] * 4)
+    expected = condition_latents(live.autoencoder, foreground=colour, mask=mask)
+    torch.testing.assert_close(batch.condition, expected.float(), atol=1e-5, rtol=1e-5)
+    assert batch.flags.tolist() == [[0, 0, 0, 1]] * 4
+    held = encode_samples(live, generator())
+    assert held["flags"][:, 3].all()
+    without = on_the_fly(settings).draw(4, generator())  # no second drawing: from text alone
+    assert not without.condition.any()
+    assert not without.flags.any()
 
 
 def test_a_given_layer_is_left_out_of_half_the_captions(source):
@@ -221,7 +251,7 @@ def test_the_cache_keeps_jobs_conditions_and_captions_together(
     start = 0
     for count in (16, 16, 8):
         batch = source.compose(count, replay)
-        jobs = draw_jobs(settings, count, replay)
+        jobs = draw_jobs(settings, count, replay, source)
         latents, condition = live.encode(batch, jobs, [replay] * count)
         rng = random.Random(int(torch.randint(2**62, (), generator=replay)))
         captions = [draw_captions(source, batch, jobs, rng) for _ in range(2)]

@@ -116,7 +116,7 @@ def encode_samples(live: LatentsOnTheFly, generator: torch.Generator) -> dict[st
     while len(captions) < settings.cache_samples:
         count = min(SAMPLE_BATCH[live.device.type], settings.cache_samples - len(captions))
         batch = live.source.compose(count, generator)
-        chosen = draw_jobs(settings, count, generator)
+        chosen = draw_jobs(settings, count, generator, live.source)
         encoded, condition = live.encode(batch, chosen, [generator] * count)
         latents.append(encoded.bfloat16())
         given = [row for row, job in enumerate(chosen) if job is not None]

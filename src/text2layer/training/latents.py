@@ -78,7 +78,7 @@ class LatentsOnTheFly:
         Each row has a seed of its own for its words and its damage, whoever works on the others.
         """
         batch = self.source.compose(batch_size, generator, rows)
-        jobs = draw_jobs(self.settings, batch_size, generator)[rows]
+        jobs = draw_jobs(self.settings, batch_size, generator, self.source)[rows]
         seeds = torch.randint(2**62, (batch_size,), generator=generator)[rows].tolist()
         dropped = torch.rand(batch_size, generator=generator)[rows] < self.settings.caption_dropout
         texts = [
@@ -106,11 +106,7 @@ class LatentsOnTheFly:
     def _references(
         self, batch: Composition, rows: list[int], generators: Sequence[torch.Generator]
     ) -> tuple[Tensor, Tensor]:
-        if not isinstance(self.source, GivesReferences):
-            raise InputError(
-                "References are other drawings in a picture library, and this data is none; "
-                "train with job_reference 0."
-            )
+        assert isinstance(self.source, GivesReferences)  # see `draw_jobs`
         chosen = tuple(batch.placements[row] for row in rows)
         return self.source.references(replace(batch, placements=chosen), generators)
 
@@ -148,14 +144,20 @@ class LatentsOnTheFly:
 
 
 def draw_jobs(
-    settings: DenoiserSettings, count: int, generator: torch.Generator
+    settings: DenoiserSettings, count: int, generator: torch.Generator, source: object
 ) -> list[str | None]:
-    """Draw what is given to each sample: None, background, foreground, image or reference."""
+    """Draw what is given to each sample: None, background, foreground, image or reference.
+
+    Where the source has no other drawings (shards, pictures of several objects), those that would
+    be given a reference are given nothing.
+    """
     shares = torch.tensor(
         [settings.job_text, settings.job_background, settings.job_foreground, settings.job_image,
          settings.job_reference]
     )  # fmt: skip
-    kinds = (None, "background", "foreground", "image", "reference")
+    one_object = getattr(source, "num_foregrounds", 1) == 1
+    reference = "reference" if one_object and isinstance(source, GivesReferences) else None
+    kinds = (None, "background", "foreground", "image", reference)
     drawn = torch.multinomial(shares, count, replacement=True, generator=generator)
     return [kinds[int(i)] for i in drawn]
 
