@@ -74,8 +74,8 @@ def test_a_reference_is_the_condition_where_there_is_a_second_drawing(
     on_the_fly, denoiser_settings
 ):
     settings = denoiser_settings(
-        job_text=0.0, job_background=0.0, job_foreground=0.0, job_image=0.0, job_reference=1.0, cache_samples=8,
-        imperfect=0.0,
+        job_text=0.0, job_background=0.0, job_foreground=0.0, job_image=0.0, job_reference=1.0,
+        imperfect=0.0, cache_samples=8,
     )  # fmt: skip
     live = on_the_fly(settings, TwinSource())
     batch = live.draw(4, generator())

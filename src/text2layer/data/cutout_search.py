@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from text2layer.data.captions import COLOURS, STYLES, with_article
 from text2layer.data.library import ForegroundRecord
+from text2layer.data.world import USUAL_STYLES
 from text2layer.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ Embed = Callable[[list[str]], "Tensor"]  # N texts to (N, D) vectors of length 1
 # median of 0.82, the nearest of another concept 0.64 (docs/layers.md has words on either side).
 LEAST_COSINE = 0.7
 BATCH = 128
-# of drawings that are equally near, the first: what objects look alike in
-STYLE_ORDER = (
-    "3d icon", "low-poly 3d render", "3d render", "flat icon", "clip art", "outline icon",
-)  # fmt: skip
 PLACE = re.compile(
     r",| (?:in front of|against|before|among|inside|under|next to|near|in|on|at|by) "
     r"| with (?!.* with )(?=.*\b(?:behind|in the background)\b)"
@@ -46,7 +43,7 @@ def find_cutout(
     """Return the cut-out that is nearest to what a prompt asks for, and its cosine.
 
     Of those that are called what the prompt says, one of the style that it names is preferred. Of
-    equally near ones, one of the prompt's colour comes first, then the styles in STYLE_ORDER.
+    equally near ones, one of the prompt's colour comes first, then the styles in USUAL_STYLES.
     Records that are not `nameable` are left out.
 
     Args:
@@ -60,7 +57,7 @@ def find_cutout(
     phrase, style = object_phrase(prompt)
     bare = without_article(phrase)
     wanted_colours = set(bare.split()) & COLOURS
-    usable = [record for record in records if getattr(record, "nameable", True)]
+    usable = [record for record in records if record.nameable]
     styled = [record for record in usable if record.style == style]
     called = _called(styled, bare) or _called(usable, bare)
     candidates = called or usable
@@ -72,7 +69,9 @@ def find_cutout(
         cosines = dict(zip(texts, (vectors[1:] @ vectors[0]).tolist(), strict=True))
 
     def rank(record: ForegroundRecord) -> tuple[float, bool, bool, int]:
-        order = STYLE_ORDER.index(record.style) if record.style in STYLE_ORDER else len(STYLE_ORDER)
+        order = (
+            USUAL_STYLES.index(record.style) if record.style in USUAL_STYLES else len(USUAL_STYLES)
+        )
         return (
             round(cosines[_text(record, told)], 4),
             record.color in wanted_colours,
@@ -154,7 +153,7 @@ def _text(record: ForegroundRecord, coloured: bool) -> str:
 
 def _wordings() -> list[tuple[str, str]]:
     """(style, words that stand for it), the longest first."""
-    pairs = [(style, style) for style in (*STYLES, *STYLE_ORDER)]
+    pairs = [(style, style) for style in (*STYLES, *USUAL_STYLES)]
     for style, (wordings, _) in STYLES.items():
         pairs += [(style, without_article(wording).removesuffix(" of")) for wording in wordings]
     return sorted(pairs, key=lambda pair: -len(pair[1]))

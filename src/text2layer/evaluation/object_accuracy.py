@@ -23,15 +23,18 @@ from text2layer.models.efficientnet import network_input
 INSIDE = 0.5  # mask above which a pixel belongs to the object's bounding box
 
 
-def cut_to_object(picture: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
-    """The part of a picture that its object fills, in the middle of a grey square.
+def cut_to_object(
+    picture: np.ndarray, mask: np.ndarray, ground: int = NEUTRAL
+) -> np.ndarray | None:
+    """The part of a picture that its object fills, in the middle of a square.
 
     Args:
-        picture: (H, W, 3) uint8, the object on mid grey.
+        picture: (H, W, 3) or (H, W) uint8, the object on its ground.
         mask: (H, W) in [0, 1].
+        ground: level of the ground, which the square is filled up with.
 
     Returns:
-        (S, S, 3) uint8, S the longer side of the bounding box; None where the mask is nowhere
+        (S, S[, 3]) uint8, S the longer side of the bounding box; None where the mask is nowhere
         above .5.
     """
     rows, columns = np.nonzero(mask > INSIDE)
@@ -40,7 +43,7 @@ def cut_to_object(picture: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
     part = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     height, width = part.shape[:2]
     side = max(height, width)
-    square = np.full((side, side, 3), NEUTRAL, np.uint8)
+    square = np.full((side, side, *picture.shape[2:]), ground, np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = part
     return square
