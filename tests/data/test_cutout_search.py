@@ -7,7 +7,7 @@ import torch
 
 from text2layer.data.cutout_search import (
     LEAST_COSINE,
-    STYLE_ORDER,
+    USUAL_STYLES,
     caption_vectors,
     find_cutout,
     object_phrase,
@@ -88,7 +88,7 @@ def test_what_is_called_so_comes_first_and_nearness_in_meaning_does_not_count():
 
 def test_of_one_name_the_style_that_is_asked_for_then_the_usual_one():
     embed = embedding()
-    assert find_cutout(RECORDS, "a car", embed)[0].style == STYLE_ORDER[0] == "3d icon"
+    assert find_cutout(RECORDS, "a car", embed)[0].style == USUAL_STYLES[0] == "3d icon"
     assert find_cutout(RECORDS, "a flat icon of a car", embed)[0].style == "flat icon"
     assert find_cutout(RECORDS, "clip art of a car", embed)[0].style == "3d icon"  # there is none
     found, _ = find_cutout(RECORDS, "a flat icon of a green apple", embed)
