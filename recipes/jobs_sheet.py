@@ -1,4 +1,4 @@
-"""Draw a sheet of the four jobs and of `add_layer`, eight examples each; uncurated: seeds 1 to 8.
+"""Draw a sheet of the five jobs and of `add_layer`, eight examples each; uncurated: seeds 1 to 8.
 
     python recipes/jobs_sheet.py OUT.png [--model DIR]
 
@@ -18,8 +18,8 @@ from text2layer.pipelines import Text2LayerPipeline, released_model
 
 COLUMNS = 4
 OBJECTS = (
-    "a red apple", "a 3d icon of a cat", "a yellow car", "a flat icon of a blue fish",
-    "a 3d icon of a house", "a green bottle", "a 3d icon of a dog", "a pink umbrella",
+    "a red apple", "a 3d icon of a cat", "a car", "a fish", "a 3d icon of a house", "a guitar",
+    "a dog", "an umbrella",
 )  # fmt: skip
 GROUNDS = (
     "a snowy mountain", "a meadow", "a desert at sunset", "the sea",
@@ -36,7 +36,7 @@ def main() -> None:
     pipe = Text2LayerPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
     rows: dict[str, list] = {
-        job: [] for job in ("text", "background", "foreground", "image", "add")
+        job: [] for job in ("text", "background", "foreground", "image", "reference", "add")
     }
     for number in range(8):
         seed, other = number + 1, (number + 3) % 8
@@ -49,6 +49,9 @@ def main() -> None:
         rows["foreground"].append((GROUNDS[other], made))
         made = pipe(whole, image=first, generator=seeded(seed)).layers[0]
         rows["image"].append((whole, made))
+        again = f"{OBJECTS[number]} in front of {GROUNDS[other]}"
+        made = pipe(again, reference=first, generator=seeded(seed)).layers[0]
+        rows["reference"].append((again, made))
         made = pipe.add_layer(first, OBJECTS[other], at="left", generator=seeded(seed))
         rows["add"].append((f"{OBJECTS[other]}, at the left", made))
     items, captions = [], []

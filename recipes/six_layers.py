@@ -17,14 +17,14 @@ from text2layer import save
 from text2layer.data.contact_sheet import grid
 from text2layer.pipelines import Text2LayerPipeline, released_model
 
-FIRST = "a 3d icon of a tree in a meadow"
+FIRST = "a palm tree in a meadow"
 SIZE = 256  # of the file; the model draws at its own size
 ADDED = (
-    ("a 3d icon of a red car", "10,150,100,80"),
-    ("a 3d icon of a house", "150,90,95,95"),
-    ("a 3d icon of a dog", "100,180,60,60"),
-    ("a flat icon of a yellow sun", "top-right"),
-    ("a flat icon of a blue bird", "30,20,60,50"),
+    ("a house", "150,90,95,95"),
+    ("a car", "10,150,100,80"),
+    ("a dog", "100,180,60,60"),
+    ("a cloud", "top-right"),
+    ("a bird", "30,20,60,50"),
 )
 
 
