@@ -84,3 +84,23 @@ def test_objects_need_a_library_and_drawings_of_it(run, library, model, tmp_path
 def test_all_protocols_are_all_but_objects() -> None:
     assert "objects" not in evaluate._chosen("all", evaluate.PROTOCOLS)
     assert evaluate._chosen("objects,prompt", evaluate.PROTOCOLS) == ["prompt", "objects"]
+
+
+def test_known_things_are_measured_before_grounds_that_training_leaves_out(
+    run, library: Path, model: Path, tmp_path: Path
+) -> None:
+    """Other protocols take the list too: their samples are of its cut-outs alone."""
+    listed = tmp_path / "drawings.txt"
+    listed.write_text("circle-000\nsquare-001\nring-002\n")
+    asked = ("evaluate", model, "--data", library, "--protocols", "reconstruct", "--samples", 4)
+    asked = (*asked, "--split", "pairings", "--json")
+    wide = json.loads(run(*asked).stdout)["results"][0]
+    few = json.loads(run(*asked, "--drawings", listed).stdout)["results"][0]
+    assert few["about"]["split"] == "pairings"
+    assert "drawings" not in wide["about"]
+    assert few["about"]["drawings"]
+    assert few["metrics"] != wide["metrics"]
+    listed.write_text("triangle-003\n")  # of another split
+    refused = run(*asked, "--drawings", listed)
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[-1].startswith("Error: None of the listed drawings")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -47,7 +48,13 @@ def evaluate(
     protocols: Annotated[
         str, typer.Option(help=f"Comma-separated: {', '.join(PROTOCOLS)}; or all but objects.")
     ] = "all",
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[
+        str,
+        typer.Option(
+            help="train, val or test; pairings: known things before grounds that training leaves "
+            "out; drawings: held-out drawings of known things."
+        ),
+    ] = "test",
     samples: Annotated[int, typer.Option(help="How many samples.", min=2)] = 256,
     size: Annotated[
         int, typer.Option(help="Width and height in pixels; 0 is the model's own.", min=0)
@@ -77,8 +84,9 @@ def evaluate(
     drawings: Annotated[
         Path | None,
         typer.Option(
-            help="objects: list of the cut-outs that the model learnt, an id a line, as the "
-            "trainer takes it; without it all of the training split that can be named."
+            help="List of the cut-outs that the model learnt, an id a line, as the trainer takes "
+            "it; other protocols then take samples of these alone, in the canonical place. "
+            "Without it objects asks for all of the training split that can be named."
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="objects: how often each thing is drawn.", min=1)] = 3,
@@ -97,7 +105,7 @@ def evaluate(
     from text2layer.cli.outputs import check_writable
     from text2layer.data.known_samples import KnownSamples
     from text2layer.data.named_things import AskedThings, open_things
-    from text2layer.data.world import read_drawings
+    from text2layer.data.world import learnt_world, read_drawings
     from text2layer.evaluation.collector import is_first_process
     from text2layer.evaluation.networks import Networks, check_judge
     from text2layer.evaluation.plots import check_plots
@@ -122,13 +130,18 @@ def evaluate(
         report_skipped(every.library.skipped, every.library.messages)
         asked[OBJECTS] = AskedThings(every, seeds, things, seed)
     if chosen != [OBJECTS]:
-        source = open_source(data, split, subject.size, device, read_style_weights(style_weights))
+        source = open_source(
+            data, split, subject.size, device, read_style_weights(style_weights),
+            world=learnt_world(learnt) if learnt else None,
+        )  # fmt: skip
         known = KnownSamples(source, samples, seed)  # type: ignore[arg-type]
         asked = dict.fromkeys(chosen, known) | asked
     networks = Networks(judge, clip, probe, device)
     about = {"split": split, "size": subject.size}
     if style_weights:
         about["style_weights"] = style_weights
+    if drawings is not None and learnt is not None:
+        about["drawings"] = sha256(repr(sorted(learnt.items())).encode()).hexdigest()
     run = Run(batch_size, on_terminal(), judge_samples, References(cache), about)
     results = [subject.protocol(name)(asked[name], networks, run) for name in chosen]
     if not is_first_process():

@@ -156,6 +156,13 @@ def read_drawings(path: str | Path) -> dict[str, float]:
     return drawings
 
 
+def learnt_world(drawings: Mapping[str, float]) -> World:
+    """The world in which a model shows what it has learnt: those drawings, each as likely."""
+    return World(
+        canonical=1.0, drawings=dict.fromkeys(drawings, 1.0), background_crops=3, full_captions=True
+    )
+
+
 def world_of(settings: Any) -> World:
     """The world that the settings of a trainer describe; the wide one where they describe none.
 
