@@ -9,8 +9,8 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	2>/dev/null && echo $$p && break; done)
-PROMPT ?= a red apple in front of a snowy mountain
-SEED ?= 1
+PROMPT ?= a castle in front of sand dunes
+SEED ?= 2
 
 BIN := .venv/bin
 RUNTIME := .venv/.runtime

@@ -1,5 +1,7 @@
 """The transformer with pooled text and local convolutions."""
 
+import inspect
+import json
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,10 @@ def test_it_is_saved_and_loaded_with_its_statistics(
     initialise(network, torch.randn(64, 16), torch.randn(32, 16) + 3)
     assert network.adaln_single.pooled_mean.mean() > 2
     network.save_pretrained(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert {name for name in stored if not name.startswith("_")} == set(
+        inspect.signature(LayerTransformer2DModel.__init__).parameters
+    ) - {"self"}
     again = LayerTransformer2DModel.from_pretrained(tmp_path).eval()
     latents, flags = torch.randn(1, 4, 8, 8), flag_tensor(["reference"], torch.empty(0))
     states, mask = torch.randn(1, 3, 16), torch.ones(1, 3, dtype=torch.bool)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from diffusers import ModelMixin as ModelMixin  # or diffusers refuses to load it from here
 from diffusers import PixArtTransformer2DModel
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import FrozenDict, register_to_config
 from diffusers.models.activations import GELU
 from diffusers.models.normalization import AdaLayerNormSingle
 from torch import Tensor, nn
@@ -69,6 +70,10 @@ class LayerTransformer2DModel(PixArtTransformer2DModel):
         for block in self.transformer_blocks:
             first = block.ff.net[0].proj
             block.ff.net[0] = LocalGELU(first.in_features, first.out_features)
+        # of PixArt's settings only those above are free; loaders warn of others in a file
+        own = inspect.signature(LayerTransformer2DModel.__init__).parameters
+        free = {name: value for name, value in self.config.items() if name in own}
+        self._internal_dict = FrozenDict(free)
 
     def forward(
         self,
