@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from text2layer.errors import InputError
-from text2layer.pipelines.frame import MAX_STRETCH, Frame, frame_for
+from text2layer.layers import Layer, LayeredImage
+from text2layer.pipelines.frame import MAX_STRETCH, Frame, frame_for, window_of
 
 
 def noise(height: int, width: int, *more: int) -> np.ndarray:
@@ -76,3 +77,24 @@ def test_equal_sizes_pass_unchanged():
 def test_sides_that_cannot_be_used(asked):
     with pytest.raises(InputError, match="must be a"):
         frame_for(asked, 128, 8)
+
+
+def test_a_wide_background_is_seen_through_a_square_window_at_its_foot() -> None:
+    picture = np.arange(40 * 100 * 3, dtype=np.uint8).reshape(40, 100, 3)
+    window = window_of(picture)
+    assert window is not None
+    assert (window.x, window.y, window.side) == (30, 0, 40)
+    assert np.array_equal(window.inside, picture[:, 30:70])
+    tall = window_of(picture.transpose(1, 0, 2))
+    assert tall is not None
+    assert (tall.x, tall.y, tall.side) == (0, 60, 40)
+    assert window_of(picture[:, :42]) is None  # square enough
+    alpha = np.zeros((40, 40), np.uint8)
+    alpha[10:30, 10:30] = 255
+    layer = Layer(window.inside, alpha, "Foreground")
+    whole = window.whole(LayeredImage(window.inside, (layer,)), {"scale": 2.0})
+    assert whole.size == whole.foregrounds[0].size == (100, 40)
+    assert np.array_equal(whole.background, picture)
+    assert np.argwhere(whole.foregrounds[0].alpha).min(0).tolist() == [10, 40]
+    assert np.argwhere(whole.foregrounds[0].alpha).max(0).tolist() == [29, 59]
+    assert whole.metadata["scale"] == 2.0

@@ -7,6 +7,10 @@ The rules, for a picture of W x H pixels:
 - The picture is stretched onto the canvas where that changes its shape by `MAX_STRETCH` at most.
 - Otherwise (very long pictures, or a shape that was asked for) it is fitted in whole, at the top
   left, and the rest of the canvas is padded: colour is continued, alpha is 0.
+- A given background that is far from square is shown through a square window: as large as fits, in
+  the middle, at the lower border. What is drawn there becomes a layer of the whole picture. Models
+  learn to draw in squares; in a strip they squash what they draw. Who asks for a width or a height
+  gets the whole picture on that canvas instead.
 - Nothing of a given picture is ever cropped away. What is generated is cut to where the picture
   lies and resized to W x H, colour and mask apart.
 """
@@ -14,11 +18,13 @@ The rules, for a picture of W x H pixels:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from text2layer.blend import resize_colour, resize_colour_and_alpha
 from text2layer.errors import InputError
+from text2layer.layers import LayeredImage
 
 MIN_SIDE = 64
 MAX_SIDE = 1024
@@ -102,6 +108,55 @@ def frame_for(
     content = [max(1, min(round(side * scale), room))
                for side, room in zip(size, canvas, strict=True)]  # fmt: skip
     return Frame(size, canvas, (content[0], content[1]))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of a picture, in which a model draws.
+
+    Attributes:
+        picture: (H, W, 3) uint8, the whole.
+        x: left edge of the square, pixels.
+        y: upper edge.
+        side: of the square.
+    """
+
+    picture: np.ndarray
+    x: int
+    y: int
+    side: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the whole picture."""
+        return self.picture.shape[1], self.picture.shape[0]
+
+    @property
+    def inside(self) -> np.ndarray:
+        """What the window shows, (side, side, 3)."""
+        return self.picture[self.y : self.y + self.side, self.x : self.x + self.side].copy()
+
+    def whole(self, drawn: LayeredImage, metadata: dict[str, Any]) -> LayeredImage:
+        """What was drawn over `inside`, as a layer of the whole picture and of its size."""
+        layer = drawn.foregrounds[0].moved(self.x, self.y)
+        made = drawn.replace(
+            background=self.picture, foregrounds=(layer,), metadata=drawn.metadata | metadata
+        )
+        colour, alpha = made.on_canvas(layer)
+        layer = layer.replace(colour=colour, alpha=alpha, offset=(0, 0))
+        return made.replace(foregrounds=(layer,))
+
+
+def window_of(picture: np.ndarray) -> Window | None:
+    """The window that a background (H, W, 3) is seen through: in the middle, at its lower border.
+
+    None where the picture is square enough to be stretched onto a square canvas.
+    """
+    height, width = picture.shape[:2]
+    if max(width / height, height / width) <= MAX_STRETCH:
+        return None
+    side = min(width, height)
+    return Window(picture, (width - side) // 2, height - side, side)
 
 
 def check_size(width: int, height: int, factor: int) -> None:

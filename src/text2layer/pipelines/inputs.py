@@ -17,7 +17,7 @@ from text2layer.canonical import canonical_box
 from text2layer.errors import InputError
 from text2layer.layers import Layer, LayeredImage
 from text2layer.pipelines.attempts import ATTEMPTS, MATTED_ATTEMPTS, MAX_ATTEMPTS
-from text2layer.pipelines.frame import Frame
+from text2layer.pipelines.frame import Frame, Window, window_of
 from text2layer.tensors import colour_to_tensor, mask_to_tensor
 
 MAX_PICTURES = 64  # of one call
@@ -48,6 +48,12 @@ class Given:
         if self.colour is None or self.kind == "reference":
             return None
         return self.colour.shape[1], self.colour.shape[0]
+
+    def square_window(self) -> Window | None:
+        """The square of a given background in which is drawn; None where all of it is."""
+        if self.kind != "background" or self.colour is None:
+            return None
+        return window_of(self.colour)
 
     def as_tensors(self, frame: Frame, num_foregrounds: int = 1) -> dict[str, Tensor]:
         """Keyword arguments of `conditioning.condition_latents`, on the frame's canvas.

@@ -264,6 +264,18 @@ class Text2LayerPipeline(DiffusionPipeline):
         num_foregrounds = self.autoencoder.config.num_foregrounds
         given = inputs.check_given(foreground, background, image, num_foregrounds, reference)
         self._check_known(given)
+        window = given.square_window() if num_foregrounds == 1 else None
+        if window is not None and output_type == "layered" and width is None and height is None:
+            asked = check_moved(at, scale, given.kind, window.size, num_foregrounds, output_type)
+            made = self(
+                prompt, background=window.inside, num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale, negative_prompt=negative_prompt,
+                num_images_per_prompt=num_images_per_prompt, attempts=attempts,
+                generator=generator, latents=latents, callback_on_step_end=callback_on_step_end,
+                callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            )  # fmt: skip
+            made.layers = [moved(window.whole(one, asked), at, scale) for one in made.layers]
+            return made
         frame = frame_for((width, height), self.config.default_size, self.size_multiple, given.size)
         width, height = frame.canvas
         steps = self._default_steps(given) if num_inference_steps is None else num_inference_steps
