@@ -96,7 +96,8 @@ def generate(
 
     At most one part is given; it comes back unchanged, pixel for pixel, and the file has its size.
     The model sees it at its own working size (--width, --height), stretched by 7 % at most, else
-    padded, never cropped. A picture taken apart is what its layers make when laid over one another.
+    padded, never cropped; of a background that is far from square it sees a square window in the
+    middle. A picture taken apart is what its layers make when laid over one another.
     Of a reference nothing is kept. --at and --scale move the drawn object, as a layer.
     """
     from text2layer.cli.outputs import check_outputs, check_picture, deliver, numbered
