@@ -1,10 +1,11 @@
-"""Write the list of what a model has learnt to draw beside it, from its scores.
+"""Write the list of what a model was taught, and how surely it draws it, beside it.
 
     text2layer evaluate MODEL --data LIBRARY --drawings LIST --protocols objects --out SCORES
     python recipes/learnt_things.py SCORES MODEL
 
-A thing is learnt when at least two of three of its pictures are nearest to it. MODEL/concepts.json
-holds them and `text2layer info MODEL` shows them; MODEL/SHA256SUMS is written anew.
+MODEL/concepts.json holds everything that was asked for, and `text2layer info MODEL` shows it. A thing
+counts as learnt when at least two of three of its pictures are nearest to it. MODEL/SHA256SUMS is
+written anew.
 """
 
 from __future__ import annotations

@@ -207,7 +207,8 @@ def _report(prompts: list[str], root: Path, listed: Path | None, model: Path) ->
         print(f"{len(prompts)} prompts, all in pairings that training leaves out")
         learnt = read_learnt(model)
         if learnt is not None:
-            known = {(thing.concept, thing.style) for thing in learnt}
+            sure = [thing for thing in learnt if thing.is_learnt]
+            known = {(thing.concept, thing.style) for thing in sure}
             meant = [drawing_of(take_apart(prompt).thing, drawings) for prompt in prompts]
             missing = [r.caption for r in meant if (r.concept, r.style) not in known]
             print(f"not learnt: {', '.join(missing) or 'none'}")

@@ -14,6 +14,7 @@ THINGS = [
     LearntThing("a fox", "3d icon", "fox", 3, 3),
     LearntThing("an owl", "3d icon", "owl", 2, 3),
     LearntThing("a low-poly 3d render of a house", "low-poly 3d render", "house", 3, 3),
+    LearntThing("a low-poly 3d render of a rock", "low-poly 3d render", "rock", 1, 3),
 ]
 
 
@@ -36,6 +37,8 @@ def test_a_model_says_what_it_can_draw(run, learnt: Path) -> None:
     assert lines[start + 1 :] == [
         "  3d icon (2):", "    a fox, an owl",
         "  low-poly 3d render (1):", "    a low-poly 3d render of a house",
+        "things that it was taught, and is less often sure of: 1",
+        "  low-poly 3d render (1):", "    a low-poly 3d render of a rock",
     ]  # fmt: skip
 
 

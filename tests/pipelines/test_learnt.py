@@ -19,16 +19,16 @@ def test_two_of_three_pictures_must_be_right():
     assert [LearntThing("a", "b", "c", n, 5).is_learnt for n in (3, 4)] == [False, True]
 
 
-def test_the_list_holds_what_is_learnt_by_style_and_name(tmp_path):
+def test_the_list_holds_what_was_taught_by_style_and_name(tmp_path):
     assert read_learnt(tmp_path) is None
     bee = LearntThing("a bee", "3d icon", "bee", 3, 3)
     write_learnt(tmp_path, [CUP, FOX, OWL, bee])
-    assert read_learnt(tmp_path) == [bee, FOX, CUP]
+    assert read_learnt(tmp_path) == [bee, FOX, OWL, CUP]
     stored = json.loads((tmp_path / CONCEPTS).read_text())
     assert stored["things"][1] == {
         "name": "a fox", "style": "3d icon", "concept": "fox", "top1": 3, "seeds": 3,
     }  # fmt: skip
-    write_learnt(tmp_path, [OWL])
+    write_learnt(tmp_path, [])
     assert read_learnt(tmp_path) == []
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from text2layer.errors import WeightsError
+
+if TYPE_CHECKING:
+    from text2layer.pipelines.learnt import LearntThing
 
 WIDTH = 100  # columns of the list
 
@@ -43,8 +47,8 @@ def show_model(folder: Path, as_json: bool) -> None:
     if as_json:
         from dataclasses import asdict
 
-        learnt = {} if things is None else {"things": [asdict(thing) for thing in things]}
-        typer.echo(json.dumps(report | learnt, indent=2, ensure_ascii=False))
+        listed = {} if things is None else {"things": [asdict(thing) for thing in things]}
+        typer.echo(json.dumps(report | listed, indent=2, ensure_ascii=False))
         return
     size = report["size"]
     typer.echo(f"{report['model']}: a text2layer model, {size} x {size} pixels")
@@ -54,7 +58,17 @@ def show_model(folder: Path, as_json: bool) -> None:
         typer.echo(f"{what}: {'yes' if report[name] else 'no'}")
     if things is None:
         return
-    typer.echo(f"things that it has learnt to draw: {len(things)}")
+    learnt = [thing for thing in things if thing.is_learnt]
+    less = [thing for thing in things if not thing.is_learnt]
+    typer.echo(f"things that it has learnt to draw: {len(learnt)}")
+    _list(learnt)
+    if less:
+        typer.echo(f"things that it was taught, and is less often sure of: {len(less)}")
+        _list(less)
+
+
+def _list(things: list[LearntThing]) -> None:
+    """Print names by style."""
     for style in dict.fromkeys(thing.style for thing in things):
         names = [thing.name for thing in things if thing.style == style]
         typer.echo(f"  {style} ({len(names)}):")

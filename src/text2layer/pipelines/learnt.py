@@ -1,4 +1,4 @@
-"""The things that a model has learnt to draw: MODEL/concepts.json, so that one knows what to ask.
+"""The things that a model was taught: MODEL/concepts.json, so that one knows what to ask.
 
     {"things": [{"name": "a fox", "style": "3d icon", "concept": "fox", "top1": 3, "seeds": 3}]}
 
@@ -47,18 +47,16 @@ class LearntThing:
 
 
 def write_learnt(model: Path, things: Iterable[LearntThing]) -> Path:
-    """Write those of the things that are learnt beside a model, by style and name."""
-    learnt = sorted(
-        (thing for thing in things if thing.is_learnt), key=lambda thing: (thing.style, thing.name)
-    )
-    lines = ",\n".join(f"  {json.dumps(asdict(thing))}" for thing in learnt)
+    """Write the things that a model was taught beside it, by style and name."""
+    taught = sorted(things, key=lambda thing: (thing.style, thing.name))
+    lines = ",\n".join(f"  {json.dumps(asdict(thing))}" for thing in taught)
     with writing(model / CONCEPTS) as file:
         file.write(f'{{"things": [\n{lines}\n]}}\n'.encode())
     return model / CONCEPTS
 
 
 def read_learnt(model: Path) -> list[LearntThing] | None:
-    """What a model has learnt to draw, or None where its folder does not say.
+    """What a model was taught, learnt or not, or None where its folder does not say.
 
     Raises:
         WeightsError: the list cannot be read.
