@@ -4,8 +4,8 @@
     python recipes/learnt_things.py SCORES MODEL
 
 MODEL/concepts.json holds everything that was asked for, and `text2layer info MODEL` shows it. A
-thing counts as learnt when at least two of three of its pictures are nearest to it. MODEL/SHA256SUMS
-is written anew.
+thing counts as learnt when at least two of three of its pictures are nearest to it.
+MODEL/SHA256SUMS is written anew.
 """
 
 from __future__ import annotations
