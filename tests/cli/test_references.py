@@ -165,3 +165,18 @@ def test_a_library_without_anything_like_it_is_one_sentence(
     line = assert_one_sentence(result)
     assert "The library has nothing like 'a dog' (the nearest is" in line
     assert not (tmp_path / "a.psd").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--at", "nowhere"], "is no place"),
+        (["--scale", "0"], "The scale must lie"),
+        (["--scale", "0.5", "--at", "10,10,50,50"], "A box says how large"),
+    ],
+)
+def test_what_needs_no_model_is_refused_before_one_is_loaded(run, tmp_path, options, says) -> None:
+    asked = run(
+        "generate", "a ball", "-o", tmp_path / "a.psd", *options, "--model", "no-such-model"
+    )
+    assert says in assert_one_sentence(asked)

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from text2layer.pipelines import Text2LayerPipeline
 
+ANY_CANVAS = (10**9, 10**9)  # the model says later how large it is
 Prompt = Annotated[str, typer.Argument(help="What to draw, in English.", show_default=False)]
 Output = Annotated[
     Path,
@@ -102,6 +103,7 @@ def generate(
     """
     from text2layer.cli.outputs import check_outputs, check_picture, deliver, numbered
     from text2layer.cli.references import reference_from
+    from text2layer.pipelines.placement import check_moved
 
     outputs = numbered(output, num_images)
     previews = numbered(preview, num_images) if preview else [None] * num_images
@@ -109,6 +111,7 @@ def generate(
     for path in filter(None, previews):
         check_picture(path)
     given = _given(foreground, background, image, reference, library)
+    check_moved(at, scale, next(iter(given), None), ANY_CANVAS, 1, "layered")  # before it loads
     pipe = load_pipeline(model, device, fast)
     if "library" in given:
         given = {"reference": reference_from(given["library"], prompt, pipe)}
