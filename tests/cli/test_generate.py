@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.outcome import assert_one_sentence
+from tests.toy_photo import cutout_file
 from text2layer import __version__, load
 
 PROMPT = "a red apple in front of a snowy mountain"
@@ -87,15 +88,6 @@ def test_preview_shows_the_parts_side_by_side(draw, tmp_path: Path) -> None:
     assert np.array_equal(composite, made.composite)
     assert np.array_equal(mask[..., 0], made.mask)
     assert np.array_equal(background, made.background)
-
-
-def cutout_file(folder: Path) -> Path:
-    """A red disc with soft alpha, 64 x 64."""
-    y, x = np.mgrid[:64, :64]
-    alpha = np.clip(255 * (20 - np.hypot(x - 32, y - 32)), 0, 255).astype(np.uint8)
-    red = np.broadcast_to(np.array([200, 30, 30], np.uint8), (64, 64, 3))
-    Image.fromarray(np.dstack([red, alpha])).save(folder / "disc.png")
-    return folder / "disc.png"
 
 
 def photo_file(folder: Path) -> Path:

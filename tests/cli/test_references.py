@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.cli.outcome import assert_one_sentence
 from tests.toy_library import build_toy_library
+from tests.toy_photo import cutout_file
 from text2layer import load
 from text2layer.pipelines.placement import place
 
@@ -30,15 +31,6 @@ def draw(run, model: Path, tmp_path: Path):
 def toy_library(tmp_path_factory) -> Path:
     """A library of its own: tests leave files beside nothing else."""
     return build_toy_library(tmp_path_factory.mktemp("library") / "toy")
-
-
-def cutout_file(folder: Path) -> Path:
-    """A red disc with soft alpha, 64 x 64."""
-    y, x = np.mgrid[:64, :64]
-    alpha = np.clip(255 * (20 - np.hypot(x - 32, y - 32)), 0, 255).astype(np.uint8)
-    red = np.broadcast_to(np.array([200, 30, 30], np.uint8), (64, 64, 3))
-    Image.fromarray(np.dstack([red, alpha])).save(folder / "disc.png")
-    return folder / "disc.png"
 
 
 def photo_file(folder: Path) -> Path:

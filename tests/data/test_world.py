@@ -188,7 +188,7 @@ def test_references_show_the_same_concept_but_not_the_same_picture(toy_root: Pat
     composer = composer_in(toy_root, replace(SMALL, canonical=1.0))
     batch = composer.compose(40, torch.Generator().manual_seed(6))
     generators = [torch.Generator().manual_seed(number) for number in range(40)]
-    chosen, mirrored, turns = choose_references(batch.placements, composer.foregrounds, generators)
+    chosen, mirrored, turns = choose_references(batch.placements, composer.twins, generators)
     for placement, index, turn in zip(batch.placements, chosen, turns, strict=True):
         record = composer.foregrounds[placement.foreground]
         assert composer.foregrounds[index].concept == record.concept

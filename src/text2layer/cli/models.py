@@ -24,10 +24,9 @@ def show_model(folder: Path, as_json: bool) -> None:
         WeightsError: it is no model, or damaged.
     """
     from text2layer.pipelines.learnt import read_learnt
-    from text2layer.pipelines.loading import matting_folder, model_hash, read_index
+    from text2layer.pipelines.loading import folder_beside, matting_folder, model_hash, read_index
 
     index, things = read_index(folder), read_learnt(folder)
-    beside = folder.resolve().with_name(f"{folder.resolve().name}-fast")
     try:
         report = {
             "model": folder.resolve().name,
@@ -37,7 +36,7 @@ def show_model(folder: Path, as_json: bool) -> None:
             "steps": index["default_steps"],
             "guidance_scale": index["default_guidance_scale"],
             "text_encoder": index["text_encoder_name"],
-            "fast": beside.is_dir(),
+            "fast": folder_beside(folder, "fast").is_dir(),
             "matting": matting_folder(folder) is not None,
         }
     except KeyError as error:

@@ -10,6 +10,7 @@ import copy
 import math
 import random
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from text2layer.data.decoding import BackgroundStore, ForegroundStore
 from text2layer.data.full_captions import full_caption
 from text2layer.data.library import DRAWINGS, PAIRINGS, BackgroundRecord, ForegroundRecord, Library
 from text2layer.data.placing import BACKGROUND_DRAWS, DRAWS, Placer
-from text2layer.data.references import render_references
+from text2layer.data.references import Twins, render_references
 from text2layer.data.source import EVERY, Composition, Part, Placement
 from text2layer.data.world import World, usual_names
 from text2layer.errors import DataError, InputError
@@ -147,6 +148,11 @@ class Composer:
         if self.num_foregrounds > 1:
             raise InputError("References are of pictures of one object; this source has several.")
         return render_references(self, composition.placements, generators)
+
+    @cached_property
+    def twins(self) -> Twins:
+        """Which drawings show the same thing."""
+        return Twins.among(self.foregrounds)
 
     def held_out_pairings(self) -> "Composer":
         """The same decoded pictures in the pairings that training leaves out."""

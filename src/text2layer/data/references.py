@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,10 +21,33 @@ TURN = (40.0, 320.0)  # degrees that hues are turned by
 TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
+@dataclass(frozen=True)
+class Twins:
+    """Which drawings show the same thing: indices into the records, by caption and by concept."""
+
+    records: Sequence[ForegroundRecord]
+    by_caption: Mapping[str, list[int]]
+    by_concept: Mapping[str, list[int]]
+
+    @classmethod
+    def among(cls, records: Sequence[ForegroundRecord]) -> Twins:
+        """Sort records, once for all references of a source."""
+        by_caption: dict[str, list[int]] = {}
+        by_concept: dict[str, list[int]] = {}
+        for index, record in enumerate(records):
+            by_caption.setdefault(record.caption, []).append(index)
+            by_concept.setdefault(record.concept, []).append(index)
+        return cls(records, by_caption, by_concept)
+
+    def of(self, own: int) -> list[int]:
+        """Other drawings with the caption of one, or of its concept where there is none."""
+        record = self.records[own]
+        others = [index for index in self.by_caption[record.caption] if index != own]
+        return others or [index for index in self.by_concept[record.concept] if index != own]
+
+
 def choose_references(
-    placements: Sequence[Placement],
-    records: Sequence[ForegroundRecord],
-    generators: Sequence[torch.Generator],
+    placements: Sequence[Placement], twins: Twins, generators: Sequence[torch.Generator]
 ) -> tuple[list[int], list[bool], list[float]]:
     """Which drawing each object is referred to by, whether mirrored, and by how far its hues turn.
 
@@ -34,23 +57,17 @@ def choose_references(
 
     Args:
         placements: B objects.
-        records: all drawings, which `Placement.foreground` counts in.
+        twins: of all drawings, which `Placement.foreground` counts in.
         generators: B, one for each object.
 
     Returns:
         Indices into records, and degrees: 0 for another drawing.
     """
-    by_caption: dict[str, list[int]] = {}
-    by_concept: dict[str, list[int]] = {}
-    for index, record in enumerate(records):
-        by_caption.setdefault(record.caption, []).append(index)
-        by_concept.setdefault(record.concept, []).append(index)
     chosen, mirrored, turns = [], [], []
     for placement, generator in zip(placements, generators, strict=True):
         own = placement.foreground
         kind, pick, mirror, turn = torch.rand(4, generator=generator).tolist()
-        others = [index for index in by_caption[records[own].caption] if index != own]
-        others = others or [index for index in by_concept[records[own].concept] if index != own]
+        others = twins.of(own)
         itself = kind < 0.5 or not others
         chosen.append(own if itself else others[int(pick * len(others))])
         turns.append(TURN[0] + (TURN[1] - TURN[0]) * turn if itself else 0.0)
@@ -66,7 +83,7 @@ def render_references(
     Returns:
         Colour (B, 3, H, W) in [-1, 1] and masks (B, 1, H, W) in [0, 1].
     """
-    chosen, mirrored, turns = choose_references(placements, composer.foregrounds, generators)
+    chosen, mirrored, turns = choose_references(placements, composer.twins, generators)
     wanted = [
         replace(composer.canonical(replace(placement, foreground=index)), flipped=flip)
         for placement, index, flip in zip(placements, chosen, mirrored, strict=True)
