@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -78,19 +78,19 @@ def _command(trainer: str, train: Callable[[Any], Any], text: str) -> None:
 def _sources(settings: Any, num_foregrounds: int) -> tuple[Any, ...]:
     """Open the training and validation samples that the settings name."""
     from text2layer.data.composer import Composer
-    from text2layer.data.world import world_of
+    from text2layer.data.world import World, world_of
 
     weights, world = read_style_weights(settings.style_weights), world_of(settings)
 
-    def opened(split: str) -> Any:
+    def opened(split: str, world: World) -> Any:
         return open_source(
             settings.data, split, settings.size, settings.device, weights, num_foregrounds, world
         )
 
-    train = opened("train")
+    train = opened("train", world)
     if world.hold_out_pairings and isinstance(train, Composer):
         return train, train.held_out_pairings()
-    return train, opened("val")
+    return train, opened("val", replace(world, drawings=None))  # lists name drawings of training
 
 
 def _train_autoencoder(settings: Any) -> Any:

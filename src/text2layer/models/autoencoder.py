@@ -24,6 +24,7 @@ from torch.nn import functional
 from text2layer.errors import InputError
 from text2layer.models.detail import DetailBranch
 from text2layer.models.latent_statistics import LatentStatistics
+from text2layer.models.layer_decoder import LayerDecoder
 
 
 @dataclass
@@ -68,6 +69,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "base": BASE,
     # the encoder of `base`, which sees half of the size, and a decoder for the whole of it
     "base-256": {**BASE, "doublings": 1, "detail_channels": (96, 64)},
+    "base-layer-decoder": {
+        **BASE,
+        "doublings": 1,
+        "auxiliary_head": False,
+        "decoder_channels": (320, 192, 64, 32),
+    },
     # the paper to the letter: SD's kl-f8 encoder and decoder, 4 latent channels
     "paper": {
         "latent_channels": 4,
@@ -164,6 +171,8 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             2^d times as large as those it was made for.
         detail_channels: channels of a `DetailBranch` that corrects the enlarged pictures, one for
             each doubling from the features' resolution on, coarsest first; none without it.
+        decoder_channels: channels of a `LayerDecoder`, coarsest first, which takes the place of the
+            trunk's decoder, the heads and all that follows them; none for the paper's decoder.
         latent_shift: mean of each latent channel, measured on training data.
         latent_scale: 1 / standard deviation of each latent channel, measured likewise.
 
@@ -192,6 +201,7 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         mask_block: bool = False,
         doublings: int = 0,
         detail_channels: Sequence[int] = (),
+        decoder_channels: Sequence[int] = (),
         latent_shift: Sequence[float] | None = None,
         latent_scale: Sequence[float] | None = None,
     ) -> None:
@@ -203,6 +213,22 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             (4 * num_foregrounds + 3) * patch_size**2, latent_channels, channels, layers_per_block
         )
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
+        self.shortcuts = nn.ModuleDict()
+        if linear_shortcut:
+            in_channels = (4 * num_foregrounds + 3) * self._cell**2
+            self.shortcuts["encoder"] = nn.Conv2d(in_channels, latent_channels, 1)
+        if decoder_channels:
+            if mask_block or detail_channels:
+                raise InputError("decoder_channels exclude mask_block and detail_channels.")
+            names = ["foreground", "background", "mask"] + ["image"] * auxiliary_head
+            self.decoder = LayerDecoder(
+                latent_channels,
+                decoder_channels,
+                layers_per_block,
+                {name: self._channels_of(name) for name in names},
+                self.latent_factor,
+            )
+            return
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
         self.heads = nn.ModuleDict(
             {
@@ -219,13 +245,10 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             )
             del self.decoder.up_blocks[-1].resnets[-1]
             self.decoder.conv_norm_out = self.decoder.conv_act = nn.Identity()
-        self.shortcuts = nn.ModuleDict()
         if linear_shortcut:
-            cell = self._cell**2
-            in_channels = (4 * num_foregrounds + 3) * cell
-            self.shortcuts["encoder"] = nn.Conv2d(in_channels, latent_channels, 1)
             for name in self.heads:
-                self.shortcuts[name] = nn.Conv2d(latent_channels, self._channels_of(name) * cell, 1)
+                pixels = self._channels_of(name) * self._cell**2
+                self.shortcuts[name] = nn.Conv2d(latent_channels, pixels, 1)
         if detail_channels:
             if mask_block:
                 raise InputError("mask_block and detail_channels exclude each other; choose one.")
@@ -311,6 +334,23 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             latents: what `encode(...).sample()` or `unscale_latents` gives.
             clamp: hold colour in [-1, 1] and the mask in [0, 1]; training leaves them free.
         """
+        decode = self.decoder if self.config.decoder_channels else self._decode_by_heads
+        out = decode(latents)
+        if clamp:
+            out = {k: v.clamp(0.0 if k == "mask" else -1.0, 1.0) for k, v in out.items()}
+        layers = self.config.num_foregrounds
+        if layers > 1:
+            out["foreground"] = out["foreground"].unflatten(1, (layers, 3))
+            out["mask"] = out["mask"].unflatten(1, (layers, 1))
+        return LayerComponents(
+            foreground=out["foreground"],
+            background=out["background"],
+            mask=out["mask"],
+            predicted_image=out.get("image"),
+        )
+
+    def _decode_by_heads(self, latents: Tensor) -> dict[str, Tensor]:
+        """The paper's decoder: trunk and heads, and the detail branch behind them."""
         trunk = self.decoder(self.post_quant_conv(latents))
         if self.config.mask_block:
             last = {name: block(trunk) for name, block in self.last_blocks.items()}
@@ -329,18 +369,7 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             out = {name: functional.interpolate(part, **larger) for name, part in out.items()}
         if self.config.detail_channels:
             out = self.detail(trunk, out)
-        if clamp:
-            out = {k: v.clamp(0.0 if k == "mask" else -1.0, 1.0) for k, v in out.items()}
-        layers = self.config.num_foregrounds
-        if layers > 1:
-            out["foreground"] = out["foreground"].unflatten(1, (layers, 3))
-            out["mask"] = out["mask"].unflatten(1, (layers, 1))
-        return LayerComponents(
-            foreground=out["foreground"],
-            background=out["background"],
-            mask=out["mask"],
-            predicted_image=out.get("image"),
-        )
+        return out
 
     def forward(self, foreground: Tensor, background: Tensor, mask: Tensor) -> LayerComponents:
         """Encode to the posterior's mean and decode it: the reconstruction."""

@@ -92,8 +92,19 @@ class AutoencoderObjective(Objective):
         return self
 
     def load_init(self, network: ModelMixin) -> None:
-        """Give a network the weights of `settings.init`; a detail branch new to it stays new."""
-        load_weights(network, Path(self.settings.init), may_lack=DETAIL)
+        """Give a network the weights of `settings.init`; a detail branch new to it stays new.
+
+        Beside a frozen encoder a decoder of another kind than init's stays new as well.
+        """
+        folder = Path(self.settings.init)
+        init = load_autoencoder(folder)
+        mine = network.config.decoder_channels
+        if self.settings.freeze_encoder and list(mine) != list(init.config.decoder_channels):
+            pairs = zip(encoder_parts(network), encoder_parts(init), strict=True)
+            for part, trained in pairs:
+                part.load_state_dict(trained.state_dict())
+            return
+        load_weights(network, folder, may_lack=DETAIL)
 
     def rate_of(self, name: str) -> float:
         """`settings.detail_rate` of the detail branch."""

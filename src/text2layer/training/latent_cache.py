@@ -7,6 +7,7 @@ import json
 import os
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from text2layer.data.source import EVERY
+from text2layer.data.composer import Composer
+from text2layer.data.source import EVERY, SampleSource
 from text2layer.data.world import read_drawings
+from text2layer.errors import InputError
 from text2layer.models.denoiser import flag_tensor
 from text2layer.models.text_encoder import encode_prompts, parameter_hash
 from text2layer.training import processes
@@ -45,17 +48,28 @@ class CachedLatents:
     """Draws batches from encoded samples, which are kept where batches are wanted.
 
     A sample keeps its job; its caption is one of `settings.caption_variants`, drawn each time.
+    Where `settings.drawings` lists what is drawn, the cache holds each of them alike and the list's
+    weights say how often it is drawn: they may change from run to run.
 
     Args:
-        settings: caption dropout.
+        settings: caption dropout, list of drawings.
         device: where batches are wanted. On a GPU all texts are padded to the longest of all, so
             that every batch has the same shapes.
         tensors: what `encode_samples` gives.
+
+    Raises:
+        InputError: the cache holds none of the listed drawings.
     """
 
     def __init__(
         self, settings: DenoiserSettings, device: torch.device, tensors: dict[str, Tensor]
     ) -> None:
+        self.weights: Tensor | None = None
+        if settings.drawings and "drawings" in tensors:
+            weights = list(read_drawings(settings.drawings).values())
+            self.weights = torch.tensor(weights)[tensors["drawings"]]
+            if not self.weights.any():
+                raise InputError(f"No encoded sample shows a drawing of {settings.drawings}.")
         self.settings, self.device = settings, device
         self.tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         self.text_length: int | None = None
@@ -84,7 +98,10 @@ class CachedLatents:
     def draw(self, batch_size: int, generator: torch.Generator, rows: slice = EVERY) -> LatentBatch:
         """Return `rows` of one batch, the same for the same generator state."""
         held = self.tensors
-        samples = torch.randint(len(held["latents"]), (batch_size,), generator=generator)
+        if self.weights is None:
+            samples = torch.randint(len(held["latents"]), (batch_size,), generator=generator)
+        else:
+            samples = self.weights.multinomial(batch_size, replacement=True, generator=generator)
         variants = torch.randint(held["captions"].shape[1], (batch_size,), generator=generator)
         dropped = torch.rand(batch_size, generator=generator) < self.settings.caption_dropout
         drawn = torch.stack([samples, variants, dropped.long()])[:, rows]
@@ -107,16 +124,21 @@ def encode_samples(live: LatentsOnTheFly, generator: torch.Generator) -> dict[st
         latents (N, C, h, w) and conditions (1 + given, C, h, w; row 0 is zero) in bfloat16,
         condition_rows (N,), flags (N, 4), captions (N, variants) into the text table, and the
         table itself: text_states (T, D) bfloat16, text_starts and text_lengths, row 0 the empty
-        caption. Latents, conditions and text states stay on the networks' device.
+        caption. Latents, conditions and text states stay on the networks' device. With a list of
+        drawings also drawings (N,), which of them each sample shows, by its place in the list.
     """
     settings = live.settings
-    latents, conditions, jobs = [], [], []
+    source, places = _listed_alike(live.source, settings.drawings)
+    latents, conditions, jobs, drawings = [], [], [], []
     captions: list[list[str]] = []
     bar = tqdm(total=settings.cache_samples, desc="encode samples", mininterval=2.0)
     while len(captions) < settings.cache_samples:
         count = min(SAMPLE_BATCH[live.device.type], settings.cache_samples - len(captions))
-        batch = live.source.compose(count, generator)
-        chosen = draw_jobs(settings, count, generator, live.source)
+        batch = source.compose(count, generator)
+        if places:  # of several objects the first counts
+            shown = batch.placements[:: len(batch.placements) // count]
+            drawings += [places[placement.foreground] for placement in shown]
+        chosen = draw_jobs(settings, count, generator, source)
         encoded, condition = live.encode(batch, chosen, [generator] * count)
         latents.append(encoded.bfloat16())
         given = [row for row, job in enumerate(chosen) if job is not None]
@@ -124,7 +146,7 @@ def encode_samples(live: LatentsOnTheFly, generator: torch.Generator) -> dict[st
         jobs += chosen
         rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
         variants = [
-            draw_captions(live.source, batch, chosen, rng) for _ in range(settings.caption_variants)
+            draw_captions(source, batch, chosen, rng) for _ in range(settings.caption_variants)
         ]
         captions += [list(texts) for texts in zip(*variants, strict=True)]
         bar.update(count)
@@ -139,8 +161,22 @@ def encode_samples(live: LatentsOnTheFly, generator: torch.Generator) -> dict[st
         "condition_rows": torch.where(is_given, torch.cumsum(is_given, 0), 0),
         "flags": flag_tensor(jobs, torch.empty(0)),
         "captions": torch.tensor([[index[text] for text in row] for row in captions]),
+        **({"drawings": torch.tensor(drawings)} if places else {}),
         **table,
     }
+
+
+def _listed_alike(source: SampleSource, listed: str) -> tuple[SampleSource, dict[int, int]]:
+    """The source with every listed drawing alike, and places in the list by foreground index.
+
+    Shards hold what they hold, and no place in a list.
+    """
+    if not listed or not isinstance(source, Composer):
+        return source, {}
+    place = {name: index for index, name in enumerate(read_drawings(listed))}
+    drawn = [record.id for record in source.foregrounds]
+    world = replace(source.world, drawings=dict.fromkeys(place, 1.0))
+    return source.in_world(world), {i: place[name] for i, name in enumerate(drawn) if name in place}
 
 
 def encode_texts(
@@ -185,7 +221,7 @@ def cache_key(live: LatentsOnTheFly) -> str:
     """Hash of everything that decides a cache: networks, data and the settings that matter."""
     parts = {name: getattr(live.settings, name) for name in KEY_SETTINGS}
     if live.settings.drawings:
-        parts["drawings"] = sorted(read_drawings(live.settings.drawings).items())
+        parts["drawings"] = list(read_drawings(live.settings.drawings))
     parts["autoencoder"] = parameter_hash(live.autoencoder)
     parts["statistics"] = [live.autoencoder.config.latent_shift]
     parts["statistics"] += [live.autoencoder.config.latent_scale]

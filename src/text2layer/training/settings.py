@@ -59,7 +59,22 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
-class AutoencoderSettings(TrainingSettings):
+class WorldSettings(TrainingSettings):
+    """What the trainers share that may learn a small world (`data.world`)."""
+
+    canonical: float = setting(
+        0.0,
+        "Share of pictures whose object stands in the canonical place; the rest is placed freely.",
+    )
+    drawings: str = setting(
+        "",
+        "List of the library's cut-outs to draw, an id a line, a tab and a weight; empty for all.",
+    )
+    background_crops: int = setting(0, "Windows that a background is seen through; 0 for any.")
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings(WorldSettings):
     """Training of the composition-aware autoencoder."""
 
     out: str = setting("runs/autoencoder", "Folder for checkpoints, metrics.jsonl and previews.")
@@ -100,7 +115,7 @@ class AutoencoderSettings(TrainingSettings):
 
 
 @dataclass(frozen=True)
-class DenoiserSettings(TrainingSettings):
+class DenoiserSettings(WorldSettings):
     """Training of the latent denoiser."""
 
     out: str = setting("runs/denoiser", "Folder for checkpoints, metrics.jsonl and previews.")
@@ -125,16 +140,7 @@ class DenoiserSettings(TrainingSettings):
     job_foreground: float = setting(0.1, "Share with the foreground given.")
     job_image: float = setting(0.1, "Share with the whole picture given.")
     job_reference: float = setting(0.0, "Share with another drawing of the object given.")
-    canonical: float = setting(
-        0.0,
-        "Share of pictures whose object stands in the canonical place; the rest is placed freely.",
-    )
-    drawings: str = setting(
-        "",
-        "List of the library's cut-outs to draw, an id a line, a tab and a weight; empty for all.",
-    )
     even_concepts: bool = setting(False, "Draw concepts alike, not cut-outs.")
-    background_crops: int = setting(0, "Windows that a background is seen through; 0 for any.")
     full_captions: bool = setting(
         False, "Captions that say all that varies: style, time, place and size."
     )
@@ -216,6 +222,10 @@ AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
         preset="base-256", steps=10_000, batch_size=4, size=256, learning_rate=2.5e-5,
         detail_rate=40.0, kl_weight=3e-3, image_weight=0.25, lpips_weight=0.5, lpips_share=0.25,
         lpips_crop=128, latent_noise=0.15,
+    ),
+    "base-layer-decoder": AutoencoderSettings(
+        preset="base-layer-decoder", steps=10_000, batch_size=8, size=256, learning_rate=5e-4,
+        kl_weight=0.0, latent_noise=0.15, auxiliary_head=False, canonical=0.75, background_crops=3,
     ),
     "paper-256": PAPER_AUTOENCODER,
     "paper-512": replace(PAPER_AUTOENCODER, size=512, gradient_checkpointing=True),
