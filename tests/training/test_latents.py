@@ -6,8 +6,12 @@ from collections import Counter
 import pytest
 import torch
 
+from tests.toy_library import build_toy_library
 from tests.toy_model import build_autoencoder
 from tests.training.toy_source import DiscSource, TwoDiscs, soft_disc
+from text2layer.data.composer import Composer
+from text2layer.data.library import Library
+from text2layer.data.world import World, read_drawings
 from text2layer.errors import InputError
 from text2layer.models.conditioning import condition_latents
 from text2layer.models.text_encoder import (
@@ -299,6 +303,45 @@ def test_a_cache_file_is_read_again_only_for_the_same_samples(
         file, on_the_fly(denoiser_settings(cache_samples=7), source), generator(5)
     )
     assert torch.equal(whole.tensors["latents"], other.tensors["latents"])
+
+
+def test_a_list_of_drawings_says_how_often_cached_ones_are_drawn(
+    on_the_fly, denoiser_settings, tmp_path
+):
+    listed, file = tmp_path / "drawings.txt", tmp_path / "latents.safetensors"
+    names = ["circle-000", "ring-002", "square-006"]
+    library = Library(build_toy_library(tmp_path / "library"))
+
+    def opened(weights):
+        lines = (f"{name}\t{weight}\n" for name, weight in zip(names, weights, strict=True))
+        listed.write_text("".join(lines))
+        settings = denoiser_settings(cache_samples=40, drawings=str(listed), size=32)
+        world = World(drawings=read_drawings(listed))
+        source = Composer(library, "train", 32, world=world, progress=False)
+        return CachedLatents.open(file, on_the_fly(settings, source), generator(5))
+
+    def drawn(cache):
+        """How often each of the list, in 600 draws, by the latents that come."""
+        rows = [row.tobytes() for row in cache.tensors["latents"].float().numpy()]
+        held = cache.tensors["drawings"].tolist()
+        shown = dict(zip(rows, held, strict=True))
+        latents = cache.draw(600, generator(1)).latents
+        return Counter(names[shown[row.tobytes()]] for row in latents.numpy())
+
+    counts = drawn(opened([1, 0.2, 0]))
+    assert set(counts) == {"circle-000", "ring-002"}
+    written = file.stat().st_mtime_ns
+    cache = opened([0.2, 1, 1])
+    assert file.stat().st_mtime_ns == written  # other weights, the same encoded samples
+    held = Counter(names[index] for index in cache.tensors["drawings"].tolist())
+    assert min(held.values()) > 40 / 3 / 2.5  # alike, whatever the weights were
+    shares = {name: held[name] * weight for name, weight in zip(names, [0.2, 1, 1], strict=True)}
+    expected = {name: 600 * share / sum(shares.values()) for name, share in shares.items()}
+    assert drawn(cache) == pytest.approx(expected, rel=0.35)
+    listed.write_text("circle-000\nring-002\t0\n")
+    rings = {**cache.tensors, "drawings": torch.ones(40, dtype=torch.long)}
+    with pytest.raises(InputError, match="No encoded sample shows"):
+        CachedLatents(cache.settings, cache.device, rings)
 
 
 def test_the_text_table_gives_the_encoders_states(text):
