@@ -13,6 +13,9 @@ Writes the list that `text2layer train denoiser --drawings OUT.txt` reads: an id
 4  Of a render one view, the one nearest to a three-quarter view from the front.
 5  With `--commonest N` only the N concepts that most sources of the library draw, and those of
    `--also`, one drawing each: what a run begins with. Most hands draw what most people ask for.
+6  With `--learnt LIST`, an earlier list, its drawings are drawn LEARNT_WEIGHT as often as new ones.
+7  With `--rest SHARE` all other drawings of the training split follow, every style alike, and are
+   drawn in that share of samples: for a decoder, which must know what people bring as well.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from collections import Counter
 from pathlib import Path
 
 from text2layer.data.library import ForegroundRecord, Library
+from text2layer.data.world import read_drawings
 
+LEARNT_WEIGHT = 0.3
 THREE_QUARTER = 35.0  # degrees from the front, to either side
 
 
@@ -61,6 +66,14 @@ def commonest(
     return [record for name, record in first.items() if name in kept]
 
 
+def rest(library: Library, chosen: dict[str, float], share: float) -> dict[str, float]:
+    """Weights of what was not chosen, so that it is drawn in `share` of samples, by id."""
+    others = [record for record in library.foregrounds_of("train") if record.id not in chosen]
+    of_style = Counter(record.style for record in others)
+    total = sum(chosen.values()) * share / (1 - share)
+    return {record.id: total / len(of_style) / of_style[record.style] for record in others}
+
+
 def turned(record: ForegroundRecord) -> float:
     """Degrees between a render's view and the three-quarter view; 0 where no view is told."""
     if not record.view:
@@ -77,6 +90,8 @@ def main() -> None:
     parser.add_argument("--add", choices=("concepts", "captions"), default="concepts")
     parser.add_argument("--commonest", type=int, default=0, help="how many concepts; 0 for all")
     parser.add_argument("--also", default="", help="more concepts, comma-separated")
+    parser.add_argument("--learnt", default="", help="list of drawings that are learnt already")
+    parser.add_argument("--rest", type=float, default=0.0, help="share of all other drawings")
     options = parser.parse_args()
     styles = [style.strip() for style in options.styles.split(",")]
     library = Library(options.library)
@@ -85,7 +100,11 @@ def main() -> None:
         also = [name.strip() for name in options.also.split(",") if name.strip()]
         chosen = commonest(library, chosen, options.commonest, also)
     lines = [f"# made by recipes/drawings.py, styles {options.styles}, add {options.add}"]
-    lines += [record.id for record in chosen]
+    learnt = read_drawings(options.learnt) if options.learnt else {}
+    weights = {record.id: LEARNT_WEIGHT if record.id in learnt else 1.0 for record in chosen}
+    if options.rest:
+        weights |= rest(library, weights, options.rest)
+    lines += [name if weight == 1 else f"{name}\t{weight:.4g}" for name, weight in weights.items()]
     options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     for style in styles:
         print(f"{sum(record.style == style for record in chosen)} {style}")
