@@ -34,12 +34,12 @@ import torch
 
 from text2layer.data.composer import Composer
 from text2layer.data.library import Library
-from text2layer.data.world import world_of
+from text2layer.data.world import read_weights, world_of
 from text2layer.pipelines.loading import folder_beside, matting_folder
 from text2layer.training.autoencoder import train_autoencoder
 from text2layer.training.denoiser import train_denoiser
 from text2layer.training.matting import train_matting
-from text2layer.training.settings import read_style_weights, settings_from
+from text2layer.training.settings import settings_from
 
 STYLES = "3d render=0.3,3d icon=0.35,flat icon=0.22,clip art=0.13"
 NEVER = 10**9
@@ -100,7 +100,7 @@ def main() -> None:
         choose = [sys.executable, str(HERE / "drawings.py"), str(arguments.library), str(drawings)]
         subprocess.run(choose, check=True)
     on_gpu = arguments.machine == "gpu"
-    library, weights = Library(arguments.library), read_style_weights(STYLES)
+    library, weights = Library(arguments.library), read_weights(STYLES, "styles")
     device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
     wide = [
         Composer(library, split, 256, device, style_weights=weights, workers=16 if on_gpu else 4)

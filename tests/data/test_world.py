@@ -18,6 +18,7 @@ from text2layer.data.world import (
     concept_name,
     is_held_out,
     read_drawings,
+    read_weights,
     usual_names,
     world_of,
 )
@@ -50,6 +51,40 @@ def test_canonical_objects_stand_in_one_place_and_the_others_do_not(toy_root: Pa
     assert not any(placement.flipped or placement.shadow for placement in placements)
     assert {placement.crop_x for placement in placements} == {0.0, 1.0}
     assert {placement.crop_scale for placement in placements} == {1.0}
+
+
+@pytest.mark.parametrize("hold_out", [False, True])
+def test_scene_weights_say_how_often_a_scene_is_drawn(toy_root: Path, hold_out: bool) -> None:
+    def drawn(weights: dict[str, float] | None) -> Counter[str]:
+        world = World(scene_weights=weights, hold_out_pairings=hold_out)
+        composer = composer_in(toy_root, world)
+        placements = composer.draw(1000, torch.Generator().manual_seed(3))
+        return Counter(composer.backgrounds[item.background].scene for item in placements)
+
+    even = drawn(None)
+    first, second = even
+    assert drawn({first: 2.0, second: 2.0}) == even
+    less = drawn({first: 0.25})  # the second is not named: 1
+    share = less[first] / less[second] / (even[first] / even[second])
+    assert 0.2 < share < (0.9 if hold_out else 0.3)  # a concept may be left with one scene alone
+    assert set(drawn({first: 0.0})) == {second}
+    with pytest.raises(DataError, match="background that it may stand before"):
+        drawn({first: 0.0, second: 0.0})
+
+
+def test_weights_are_read_by_name() -> None:
+    assert read_weights(" ", "scene_weights") is None
+    assert read_weights("building interior=.3, sea=2", "x") == {"building interior": 0.3, "sea": 2}
+    settings = DenoiserSettings(scene_weights="sea=0.5", background_crops=1)
+    assert world_of(settings).scene_weights == {"sea": 0.5}
+    assert world_of(DenoiserSettings()).scene_weights is None
+
+
+@pytest.mark.parametrize("text", ["sea", "sea=", "sea=-1", "sea=inf", "sea=nan", "sea=1=2", ","])
+def test_weights_that_cannot_be_read_are_one_sentence(text: str) -> None:
+    with pytest.raises(InputError, match="scene_weights cannot be read") as error:
+        read_weights(text, "scene_weights")
+    assert "\n" not in str(error.value)
 
 
 def test_the_mask_of_a_canonical_object_lies_in_its_place(toy_root: Path) -> None:

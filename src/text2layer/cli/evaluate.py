@@ -105,13 +105,12 @@ def evaluate(
     from text2layer.cli.outputs import check_writable
     from text2layer.data.known_samples import KnownSamples
     from text2layer.data.named_things import AskedThings, open_things
-    from text2layer.data.world import learnt_world, read_drawings
+    from text2layer.data.world import learnt_world, read_drawings, read_weights
     from text2layer.evaluation.collector import is_first_process
     from text2layer.evaluation.networks import Networks, check_judge
     from text2layer.evaluation.plots import check_plots
     from text2layer.evaluation.references import References
     from text2layer.evaluation.run import Run
-    from text2layer.training.settings import read_style_weights
 
     check_judge(judge)
     if out is not None:
@@ -131,7 +130,7 @@ def evaluate(
         asked[OBJECTS] = AskedThings(every, seeds, things, seed)
     if chosen != [OBJECTS]:
         source = open_source(
-            data, split, subject.size, device, read_style_weights(style_weights),
+            data, split, subject.size, device, read_weights(style_weights, "style_weights"),
             world=learnt_world(learnt) if learnt else None,
         )  # fmt: skip
         known = KnownSamples(source, samples, seed)  # type: ignore[arg-type]

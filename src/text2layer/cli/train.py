@@ -11,7 +11,7 @@ import typer
 from text2layer.cli.sources import first_process, open_source
 from text2layer.cli.train_quality import quality
 from text2layer.cli.train_relevance import relevance
-from text2layer.training.settings import PRESETS, read_style_weights, settings_from
+from text2layer.training.settings import PRESETS, settings_from
 
 app = typer.Typer(help="Train a model of your own.", no_args_is_help=True)
 
@@ -78,9 +78,9 @@ def _command(trainer: str, train: Callable[[Any], Any], text: str) -> None:
 def _sources(settings: Any, num_foregrounds: int) -> tuple[Any, ...]:
     """Open the training and validation samples that the settings name."""
     from text2layer.data.composer import Composer
-    from text2layer.data.world import World, world_of
+    from text2layer.data.world import World, read_weights, world_of
 
-    weights, world = read_style_weights(settings.style_weights), world_of(settings)
+    weights, world = read_weights(settings.style_weights, "style_weights"), world_of(settings)
 
     def opened(split: str, world: World) -> Any:
         return open_source(

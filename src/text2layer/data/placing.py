@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -70,17 +70,33 @@ class Placer:
 
     def _choose_pairings(self, held_out: bool) -> None:
         """Decide which backgrounds a concept stands before, and so which drawings are drawn."""
+        weights = self.world.scene_weights or {}
+        self._weights = [weights.get(record.scene, 1.0) for record in self.backgrounds]
         self._grounds: dict[str, list[int]] = {}
         shares = list(self.shares)
-        if held_out or self.world.hold_out_pairings:
+        leaves_out = held_out or self.world.hold_out_pairings
+        if leaves_out or weights:
             for concept in {record.concept for record in self.foregrounds}:
-                self._grounds[concept] = pairings(concept, self.backgrounds, held_out)
+                grounds: Iterable[int] = range(len(self.backgrounds))
+                if leaves_out:
+                    grounds = pairings(concept, self.backgrounds, held_out)
+                self._grounds[concept] = [ground for ground in grounds if self._weights[ground]]
             possible = [bool(self._grounds[record.concept]) for record in self.foregrounds]
             shares = [share * fits for share, fits in zip(shares, possible, strict=True)]
         total = sum(shares)
         if not total:
             raise DataError("No drawing has a background that it may stand before; add some.")
         self._cumulative = [value / total for value in accumulate(shares)]
+
+    def _ground(self, concept: str, draw: float) -> int:
+        """The background that a random number of 0 to 1 means for a concept."""
+        if not self.world.scene_weights:
+            grounds = self._grounds.get(concept)
+            place = int(draw * len(self.backgrounds if grounds is None else grounds))
+            return place if grounds is None else grounds[place]
+        grounds = self._grounds[concept]
+        shares = list(accumulate(self._weights[ground] for ground in grounds))
+        return grounds[min(bisect_right(shares, draw * shares[-1]), len(grounds) - 1)]
 
     def box(self, placement: Placement, frame: tuple[int, int]) -> Box:
         """Where an object is on a frame of (height, width) pixels."""
@@ -106,8 +122,7 @@ class Placer:
         """The placement that DRAWS random numbers of 0 to 1 mean on a frame (height, width)."""
         pick, back, size, across, down, cut, side, share, flip, crop, x, y, mirror, shadow = draws
         index = min(bisect_right(self._cumulative, pick), len(self.foregrounds) - 1)
-        grounds = self._grounds.get(self.foregrounds[index].concept)
-        behind = int(back * len(self.backgrounds if grounds is None else grounds))
+        behind = self._ground(self.foregrounds[index].concept, back)
         scale = _between(OBJECT_SCALE, size) / math.sqrt(self.num_foregrounds)
         width, height = self._box(index, scale, 0, 0, frame)[2:]
         centre_x = width / 2 + (1 - width) * across
@@ -125,7 +140,7 @@ class Placer:
         strength = _between(SHADOW_STRENGTH, shadow / self.shadow_probability) if shaded else 0.0
         placement = Placement(
             foreground=index,
-            background=behind if grounds is None else grounds[behind],
+            background=behind,
             centre_x=centre_x,
             centre_y=centre_y,
             scale=scale,

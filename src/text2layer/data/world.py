@@ -8,6 +8,7 @@ chooses its drawings by a list, shows few windows of each background and says al
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,6 +37,8 @@ class World:
             alike.
         background_crops: windows that a background is seen through: so many, of its full height
             and side by side, never mirrored; 0 takes any window.
+        scene_weights: how often backgrounds of a scene are drawn, relative to those of scenes that
+            are not named; None draws all alike.
         full_captions: say all that varies (`data.full_captions`), and neither mirror an object, cut
             it at the border nor give it a shadow, for which there are no words.
         hold_out_pairings: leave one in HELD_OUT_EVERY pairs of concept and scene out of training.
@@ -45,6 +48,7 @@ class World:
     drawings: Mapping[str, float] | None = None
     even_concepts: bool = False
     background_crops: int = 0
+    scene_weights: Mapping[str, float] | None = None
     full_captions: bool = False
     hold_out_pairings: bool = False
 
@@ -167,12 +171,39 @@ def world_of(settings: Any) -> World:
     """The world that the settings of a trainer describe; the wide one where they describe none.
 
     Raises:
-        InputError: their list of drawings cannot be read.
+        InputError: their list of drawings or their weights cannot be read.
     """
     listed: str = getattr(settings, "drawings", "")
+    weights: str = getattr(settings, "scene_weights", "")
     values: dict[str, Any] = {
-        item.name: getattr(settings, item.name, item.default)
-        for item in fields(World)
-        if item.name != "drawings"
+        item.name: getattr(settings, item.name, item.default) for item in fields(World)
     }
-    return World(**values, drawings=read_drawings(listed) if listed else None)
+    values["drawings"] = read_drawings(listed) if listed else None
+    values["scene_weights"] = read_weights(weights, "scene_weights")
+    return World(**values)
+
+
+def read_weights(text: str, setting: str) -> dict[str, float] | None:
+    """Read "3d icon=2, flat icon=1" into weights by name; None for an empty text.
+
+    Args:
+        text: names and weights of 0 or more.
+        setting: what a message calls it.
+
+    Raises:
+        InputError: it cannot be read so.
+
+    Example:
+        >>> read_weights("3d icon=2, flat icon=1", "style_weights")
+        {'3d icon': 2.0, 'flat icon': 1.0}
+    """
+    if not text.strip():
+        return None
+    try:
+        pairs = (item.split("=") for item in text.split(","))
+        weights = {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        weights = {}
+    if not weights or not all(0 <= weight < math.inf for weight in weights.values()):
+        raise InputError(f"{setting} cannot be read: {text!r}; write it like 'hills=2,sea=0.5'.")
+    return weights

@@ -40,7 +40,8 @@ TEXT_MULTIPLE = 8  # a GPU's attention takes texts of one length, a multiple of 
 KEY_SETTINGS = (
     "cache_samples", "caption_variants", "size", "seed", "style_weights",
     "job_text", "job_background", "job_foreground", "job_image", "job_reference", "imperfect",
-    "canonical", "even_concepts", "background_crops", "full_captions", "hold_out_pairings",
+    "canonical", "even_concepts", "background_crops", "scene_weights", "full_captions",
+    "hold_out_pairings",
 )  # fmt: skip
 
 

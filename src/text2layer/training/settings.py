@@ -71,6 +71,9 @@ class WorldSettings(TrainingSettings):
         "List of the library's cut-outs to draw, an id a line, a tab and a weight; empty for all.",
     )
     background_crops: int = setting(0, "Windows that a background is seen through; 0 for any.")
+    scene_weights: str = setting(
+        "", "How often backgrounds of a scene are drawn, like 'building interior=0.3'; the rest: 1."
+    )
 
 
 @dataclass(frozen=True)
@@ -356,21 +359,3 @@ def check(settings: S) -> S:
         if abs(sum(shares) - 1) > 1e-6:
             raise InputError(f"The job shares must sum to 1, they sum to {sum(shares):.4g}.")
     return settings
-
-
-def read_style_weights(text: str) -> dict[str, float] | None:
-    """Read "3d icon=2, flat icon=1" into shares; None for an empty text (all alike).
-
-    Example:
-        >>> read_style_weights("3d icon=2, flat icon=1")
-        {'3d icon': 2.0, 'flat icon': 1.0}
-    """
-    if not text.strip():
-        return None
-    try:
-        pairs = (item.split("=") for item in text.split(","))
-        return {name.strip(): float(value) for name, value in pairs}
-    except ValueError as error:
-        raise InputError(
-            f"style_weights cannot be read: {text!r}; write it like '3d icon=2,flat icon=1'."
-        ) from error
