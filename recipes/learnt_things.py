@@ -4,7 +4,8 @@
     python recipes/learnt_things.py SCORES MODEL
 
 MODEL/concepts.json holds everything that was asked for, and `text2layer info MODEL` shows it. A
-thing counts as learnt when at least two of three of its pictures are nearest to it.
+thing counts as learnt when at least two of three of its pictures are nearest to it, among all
+drawings that were learnt as the model's autoencoder decodes them (`object_top1`).
 MODEL/SHA256SUMS is written anew.
 """
 

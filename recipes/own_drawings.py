@@ -132,7 +132,7 @@ def thresholds(known: Cut, decoded: Cut, lpips: LPIPS) -> tuple[float, float]:
 
 def gallery(asked: AskedThings) -> Cut:
     """All training drawings of the list."""
-    parts = [cut(*pair) for pair in asked.gallery(BATCH)]
+    parts = [cut(colour_to_bytes(made.foreground), made.mask) for made in asked.gallery(BATCH)]
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.joined(part)

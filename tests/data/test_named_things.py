@@ -129,14 +129,16 @@ def test_the_pairing_is_one_that_training_leaves_out_where_there_is_one(library)
 
 def test_the_gallery_shows_every_drawing_once_whatever_the_batches(library):
     asked = AskedThings(open_things(library, None, 32), limit=1)
-    whole = list(asked.gallery(100))
+    (whole,) = asked.gallery(100)
     parts = list(asked.gallery(4))
-    assert sum(len(colour) for colour, _ in whole) == len(asked.owners) == 15
-    assert torch.equal(whole[0][0], torch.cat([colour for colour, _ in parts]))
-    assert torch.equal(whole[0][1], torch.cat([mask for _, mask in parts]))
+    assert len(whole.mask) == len(asked.owners) == 15
+    for name in ("foreground", "background", "mask"):
+        joined = torch.cat([getattr(part, name) for part in parts])
+        assert torch.equal(getattr(whole, name), joined)
+    assert torch.equal(whole.background, whole.background[:1].expand_as(whole.background))
     number = 0
     shown = asked.placement(number).foreground
-    assert torch.equal(mask_to_bytes(whole[0][1])[shown], asked.batch([number]).mask[0])
+    assert torch.equal(mask_to_bytes(whole.mask)[shown], asked.batch([number]).mask[0])
 
 
 def test_what_cannot_be_asked_is_one_sentence(library):

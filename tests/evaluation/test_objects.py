@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 
 from tests.evaluation.test_object_accuracy import Thumbnail
 from tests.toy_model import build_pipeline
@@ -11,11 +13,15 @@ from text2layer.errors import InputError, WeightsError
 from text2layer.evaluation.compare import compare
 from text2layer.evaluation.drawing import Drawer, as_batch
 from text2layer.evaluation.networks import Networks
-from text2layer.evaluation.objects import objects
+from text2layer.evaluation.objects import GALLERIES, make_gallery, objects
+from text2layer.evaluation.reconstruction import as_components
 from text2layer.evaluation.references import References
 from text2layer.evaluation.results import read_results, write_results
 from text2layer.evaluation.run import Run
 from text2layer.layers import Layer, LayeredImage
+from text2layer.models.autoencoder import LayerComponents
+from text2layer.models.weights_hash import module_sha256
+from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
 # two colours of each, so that even thumbnails tell them apart
 DRAWINGS = dict.fromkeys(("circle-000", "square-001", "ring-002", "square-006"), 1.0)
@@ -31,12 +37,30 @@ def networks() -> Networks:
     return Networks.of(objects=Thumbnail())
 
 
-class Tracer(Drawer):
-    """Draws the real drawing of a chosen thing, as a model that learnt all would."""
+class Recolouring(ModelMixin, ConfigMixin):
+    """An autoencoder that multiplies colours: 1 changes nothing, -1 gives the negative."""
 
-    def __init__(self, pipeline, asked: AskedThings, shift: int = 0, empty: bool = False) -> None:
+    @register_to_config
+    def __init__(self, num_foregrounds: int = 1, factor: float = 1.0) -> None:
+        super().__init__()
+        self.by = torch.nn.Parameter(torch.tensor(factor))
+
+    def forward(self, foreground, background, mask) -> LayerComponents:
+        return LayerComponents(foreground * self.by, background * self.by, mask)
+
+
+class Tracer(Drawer):
+    """Draws the real drawing of a chosen thing, as a model that learnt all would.
+
+    With `decoded` it draws what the pipeline's autoencoder makes of it.
+    """
+
+    def __init__(
+        self, pipeline, asked: AskedThings, shift: int = 0, empty: bool = False,
+        decoded: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(pipeline, 64)
-        self.asked, self.shift, self.empty = asked, shift, empty
+        self.asked, self.shift, self.empty, self.decoded = asked, shift, empty, decoded
         self.number = {asked.picture_seed(n): n for n in range(len(asked))}
 
     def __call__(self, prompts, numbers, **given):
@@ -44,10 +68,13 @@ class Tracer(Drawer):
         for prompt, seed in zip(prompts, numbers, strict=True):
             assert prompt == self.asked.prompt(self.number[seed])
             number = (self.number[seed] + self.shift * self.asked.seeds) % len(self.asked)
-            batch = self.asked.batch([number])
-            colour, ground = (getattr(batch, part)[0].permute(1, 2, 0).contiguous().numpy()
-                              for part in ("foreground", "background"))  # fmt: skip
-            mask = batch.mask[0, 0].numpy() * (0 if self.empty else 1)
+            parts = as_components(self.asked.batch([number]), torch.device("cpu"))
+            if self.decoded:
+                parts = self.pipeline.autoencoder(parts.foreground, parts.background, parts.mask)
+            (colour,), (ground,) = (
+                tensor_to_colour(x) for x in (parts.foreground, parts.background)
+            )
+            mask = tensor_to_mask(parts.mask)[0] * (0 if self.empty else 1)
             made.append(LayeredImage(ground, (Layer(colour, mask),)))
         return as_batch(made)
 
@@ -56,14 +83,33 @@ def values(result) -> dict[str, float]:
     return {name: figure.value for name, figure in result.metrics.items()}
 
 
-def test_who_traces_the_drawings_is_always_right(asked, networks, pipeline):
-    result = objects(Tracer(pipeline, asked), asked, networks, Run(batch_size=4))
+@pytest.fixture(scope="module")
+def negative(toy_text_encoder):
+    """A pipeline whose autoencoder shows nothing as it is."""
+    pipeline = build_pipeline(toy_text_encoder)
+    pipeline.register_modules(autoencoder=Recolouring(factor=-1.0))
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def faithful(toy_text_encoder):
+    """A pipeline whose autoencoder changes nothing."""
+    pipeline = build_pipeline(toy_text_encoder)
+    pipeline.register_modules(autoencoder=Recolouring())
+    return pipeline
+
+
+def test_who_traces_the_drawings_is_always_right(asked, networks, faithful):
+    result = objects(Tracer(faithful, asked), asked, networks, Run(batch_size=4))
     found = values(result)
-    assert found["object_top1"] == found["object_top5"] == 1
-    assert found["object_top1_chance"] == 0
+    for gallery in GALLERIES:
+        assert found[f"object_top1{gallery}"] == found[f"object_top5{gallery}"] == 1
+        assert found[f"object_top1{gallery}_ceiling"] == 1
+        assert found[f"object_top1{gallery}_chance"] == 0
     assert found["empty_masks"] == 0
     assert result.samples == len(asked.things) == result.metrics["object_top1"].samples
     assert [item["top1"] for item in result.about["things"]] == [3] * len(asked.things)
+    assert [item["top1_real"] for item in result.about["things"]] == [3] * len(asked.things)
     assert result.about["things"][0]["taken_for"] == []
     assert result.about["split"] == "train"
     assert result.about["known_things"] == 3
@@ -71,19 +117,44 @@ def test_who_traces_the_drawings_is_always_right(asked, networks, pipeline):
     assert "efficientnet-lite0" in result.about["networks"]
 
 
-def test_who_draws_another_thing_is_always_wrong(asked, networks, pipeline):
-    result = objects(Tracer(pipeline, asked, shift=1), asked, networks, Run())
+def test_who_draws_what_the_autoencoder_can_show_is_right_among_decoded_drawings(
+    asked, networks, negative
+):
+    """Drawings as they are say no over the best that the model could draw."""
+    result = objects(Tracer(negative, asked, decoded=True), asked, networks, Run())
+    found = values(result)
+    assert found["object_top1"] == found["object_top1_ceiling"] == 1
+    assert found["object_top1_real"] == found["object_top1_real_ceiling"] < 1
+    assert set(result.about["galleries"]) == {"object_top1", "object_top1_real"}
+    assert result.about["autoencoder_sha256"] == module_sha256(negative.autoencoder)
+
+
+def test_each_autoencoder_has_a_gallery_of_its_own(asked, networks, faithful, negative, tmp_path):
+    run = Run(references=References(tmp_path))
+    first = make_gallery(asked, networks.get("objects"), run, faithful.autoencoder)
+    second = make_gallery(asked, networks.get("objects"), run, negative.autoencoder)
+    again = make_gallery(asked, networks.get("objects"), run, faithful.autoencoder)
+    real = make_gallery(asked, networks.get("objects"), run)
+    assert not torch.allclose(first.features, second.features, atol=0.01)
+    assert torch.equal(first.features, again.features)
+    assert torch.allclose(first.features, real.features, atol=0.01)
+    assert len(list(tmp_path.glob("*-objects.npy"))) == 3
+
+
+def test_who_draws_another_thing_is_always_wrong(asked, networks, faithful):
+    result = objects(Tracer(faithful, asked, shift=1), asked, networks, Run())
     assert result.metrics["object_top1"].value < 0.5  # two styles of squares are one name
     wrong = [item for item in result.about["things"] if item["top1"] == 0]
     assert wrong
     assert all(len(item["taken_for"]) == 1 for item in wrong)
-    assert result.metrics["object_top1_ceiling"].value == pytest.approx(
-        values(objects(Tracer(pipeline, asked), asked, networks, Run()))["object_top1_ceiling"]
-    )
+    right = values(objects(Tracer(faithful, asked), asked, networks, Run()))
+    for gallery in GALLERIES:
+        ceiling = f"object_top1{gallery}_ceiling"
+        assert result.metrics[ceiling].value == pytest.approx(right[ceiling])
 
 
-def test_empty_masks_are_wrong_and_counted(asked, networks, pipeline):
-    result = objects(Tracer(pipeline, asked, empty=True), asked, networks, Run())
+def test_empty_masks_are_wrong_and_counted(asked, networks, faithful):
+    result = objects(Tracer(faithful, asked, empty=True), asked, networks, Run())
     assert values(result)["object_top1"] == values(result)["object_top5"] == 0
     assert values(result)["empty_masks"] == 1
 
@@ -97,17 +168,17 @@ def test_batches_do_not_change_a_count_and_the_same_command_asks_the_same(
     assert values(one) == values(other)
     assert one.about["things"] == other.about["things"]
     assert one.about["prompts_sha256"] == other.about["prompts_sha256"]
-    assert len(list((tmp_path / "kept").glob("*-objects.npy"))) == 1  # the gallery was seen once
+    assert len(list((tmp_path / "kept").glob("*-objects.npy"))) == 2  # each gallery was seen once
     differences = compare([one], [other])["objects"]
     assert differences["object_top1"].paired
     assert differences["object_top1"].difference.value == 0
 
 
-def test_another_gallery_is_not_compared(asked, networks, pipeline, library, tmp_path):
+def test_another_gallery_is_not_compared(asked, networks, faithful, library, tmp_path):
     few = dict.fromkeys(list(DRAWINGS)[:3], 1.0)
     other = AskedThings(open_things(library, few, 64), seeds=3, limit=2)
     mine = AskedThings(open_things(library, DRAWINGS, 64), seeds=3, limit=2)
-    results = [objects(Tracer(pipeline, one), one, networks, Run()) for one in (mine, other)]
+    results = [objects(Tracer(faithful, one), one, networks, Run()) for one in (mine, other)]
     assert mine.things[0].name == other.things[0].name
     results[1].about["prompts_sha256"] = results[0].about["prompts_sha256"]
     with pytest.raises(InputError, match="drawings sha256 differ"):

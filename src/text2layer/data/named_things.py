@@ -22,7 +22,7 @@ from text2layer.data.composer import Composer
 from text2layer.data.full_captions import described
 from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.data.library import ForegroundRecord, Library
-from text2layer.data.source import Placement
+from text2layer.data.source import Composition, Placement
 from text2layer.data.world import pairings, usual_names
 from text2layer.errors import DataError, InputError
 from text2layer.tensors import colour_to_bytes, mask_to_bytes
@@ -197,12 +197,11 @@ class AskedThings(KnownSamples):
             },
         )
 
-    def gallery(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every drawing in the canonical place: (B, 3, H, W) uint8 and masks (B, 1, H, W) 0..1."""
+    def gallery(self, batch_size: int) -> Iterator[Composition]:
+        """Every drawing in the canonical place, all before the same background."""
         for start in range(0, len(self.composer.foregrounds), batch_size):
             last = min(start + batch_size, len(self.composer.foregrounds))
-            made = self.composer.compose_at([self._standing(n, 0) for n in range(start, last)])
-            yield colour_to_bytes(made.foreground), made.mask
+            yield self.composer.compose_at([self._standing(n, 0) for n in range(start, last)])
 
     def _standing(self, drawing: int, ground: int, across: float = 0.0) -> Placement:
         return self.composer.canonical(

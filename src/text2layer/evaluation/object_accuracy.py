@@ -3,7 +3,8 @@
 A drawn foreground is cut to its mask's bounding box, laid on mid grey in a square, and looked at
 through EfficientNet-lite0 (pooled features, 1280 numbers, cosine). Its neighbours are all drawings
 that the model learnt, seen at the same size in the same way; several of one thing count once, by
-the nearest.
+the nearest. They are compared as the model's own autoencoder decodes them, which is the best that
+the model could draw, and also as they are: see `evaluation.objects`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from text2layer.data.known_samples import KnownBatch
 from text2layer.data.named_things import AskedThings
+from text2layer.data.source import Composition
 from text2layer.errors import WeightsError
 from text2layer.evaluation.collector import Collector, is_first_process
 from text2layer.evaluation.drawing import Drawer
@@ -20,10 +20,17 @@ from text2layer.evaluation.object_accuracy import Gallery, object_features, rank
 from text2layer.evaluation.reconstruction import as_components
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Run
+from text2layer.models.autoencoder import LayerComponents
+from text2layer.models.weights_hash import module_sha256
 from text2layer.tensors import colour_to_bytes
 
-VERSION = 1
+VERSION = 2
 NEAREST = 5
+GALLERY_BATCH = 16  # fixed, so that no option changes a gallery
+GALLERIES = {  # suffix of the figures -> what drawn objects are compared with
+    "": "the drawings, encoded and decoded by the model's autoencoder",
+    "_real": "the drawings as they are",
+}
 ROWS = ("", "_ceiling", "_chance")  # as drawn; real, encoded and decoded; another thing's
 
 
@@ -31,10 +38,12 @@ def objects(drawer: Drawer, asked: AskedThings, networks: Networks, run: Run) ->
     """Draw every thing as often as it is asked for and look which learnt thing it is nearest to.
 
     Figures: share of pictures whose nearest thing, and whose five nearest, hold the asked one;
-    beside it the same for a real drawing of the thing that went through the autoencoder (ceiling)
-    and for the drawn picture as if another thing had been asked for (chance). Each is the mean over
-    things of the mean over their pictures, with a bootstrap over things. `about["things"]` counts
-    each.
+    beside it the same for a real drawing of the thing that went through the autoencoder before the
+    background of the picture (ceiling) and for the drawn picture as if another thing had been asked
+    for (chance). The neighbours are the drawings as the autoencoder decodes them; figures named
+    `_real` are the same with the drawings as they are, which are sharper than anything that the
+    model can draw. Each is the mean over things of the mean over their pictures, with a bootstrap
+    over things. `about["things"]` counts each.
 
     Raises:
         WeightsError: the network that looks is not to be had.
@@ -42,39 +51,46 @@ def objects(drawer: Drawer, asked: AskedThings, networks: Networks, run: Run) ->
     network = networks.get("objects")
     if network is None:
         raise WeightsError(f"Objects cannot be looked at: {networks.missing['objects']}")
-    gallery = make_gallery(asked, network, run)
+    autoencoder = drawer.pipeline.autoencoder
+    galleries = {
+        "": make_gallery(asked, network, run, autoencoder),
+        "_real": make_gallery(asked, network, run),
+    }
     result = ProtocolResult("objects", VERSION, len(asked.things))
     with Collector() as collector:
         for batch in run.batches(asked, "objects"):
             numbers = batch.numbers.tolist()
             drawn = drawer(batch.captions["whole"], [asked.picture_seed(n) for n in numbers])
-            near = gallery.similarity(object_features(network, drawn.foreground, drawn.mask))
-            real = gallery.similarity(decoded_features(drawer, batch, network))
+            seen = object_features(network, drawn.foreground, drawn.mask)
+            real = decoded_features(autoencoder, as_components(batch, autoencoder.device), network)
             answer = asked.answer(numbers)
             another = (answer + len(asked.names) // 2) % len(asked.names)
-            collector.add(
-                batch.numbers,
-                {
-                    "": ranks(near, answer),
-                    "_ceiling": ranks(real, answer),
-                    "_chance": ranks(near, another),
-                    "nearest": near.nan_to_num(-1.0).argmax(1),
-                    "empty": near.isnan().any(1),
-                },
-            )
+            near = galleries[""].similarity(seen).nan_to_num(-1.0)
+            found = {"nearest": near.argmax(1), "empty": seen.isnan().any(1)}
+            for name, gallery in galleries.items():
+                near = gallery.similarity(seen)
+                found |= {
+                    name: ranks(near, answer),
+                    f"{name}_ceiling": ranks(gallery.similarity(real), answer),
+                    f"{name}_chance": ranks(near, another),
+                }
+            collector.add(batch.numbers, found)
             run.show(result, batch, drawn)
         rows = collector.per_sample()
     by_thing = {name: row.reshape(len(asked.things), asked.seeds) for name, row in rows.items()}
-    for name in ROWS:
-        for within in (1, NEAREST):
-            found = (by_thing[name] < within).mean(1)
-            result.add_means({f"object_top{within}{name}": found})
+    for name in GALLERIES:
+        for row in ROWS:
+            for within in (1, NEAREST):
+                right = (by_thing[name + row] < within).mean(1)
+                result.add_means({f"object_top{within}{name}{row}": right})
     result.add_means({"empty_masks": by_thing["empty"].mean(1)})
     result.about |= {
         "seeds": asked.seeds,
-        "known_things": len(gallery.names),
-        "known_drawings": len(gallery.owners),
+        "known_things": len(asked.names),
+        "known_drawings": len(asked.owners),
         "drawings_sha256": _ids_sha256(asked),
+        "galleries": {f"object_top1{name}": of for name, of in GALLERIES.items()},
+        "autoencoder_sha256": module_sha256(autoencoder),
         "things": counts(asked, by_thing),
     }
     finished = run.finish(result, drawer, asked, networks)
@@ -83,17 +99,29 @@ def objects(drawer: Drawer, asked: AskedThings, networks: Networks, run: Run) ->
     return finished
 
 
-def make_gallery(asked: AskedThings, network: Any, run: Run) -> Gallery:
-    """The features of all drawings that the model learnt, kept in `run.references`."""
+def make_gallery(asked: AskedThings, network: Any, run: Run, autoencoder: Any = None) -> Gallery:
+    """The features of all drawings that the model learnt, kept in `run.references`.
+
+    Args:
+        asked: whose composer holds the drawings.
+        network: that looks at them.
+        run: whose references keep the features.
+        autoencoder: that encodes and decodes them first; None takes them as they are.
+    """
     decided_by = (
         "objects", VERSION, asked.fingerprint, _ids_sha256(asked), asked.composer.height,
         asked.composer.width, getattr(network, "sha256", ""),
+        "" if autoencoder is None else module_sha256(autoencoder),
     )  # fmt: skip
     kept = run.references.get("objects", decided_by)
     if kept is None:
-        features = torch.cat(
-            [object_features(network, *parts) for parts in asked.gallery(run.batch_size)]
-        )
+        rows = []
+        for made in asked.gallery(GALLERY_BATCH):
+            if autoencoder is None:
+                rows.append(object_features(network, colour_to_bytes(made.foreground), made.mask))
+            else:
+                rows.append(decoded_features(autoencoder, made, network))
+        features = torch.cat(rows)
         if is_first_process():
             run.references.put("objects", decided_by, features.numpy())
     else:
@@ -101,12 +129,15 @@ def make_gallery(asked: AskedThings, network: Any, run: Run) -> Gallery:
     return Gallery(asked.names, asked.owners, features.nan_to_num(0.0))
 
 
-def decoded_features(drawer: Drawer, batch: KnownBatch, network: Any) -> Tensor:
-    """Features of real drawings that went through the autoencoder."""
-    autoencoder = drawer.pipeline.autoencoder
-    parts = as_components(batch, autoencoder.device)
+def decoded_features(
+    autoencoder: Any, parts: Composition | LayerComponents, network: Any
+) -> Tensor:
+    """Features (B, D) of real drawings that went through the autoencoder."""
+    device = autoencoder.device
     with torch.no_grad():
-        made = autoencoder(parts.foreground, parts.background, parts.mask)
+        made = autoencoder(
+            parts.foreground.to(device), parts.background.to(device), parts.mask.to(device)
+        )
     return object_features(network, colour_to_bytes(made.foreground), made.mask)
 
 
@@ -123,8 +154,11 @@ def counts(asked: AskedThings, by_thing: dict[str, np.ndarray]) -> list[dict[str
         found.append(
             {
                 "name": thing.caption, "style": thing.style, "concept": thing.concept,
-                "prompt": thing.phrase, "top1": int((rank < 1).sum()),
-                "top5": int((rank < NEAREST).sum()), "seeds": asked.seeds,
+                "prompt": thing.phrase, **{
+                    f"top{within}{name}": int((by_thing[name][place] < within).sum())
+                    for name in GALLERIES for within in (1, NEAREST)
+                },
+                "seeds": asked.seeds,
                 "taken_for": [name for name, _ in wrong.most_common()],
             }
         )  # fmt: skip

@@ -83,6 +83,12 @@ METRICS: dict[str, tuple[str, int]] = {
     "object_top5_ceiling": ("real, decoded", 0),
     "object_top1_chance": ("drawn for another", 0),
     "object_top5_chance": ("drawn for another", 0),
+    "object_top1_real": ("is the nearest real drawing", 1),
+    "object_top5_real": ("among the five nearest real drawings", 1),
+    "object_top1_real_ceiling": ("real, decoded", 0),
+    "object_top5_real_ceiling": ("real, decoded", 0),
+    "object_top1_real_chance": ("drawn for another", 0),
+    "object_top5_real_chance": ("drawn for another", 0),
     "given_changed": ("largest difference, levels", -1),
 }
 
