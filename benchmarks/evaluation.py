@@ -25,9 +25,8 @@ from text2layer.data.library import Library
 from text2layer.evaluation.collector import on_neutral
 from text2layer.evaluation.drawing import Drawer, pictures_of
 from text2layer.evaluation.generate import generate
-from text2layer.evaluation.networks import Networks
 from text2layer.evaluation.picture_similarity import perceptual_distance
-from text2layer.evaluation.run import Run
+from text2layer.evaluation.run import Networks, Run
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.tensors import bytes_to_mask
 

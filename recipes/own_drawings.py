@@ -38,10 +38,10 @@ from text2layer.data.world import read_drawings
 from text2layer.evaluation.collector import on_neutral
 from text2layer.evaluation.drawing import Drawer
 from text2layer.evaluation.interval import bootstrap_mean
+from text2layer.evaluation.known_layers import as_components
 from text2layer.evaluation.mask_overlap import soft_iou
-from text2layer.evaluation.object_accuracy import cut_to_object
+from text2layer.evaluation.objects import cut_to_object
 from text2layer.evaluation.picture_similarity import perceptual_distance
-from text2layer.evaluation.reconstruction import as_components
 from text2layer.io.atomic import writing
 from text2layer.models.lpips import LPIPS
 from text2layer.pipelines import Text2LayerPipeline

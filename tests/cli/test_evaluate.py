@@ -15,7 +15,7 @@ from tests.cli.outcome import assert_one_sentence
 from tests.recipe import recipe
 from text2layer.cli import evaluate
 from text2layer.errors import InputError
-from text2layer.evaluation import networks
+from text2layer.evaluation import run as evaluation_run
 from text2layer.models.efficientnet import EfficientNetLite0
 from text2layer.pipelines.learnt import LearntThing, write_learnt
 
@@ -34,7 +34,7 @@ def test_objects_are_measured_by_name_and_listed_beside_the_model(
     """The whole way on a toy model, with EfficientNet's architecture and random weights."""
     torch.manual_seed(4)
     looks = EfficientNetLite0(pretrained=False)
-    monkeypatch.setattr(networks, "_objects", looks.to)
+    monkeypatch.setattr(evaluation_run, "_objects", looks.to)
     listed, out = tmp_path / "drawings.txt", tmp_path / "scores"
     listed.write_text("# learnt\ncircle-000\nsquare-001\nring-002\n")
     asked = ("evaluate", model, "--data", library, "--protocols", "objects", "--steps", 2)

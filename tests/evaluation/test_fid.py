@@ -9,7 +9,7 @@ import torch
 from scipy import linalg
 
 from text2layer.errors import InputError
-from text2layer.evaluation.feature_store import FeatureStore
+from text2layer.evaluation.features import FeatureStore
 from text2layer.evaluation.fid import fid, frechet_distance
 
 DIMENSION = 24

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from text2layer.errors import InputError
-from text2layer.evaluation.feature_store import CHUNK_ROWS
+from text2layer.evaluation.features import CHUNK_ROWS
 from text2layer.evaluation.kid import kernel, kid, kid_over_subsets
 
 DIMENSION = 16

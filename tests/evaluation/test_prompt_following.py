@@ -8,9 +8,8 @@ from tests.evaluation.toy_samples import known_samples
 from tests.toy_model import build_pipeline
 from text2layer.errors import InputError
 from text2layer.evaluation.drawing import Drawer
-from text2layer.evaluation.networks import Networks
 from text2layer.evaluation.prompt_following import LEVELS, follow_prompt, prompt_rows
-from text2layer.evaluation.run import Run
+from text2layer.evaluation.run import Networks, Run
 from text2layer.models.autoencoder import LayerComponents
 
 CAPTIONS = ["a red apple", "a blue ball", "a green dog", "a yellow cat"]

@@ -12,14 +12,12 @@ from tests.toy_model import build_pipeline
 from text2layer.blend import composite_over
 from text2layer.data.known_samples import KnownSamples
 from text2layer.errors import InputError
-from text2layer.evaluation.decompose import decompose, truth_rows
 from text2layer.evaluation.drawing import Drawer, as_batch
+from text2layer.evaluation.features import References
 from text2layer.evaluation.fid import frechet_distance
-from text2layer.evaluation.generate import generate
-from text2layer.evaluation.given import changed, given
-from text2layer.evaluation.networks import Networks
-from text2layer.evaluation.references import References
-from text2layer.evaluation.run import Run
+from text2layer.evaluation.generate import changed, generate, given
+from text2layer.evaluation.known_layers import decompose, truth_rows
+from text2layer.evaluation.run import Networks, Run
 from text2layer.layers import Layer, LayeredImage
 from text2layer.models.inpainting import OpencvInpainter
 from text2layer.models.matting import MattingNetwork

@@ -8,9 +8,9 @@ import pytest
 from text2layer.errors import InputError
 from text2layer.evaluation.compare import compare, comparison_table, paired_difference
 from text2layer.evaluation.interval import Interval
-from text2layer.evaluation.plots import plot_scores
 from text2layer.evaluation.results import (
     ProtocolResult,
+    plot_scores,
     read_results,
     shown,
     table,

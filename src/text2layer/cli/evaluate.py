@@ -107,10 +107,9 @@ def evaluate(
     from text2layer.data.named_things import AskedThings, open_things
     from text2layer.data.world import learnt_world, read_drawings, read_weights
     from text2layer.evaluation.collector import is_first_process
-    from text2layer.evaluation.networks import Networks, check_judge
-    from text2layer.evaluation.plots import check_plots
-    from text2layer.evaluation.references import References
-    from text2layer.evaluation.run import Run
+    from text2layer.evaluation.features import References
+    from text2layer.evaluation.results import check_plots
+    from text2layer.evaluation.run import Networks, Run, check_judge
 
     check_judge(judge)
     if out is not None:
@@ -194,12 +193,10 @@ class _Subject:
 
     def protocol(self, name: str) -> "Callable[[KnownSamples, Any, Any], ProtocolResult]":
         """The protocol as a function of samples, networks and run."""
-        from text2layer.evaluation.decompose import decompose
-        from text2layer.evaluation.generate import generate
-        from text2layer.evaluation.given import given
+        from text2layer.evaluation.generate import generate, given
+        from text2layer.evaluation.known_layers import decompose, reconstruct
         from text2layer.evaluation.objects import objects
         from text2layer.evaluation.prompt_following import follow_prompt
-        from text2layer.evaluation.reconstruction import reconstruct
 
         drawer = self.drawer
         if name == "reconstruct":
@@ -243,8 +240,7 @@ def _chosen(protocols: str, possible: tuple[str, ...]) -> list[str]:
 
 
 def _write(results: "list[ProtocolResult]", run: Any, out: Path) -> None:
-    from text2layer.evaluation.plots import plot_scores
-    from text2layer.evaluation.results import write_results
+    from text2layer.evaluation.results import plot_scores, write_results
     from text2layer.io.atomic import writing
 
     write_results(results, out)

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from text2layer.blend import composite_over
 from text2layer.evaluation.coverage import coverage_scores
-from text2layer.evaluation.feature_store import FeatureStore
+from text2layer.evaluation.features import FeatureStore, References
 from text2layer.evaluation.fid import fid
 from text2layer.evaluation.kid import kid
-from text2layer.evaluation.references import References
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.tensors import mask_to_bytes
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from text2layer.errors import InputError
-from text2layer.evaluation.feature_store import check_pair, mean_of
+from text2layer.evaluation.features import check_pair, mean_of
 from text2layer.evaluation.interval import Interval, bootstrap_mean
 
 BLOCK = 2048  # samples on each side of a block of distances: 32 MiB

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from text2layer.errors import InputError
-from text2layer.evaluation.feature_store import check_pair, chunks, mean_of
+from text2layer.evaluation.features import check_pair, chunks, mean_of
 from text2layer.evaluation.interval import Interval, check_confidence, jackknife, split_groups
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from text2layer.errors import InputError
-from text2layer.evaluation.feature_store import CHUNK_ROWS, check_pair
+from text2layer.evaluation.features import CHUNK_ROWS, check_pair
 from text2layer.evaluation.interval import Interval, check_confidence, jackknife, split_groups
 
 DEGREE = 3  # of the kernel, section 4 of the paper

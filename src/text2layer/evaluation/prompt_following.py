@@ -15,10 +15,9 @@ from text2layer.data.known_samples import KnownSamples
 from text2layer.errors import InputError
 from text2layer.evaluation.collector import Collector
 from text2layer.evaluation.drawing import Drawer
-from text2layer.evaluation.networks import Networks
-from text2layer.evaluation.reconstruction import as_components
+from text2layer.evaluation.known_layers import as_components
 from text2layer.evaluation.results import ProtocolResult
-from text2layer.evaluation.run import Run
+from text2layer.evaluation.run import Networks, Run
 from text2layer.models.denoiser import denoise, is_flow
 from text2layer.models.text_encoder import encode_prompts
 

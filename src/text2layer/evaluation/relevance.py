@@ -1,11 +1,21 @@
-"""Text relevance by the probe of `models.relevance`: for machines without a CLIP, never its score.
+"""How well a picture fits its text: by the relevance probe, and by the CLIP that was named.
 
-What the probe sees of a picture are an extractor's features with the colours added, so that a
+The probe of `models.relevance` is for machines without a CLIP; its cosine is never called CLIP
+score. What the probe sees of a picture are an extractor's features with the colours added, so that a
 benchmark that has the features for FID need not compute them again:
 
     >>> features = with_colours(inception(pictures), pictures)
     >>> relevance(probe, features, captions).mean()
     >>> retrieval(probe, features, captions)["text_to_picture"]["r1"]
+
+CLIP has two forms in use, each given under its own name:
+
+    clip_cosine   cos(picture, text), -1..1; the paper's (section 6: .251 with ViT-L/14)
+    clip_score    100 max(cos, 0), 0..100; torchmetrics' form of CLIPScore. Hessel et al.
+                  (arXiv 2104.08718, equation 1) have w max(cos, 0) with w = 2.5 and read the text
+                  after "A photo depicts"; ours, as torchmetrics', reads it as it is.
+
+Only figures of the same probe or CLIP can be compared: store `sha256` beside them.
 """
 
 from __future__ import annotations
@@ -17,9 +27,8 @@ import torch
 from torch import Tensor
 
 from text2layer.errors import InputError
+from text2layer.models.clip import Clip
 from text2layer.models.relevance import RelevanceProbe, retrieval_figures
-
-__all__ = ["cosine", "embed_pairs", "relevance", "retrieval"]
 
 
 @torch.no_grad()
@@ -81,3 +90,36 @@ def retrieval(
     """
     pictures, embedded = probe.embed_features(features), probe.embed_texts(texts)
     return retrieval_figures(pictures, embedded, texts, gallery, galleries, seed)
+
+
+def clip_cosine(clip: Clip, pictures: Tensor, texts: Sequence[str]) -> Tensor:
+    """Cosine of each picture with its text: the paper's CLIP score before the mean is taken.
+
+    Args:
+        clip: of `load_clip`.
+        pictures: (N, 3, H, W) uint8.
+        texts: N texts, one for each picture.
+
+    Returns:
+        (N,) float32 in [-1, 1].
+
+    Raises:
+        InputError: pictures and texts differ in number, or are not what they should be.
+
+    Example:
+        >>> clip = load_clip("openai/clip-vit-large-patch14")
+        >>> clip_cosine(clip, pictures, captions).mean()
+    """
+    if len(pictures) != len(texts):
+        raise InputError(f"{len(pictures)} pictures came with {len(texts)} texts.")
+    cosine: Tensor = (clip.embed_pictures(pictures) * clip.embed_texts(texts)).sum(dim=1)
+    return cosine
+
+
+def clip_score(clip: Clip, pictures: Tensor, texts: Sequence[str]) -> Tensor:
+    """``100 max(cos, 0)`` of each picture with its text; arguments as for `clip_cosine`.
+
+    Returns:
+        (N,) float32 in [0, 100].
+    """
+    return 100 * clip_cosine(clip, pictures, texts).clamp(min=0)

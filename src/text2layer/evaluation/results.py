@@ -9,6 +9,7 @@ OUT/plots.png               how the scores of samples are spread
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from text2layer.io.atomic import writing
 
 FORMAT = 1  # of results.json
 RESULTS, SCORES, TABLE = "results.json", "scores.safetensors", "table.md"
+PLOT_COLUMNS, PLOT_BINS = 4, 24
+PLOT_SIZE = (3.2, 2.2)  # inches of one plot
 
 # what a reader must know of each figure: unit, and which way is better (1 up, -1 down, 0 neither)
 METRICS: dict[str, tuple[str, int]] = {
@@ -270,3 +273,48 @@ def ends(interval: Interval) -> str:
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return "-"
     return f"{shown(interval.low)} to {shown(interval.high)}"
+
+
+def plot_scores(results: list[ProtocolResult]) -> bytes:
+    """PNG with the histograms of all per-sample scores; the line is the mean.
+
+    Raises:
+        InputError: matplotlib is not installed, or no result has scores of samples.
+    """
+    items = [
+        (result.protocol, name, values[np.isfinite(values)])
+        for result in results
+        for name, values in sorted(result.per_sample.items(), key=lambda pair: order(pair[0]))
+        if np.isfinite(values).any()
+    ]
+    if not items:
+        raise InputError("There are no scores of samples to plot.")
+    figure_type = _figure()
+    rows = -(-len(items) // PLOT_COLUMNS)
+    figure = figure_type(
+        figsize=(PLOT_SIZE[0] * PLOT_COLUMNS, PLOT_SIZE[1] * rows), layout="constrained"
+    )
+    for place, (protocol, name, values) in enumerate(items):
+        axes = figure.add_subplot(rows, PLOT_COLUMNS, place + 1)
+        axes.hist(values, PLOT_BINS, color="#4878a8")
+        axes.axvline(float(values.mean()), color="#c0504d")
+        unit = METRICS.get(name, ("", 0))[0]
+        title = f"{protocol}: {name.replace('_', ' ')}" + (f"\n{unit}" if unit else "")
+        axes.set_title(title, fontsize=7)
+        axes.tick_params(labelsize=6)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def check_plots() -> None:
+    """Raise InputError unless plots can be drawn; asked before a long run, not after it."""
+    _figure()
+
+
+def _figure() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("Plots need matplotlib: pip install 'text2layer[build]'.") from None
+    return Figure

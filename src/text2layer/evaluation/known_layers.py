@@ -1,30 +1,39 @@
-"""Protocol `reconstruct`: how well an autoencoder gives back layers that it codes."""
+"""Protocols that compare layers with the known ones of a sample.
+
+`reconstruct`: how well an autoencoder gives back layers that it codes. `decompose`: how well a
+picture is decomposed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.errors import InputError
+from text2layer.evaluation import matting
 from text2layer.evaluation.collector import Collector
-from text2layer.evaluation.drawing import DrawnBatch
+from text2layer.evaluation.drawing import Drawer, DrawnBatch, as_batch, pictures_of
 from text2layer.evaluation.halo import halo
+from text2layer.evaluation.layer_edits import layer_edit_scores
 from text2layer.evaluation.mask_overlap import OPAQUE, hard_iou, mean_absolute_error, soft_iou
-from text2layer.evaluation.networks import Networks
 from text2layer.evaluation.picture_similarity import (
     perceptual_distance,
     psnr,
+    recomposition_error,
     squared_error,
     ssim,
 )
 from text2layer.evaluation.results import ProtocolResult
-from text2layer.evaluation.run import Run
+from text2layer.evaluation.run import Networks, Run
 from text2layer.layers import Layer, LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.plain_autoencoder import PlainAutoencoder
+from text2layer.pipelines.photo_layers import PhotoLayers
 from text2layer.tensors import (
     bytes_to_colour,
     bytes_to_mask,
@@ -36,6 +45,7 @@ from text2layer.tensors import (
 )
 
 VERSION = 1
+TakeApart = Callable[[KnownBatch], DrawnBatch]
 
 
 @torch.no_grad()
@@ -144,3 +154,93 @@ def as_drawn(output: LayerComponents) -> DrawnBatch:
         layers, colour_to_bytes(output.foreground), colour_to_bytes(output.background),
         output.mask.float(), seen, None,
     )  # fmt: skip
+
+
+def decompose(
+    drawer: Drawer | PhotoLayers, known: KnownSamples, networks: Networks, run: Run
+) -> ProtocolResult:
+    """Take every picture apart and compare with the layers it was made of.
+
+    Figures: IoU, MAE, SAD, MSE, gradient and connectivity error of the mask; PSNR of the foreground
+    inside the true mask, of the background, and of the part of it that the object hid; halo; the
+    difference of the layers' composite from the picture; LayerD's colour error and alpha overlap
+    without merges, as published and corrected.
+    """
+    result = ProtocolResult("decompose", VERSION, len(known))
+    take_apart = taking_apart(drawer)
+    with Collector() as collector:
+        for batch in run.batches(known, "decompose"):
+            drawn = take_apart(batch)
+            collector.add(batch.numbers, truth_rows(batch, drawn))
+            run.show(result, batch, drawn)
+        result.add_means(collector.per_sample())
+    return run.finish(result, drawer, known, networks)
+
+
+def taking_apart(drawer: Drawer | PhotoLayers) -> TakeApart:
+    """How a model, or networks of others, take a batch of pictures apart."""
+    if isinstance(drawer, PhotoLayers):
+        return lambda batch: as_batch([drawer(picture) for picture in pictures_of(batch.image)])
+    if drawer.is_flat and drawer.take_apart is not None:
+        apart = drawer.take_apart
+        return lambda batch: as_batch([apart(picture) for picture in pictures_of(batch.image)])
+
+    def by_model(batch: KnownBatch) -> DrawnBatch:
+        made = [
+            drawer([prompt], [number], image=picture)
+            for prompt, number, picture in zip(
+                batch.captions["whole"], batch.numbers.tolist(), pictures_of(batch.image),
+                strict=True,
+            )
+        ]  # fmt: skip
+        return as_batch([layered for one in made for layered in one.layers])
+
+    return by_model
+
+
+def truth_rows(batch: KnownBatch, drawn: DrawnBatch) -> dict[str, Tensor]:
+    """Errors of drawn layers against known ones, (B,) each."""
+    true_mask = bytes_to_mask(batch.mask)
+    inside = true_mask > OPAQUE
+    error = recomposition_error(batch.image, drawn.foreground, drawn.background, drawn.mask)
+    rows = {
+        "hard_iou": hard_iou(drawn.mask, true_mask),
+        "soft_iou": soft_iou(drawn.mask, true_mask),
+        "mean_absolute_error": mean_absolute_error(drawn.mask, true_mask),
+        "sum_of_absolute_differences": matting.sum_of_absolute_differences(drawn.mask, true_mask),
+        "mean_squared_error": matting.mean_squared_error(drawn.mask, true_mask),
+        "gradient_error": matting.gradient_error(drawn.mask, true_mask),
+        "connectivity_error": matting.connectivity_error(drawn.mask, true_mask),
+        "psnr_foreground": psnr(squared_error(drawn.foreground, batch.foreground, inside)),
+        "psnr_background": psnr(squared_error(drawn.background, batch.background)),
+        "psnr_hidden": psnr(squared_error(drawn.background, batch.background, inside)),
+        "ssim_background": ssim(drawn.background, batch.background),
+        "halo": halo(drawn.foreground, drawn.mask, batch.foreground, true_mask),
+        "recomposition_max": error.maximum,
+        "recomposition_mean": error.mean,
+    }
+    edits = [_edits(batch, drawn, place) for place in range(len(batch))]
+    for name in ("layerd_rgb_l1", "layerd_alpha_iou", "edits_rgb_l1", "edits_alpha_iou"):
+        rows[name] = torch.tensor([edit[name] for edit in edits], dtype=torch.float64)
+    return rows
+
+
+def _edits(batch: KnownBatch, drawn: DrawnBatch, place: int) -> dict[str, float]:
+    true = _stack(batch.background, batch.foreground, batch.mask, place)
+    made = _stack(drawn.background, drawn.foreground, mask_to_bytes(drawn.mask), place)
+    rows = {}
+    for variant, prefix in (("layerd", "layerd"), ("corrected", "edits")):
+        scores = layer_edit_scores(made, true, variant, max_merges=0)  # type: ignore[arg-type]
+        rows[f"{prefix}_rgb_l1"] = scores.rgb_l1[0]
+        rows[f"{prefix}_alpha_iou"] = scores.alpha_iou[0]
+    return rows
+
+
+def _stack(background: Tensor, foreground: Tensor, mask: Tensor, place: int) -> list[np.ndarray]:
+    """Background and foreground of one sample as (H, W, 4) uint8, back to front."""
+    opaque = torch.full_like(mask[place], 255)
+    layers = [(background[place], opaque), (foreground[place], mask[place])]
+    return [
+        torch.cat([colour, alpha]).permute(1, 2, 0).contiguous().cpu().numpy()
+        for colour, alpha in layers
+    ]

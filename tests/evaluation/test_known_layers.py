@@ -6,10 +6,9 @@ import torch
 from tests.evaluation.toy_samples import known_samples
 from tests.toy_model import build_autoencoder
 from text2layer.errors import InputError
-from text2layer.evaluation.networks import Networks
+from text2layer.evaluation.known_layers import reconstruct, reconstruction_rows
 from text2layer.evaluation.picture_similarity import psnr
-from text2layer.evaluation.reconstruction import reconstruct, reconstruction_rows
-from text2layer.evaluation.run import Run
+from text2layer.evaluation.run import Networks, Run
 from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.plain_autoencoder import PlainAutoencoder
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from text2layer.errors import InputError
-from text2layer.evaluation.feature_store import (
+from text2layer.evaluation.features import (
     CHUNK_ROWS,
     FeatureStore,
     check_pair,
