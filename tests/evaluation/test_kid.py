@@ -8,7 +8,7 @@ import torch
 
 from text2layer.errors import InputError
 from text2layer.evaluation.features import CHUNK_ROWS
-from text2layer.evaluation.kid import kernel, kid, kid_over_subsets
+from text2layer.evaluation.kid import kernel, kid
 
 DIMENSION = 16
 
@@ -57,20 +57,13 @@ def test_it_is_that_of_torchmetrics_over_all_samples():
     real, generated = features(150, 0), features(150, 1, 0.1)
     mean, _ = of_torchmetrics(real, generated, 1, 150)
     assert kid(real, generated).value == pytest.approx(mean, rel=1e-3)
-    assert kid_over_subsets(real, generated, 3).mean == pytest.approx(mean, rel=1e-3)
-    assert kid_over_subsets(real, generated, 3).deviation == pytest.approx(0, abs=1e-12)
 
 
-def test_over_subsets_it_agrees_with_torchmetrics_and_with_the_whole():
+def test_over_all_samples_it_is_the_mean_of_torchmetrics_over_subsets():
     torch.manual_seed(0)
     real, generated = features(400, 0), features(300, 1, 0.1)
     mean, deviation = of_torchmetrics(real, generated, 300, 50)
-    scores = kid_over_subsets(real, generated, 300, 50)
-    whole = kid(real, generated).value
-    error = deviation / math.sqrt(300)
-    assert scores.mean == pytest.approx(mean, abs=4 * error)
-    assert scores.mean == pytest.approx(whole, abs=4 * error)
-    assert scores.deviation == pytest.approx(deviation, rel=0.2)
+    assert kid(real, generated).value == pytest.approx(mean, abs=4 * deviation / math.sqrt(300))
 
 
 @pytest.mark.parametrize(("n", "m"), [(2, 2), (7, 12), (30, 5)])
@@ -133,21 +126,16 @@ def test_unfit_input_is_refused():
     values = features(10, 0)
     broken = values.copy()
     broken[4, 1] = np.inf
-    for measure in (kid, kid_over_subsets):
-        with pytest.raises(InputError, match="at least 2 samples"):
-            measure(values[:1], values)
-        with pytest.raises(InputError, match="same dimension"):
-            measure(values, values[:, :5])
-        with pytest.raises(InputError, match="generated sample 4 are not finite"):
-            measure(values, broken)
+    with pytest.raises(InputError, match="at least 2 samples"):
+        kid(values[:1], values)
+    with pytest.raises(InputError, match="same dimension"):
+        kid(values, values[:, :5])
+    with pytest.raises(InputError, match="generated sample 4 are not finite"):
+        kid(values, broken)
     with pytest.raises(InputError, match="resamples"):
         kid(values, values, resamples=3)
     with pytest.raises(InputError, match="confidence"):
         kid(values, values, confidence=0.0)
-    with pytest.raises(InputError, match="0 of 1000"):
-        kid_over_subsets(values, values, subsets=0)
-    with pytest.raises(InputError, match="100 of 1"):
-        kid_over_subsets(values, values, subset_size=1)
 
 
 def test_with_hardly_any_samples_the_interval_is_open():

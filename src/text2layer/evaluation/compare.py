@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from text2layer.errors import InputError
-from text2layer.evaluation.interval import Interval
+from text2layer.evaluation.interval import Interval, bootstrap_mean
 from text2layer.evaluation.results import METRICS, ProtocolResult, ends, order, shown
 
 RESAMPLES = 2000
@@ -110,17 +110,12 @@ def paired_difference(first: np.ndarray, second: np.ndarray, seed: int = 0) -> I
         second: likewise, of the same samples.
         seed: of the draws.
     """
-    differences = (second - first)[np.isfinite(second - first)]
-    if len(differences) < 2:
-        value = float(differences.mean()) if len(differences) else math.nan
-        return Interval(value, -math.inf, math.inf, len(differences))
-    generator = np.random.default_rng(seed)
-    count = len(differences)
-    means = np.array(
-        [differences[generator.integers(count, size=count)].mean() for _ in range(RESAMPLES)]
-    )
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(differences.mean()), float(low), float(high), count, len(first) - count)
+    differences = second - first
+    known = differences[np.isfinite(differences)]
+    ignored = len(differences) - len(known)
+    if not len(known):
+        return Interval(math.nan, -math.inf, math.inf, 0, ignored)
+    return replace(bootstrap_mean(known, resamples=RESAMPLES, seed=seed), ignored=ignored)
 
 
 def _half(interval: Interval) -> float:

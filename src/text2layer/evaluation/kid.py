@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,13 +11,6 @@ from text2layer.evaluation.features import CHUNK_ROWS, check_pair
 from text2layer.evaluation.interval import Interval, check_confidence, jackknife, split_groups
 
 DEGREE = 3  # of the kernel, section 4 of the paper
-
-
-class SubsetScores(NamedTuple):
-    """Mean and deviation (population) over the subsets of `kid_over_subsets`."""
-
-    mean: float
-    deviation: float
 
 
 def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -86,49 +78,6 @@ def kid(
     if fewest >= 4:
         without = [_discrepancy(every - row, *sums, *sizes) for row in np.eye(groups)]
     return jackknife(value, without, confidence, fewest)
-
-
-def kid_over_subsets(
-    real: np.ndarray,
-    generated: np.ndarray,
-    subsets: int = 100,
-    subset_size: int = 1000,
-    seed: int = 0,
-) -> SubsetScores:
-    """Mean over random subsets, the way most papers report it; `kid` is the better estimate.
-
-    Args:
-        real: (N, D).
-        generated: (M, D).
-        subsets: How many pairs of subsets are drawn, each without replacement.
-        subset_size: Samples in each; cut to the smaller set.
-        seed: Of the draws.
-
-    Returns:
-        Mean, and the deviation of single subsets: that of the mean is smaller, but not by
-        sqrt(subsets), since they overlap.
-
-    Raises:
-        InputError: as `kid`.
-    """
-    check_pair(real, generated)
-    size = min(subset_size, len(real), len(generated))
-    if subsets < 1 or size < 2:
-        raise InputError(
-            f"KID needs at least one subset of at least 2 samples, not {subsets} of {subset_size}."
-        )
-    generator = np.random.default_rng(seed)
-    scores = []
-    for _ in range(subsets):
-        x, y = (np.array(side[np.sort(generator.choice(len(side), size, replace=False))],
-                         np.float64) for side in (real, generated))  # fmt: skip
-        own = sum(_off_diagonal(kernel(rows, rows)) for rows in (x, y)) / (size * (size - 1))
-        scores.append(float(own - 2 * kernel(x, y).mean()))
-    return SubsetScores(float(np.mean(scores)), float(np.std(scores)))
-
-
-def _off_diagonal(square: np.ndarray) -> float:
-    return float(square.sum() - np.trace(square))
 
 
 def _kernel_sums(

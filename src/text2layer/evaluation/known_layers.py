@@ -230,9 +230,9 @@ def _edits(batch: KnownBatch, drawn: DrawnBatch, place: int) -> dict[str, float]
     made = _stack(drawn.background, drawn.foreground, mask_to_bytes(drawn.mask), place)
     rows = {}
     for variant, prefix in (("layerd", "layerd"), ("corrected", "edits")):
-        scores = layer_edit_scores(made, true, variant, max_merges=0)  # type: ignore[arg-type]
-        rows[f"{prefix}_rgb_l1"] = scores.rgb_l1[0]
-        rows[f"{prefix}_alpha_iou"] = scores.alpha_iou[0]
+        scores = layer_edit_scores(made, true, variant)  # type: ignore[arg-type]
+        rows[f"{prefix}_rgb_l1"] = scores.rgb_l1
+        rows[f"{prefix}_alpha_iou"] = scores.alpha_iou
     return rows
 
 

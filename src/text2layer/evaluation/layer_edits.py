@@ -1,23 +1,20 @@
 """LayerD's comparison of layer stacks of unequal length (arXiv 2509.25134, ICCV 2025).
 
-Both stacks are regrouped, aligned by dynamic time warping, and then brought closer by merging
-neighbours; colour error and alpha overlap are reported after 0, 1, ... 5 merges. Two variants:
+Both stacks are regrouped and aligned by dynamic time warping; then colour error and alpha overlap
+are taken. The published tables go on and merge neighbours, up to five times; figures here are those
+before any merge. Two variants:
 
 `layerd` follows the published evaluation to the letter, for comparison with published figures:
 colour counts wherever the other layer's alpha is above 0 however faint, two empty layers overlap
 by 0, and pictures with fewer than two layers on either side are left out (NaN here).
 
-`corrected` weights the colour error by the true alpha, also when a true layer is about to be
-merged, lets two empty layers agree, and gives a missing prediction the worst score. A flat picture
-counts as a stack of one layer.
-
-Both share the published choice of merges, which favours coarse stacks: never compare a score after
-k merges with one after fewer.
+`corrected` weights the colour error by the true alpha, lets two empty layers agree, and gives a
+missing prediction the worst score. A flat picture counts as a stack of one layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -29,31 +26,28 @@ from text2layer.errors import InputError
 Variant: TypeAlias = Literal["layerd", "corrected"]
 Stack: TypeAlias = Sequence[np.ndarray]  # (H, W, 4) each, back to front
 
-MAX_MERGES = 5
-FEWEST_LAYERS = 2  # no merge leaves fewer; `layerd` scores no stack of fewer
+FEWEST_LAYERS = 2  # `layerd` scores no stack of fewer
 EPSILON = 1e-8  # pixels, in the published colour error
 WORST = (1.0, 0.0)  # colour error and overlap of a prediction that is missing
 
 
 @dataclass(frozen=True)
 class LayerEditScores:
-    """One picture's scores after 0, 1, ... `max_merges` merges, the last carried on.
+    """One picture's scores.
 
     Attributes:
         rgb_l1: colour error in [0, 1], mean over the aligned pairs; less is better.
         alpha_iou: soft overlap of the alphas in [0, 1], mean over the aligned pairs.
         cost: mean of (rgb_l1 + 1 - alpha_iou) / 2 over the pairs, by which they were aligned.
-        merges: how many merges were made before none helped.
     """
 
-    rgb_l1: tuple[float, ...]
-    alpha_iou: tuple[float, ...]
-    cost: tuple[float, ...]
-    merges: int
+    rgb_l1: float
+    alpha_iou: float
+    cost: float
 
 
 def layer_edit_scores(
-    predicted: Stack | None, true: Stack, variant: Variant = "layerd", max_merges: int = MAX_MERGES
+    predicted: Stack | None, true: Stack, variant: Variant = "layerd"
 ) -> LayerEditScores:
     """Compare a predicted stack of layers with the true one.
 
@@ -62,11 +56,10 @@ def layer_edit_scores(
             which is rounded to 8 bits. None or empty if there is no prediction.
         true: likewise, at least one layer.
         variant: "layerd" or "corrected", see the module.
-        max_merges: at least 0.
 
     Returns:
-        Curves of `max_merges` + 1 values. With "layerd" all NaN if a stack has fewer than two
-        layers; with "corrected" the worst scores if there is no prediction.
+        With "layerd" all NaN if a stack has fewer than two layers; with "corrected" the worst
+        scores if there is no prediction.
 
     Raises:
         InputError: a layer is not (H, W, 4) uint8 or float in [0, 1] (NaN is not), the sizes
@@ -75,13 +68,11 @@ def layer_edit_scores(
     Example:
         >>> ground, cutout = np.full((2, 4, 4, 4), 255, np.uint8)
         >>> cutout[:2] = 0
-        >>> layer_edit_scores([ground, cutout], [ground, cutout]).alpha_iou[0]
+        >>> layer_edit_scores([ground, cutout], [ground, cutout]).alpha_iou
         1.0
     """
     if variant not in get_args(Variant):
         raise InputError(f"The variants are 'layerd' and 'corrected', not {variant!r}.")
-    if max_merges < 0:
-        raise InputError(f"The number of merges must be at least 0, but {max_merges} was given.")
     made, wanted = [_as_bytes(layer) for layer in predicted or ()], [_as_bytes(x) for x in true]
     if not wanted:
         raise InputError("A stack of layers needs at least one true layer to compare with.")
@@ -92,36 +83,19 @@ def layer_edit_scores(
                 f"{wanted[0].shape[:2]}."
             )
     if variant == "layerd" and min(len(made), len(wanted)) < FEWEST_LAYERS:
-        return _constant_scores(np.nan, np.nan, max_merges)
+        return LayerEditScores(np.nan, np.nan, np.nan)
     if not made:
-        return _constant_scores(*WORST, max_merges)
-    return _merge_and_score(regroup(made), regroup(wanted), PairScores(variant), max_merges)
-
-
-def _merge_and_score(
-    predicted: list[np.ndarray], true: list[np.ndarray], pairs: PairScores, max_merges: int
-) -> LayerEditScores:
-    rows: list[list[float]] = []  # colour error, overlap, cost
-    while True:
-        costs = np.array([[pairs.cost(p, t) for t in true] for p in predicted])
-        path = align(costs)
-        scores = np.array([(*pairs(predicted[i], true[j]), costs[i, j]) for i, j in path])
-        rows.append(scores.mean(axis=0).tolist())
-        merges = len(rows) - 1
-        if merges == max_merges:
-            break
-        back = [(j, i) for i, j in path]
-        mine = best_merge(predicted, true, path, lambda p, t: 1 - pairs.cost(p, t))
-        theirs = best_merge(true, predicted, back, lambda t, p: 1 - pairs.cost_of_truth(t, p))
-        if mine and (theirs is None or mine[1] > theirs[1]):
-            predicted = _merged_at(predicted, mine[0])
-        elif theirs:
-            true = _merged_at(true, theirs[0])
-        else:
-            break
-    rows += rows[-1:] * (max_merges - merges)
-    colour, overlap, cost = zip(*rows, strict=True)
-    return LayerEditScores(colour, overlap, cost, merges)
+        return LayerEditScores(*WORST, cost=1.0)
+    pairs = np.array(
+        [
+            [(rgb_l1(p, t, variant), alpha_iou(p, t, variant)) for t in regroup(wanted)]
+            for p in regroup(made)
+        ]
+    )  # (n, m, 2)
+    costs = (pairs[..., 0] + 1 - pairs[..., 1]) / 2
+    path = tuple(zip(*align(costs), strict=True))
+    colour, overlap = pairs[path].mean(axis=0)
+    return LayerEditScores(float(colour), float(overlap), float(costs[path].mean()))
 
 
 def regroup(layers: Stack) -> list[np.ndarray]:
@@ -195,39 +169,6 @@ def alpha_iou(predicted: np.ndarray, true: np.ndarray, variant: Variant = "layer
     return float(np.minimum(predicted[..., 3], true[..., 3]).sum(dtype=np.int64) / union)
 
 
-class PairScores:
-    """Colour error and overlap of pairs of layers, each computed once.
-
-    Args:
-        variant: "layerd" or "corrected".
-    """
-
-    def __init__(self, variant: Variant) -> None:
-        self.variant: Variant = variant
-        # the layers are kept beside their scores, so that no identity is given out twice
-        self.known: dict[tuple[int, int], tuple[np.ndarray, np.ndarray, tuple[float, float]]] = {}
-
-    def __call__(self, predicted: np.ndarray, true: np.ndarray) -> tuple[float, float]:
-        """`rgb_l1` and `alpha_iou`."""
-        key = id(predicted), id(true)
-        if key not in self.known:
-            functions = (rgb_l1, alpha_iou)
-            colour, overlap = (function(predicted, true, self.variant) for function in functions)
-            self.known[key] = predicted, true, (colour, overlap)
-        return self.known[key][2]
-
-    def cost(self, predicted: np.ndarray, true: np.ndarray) -> float:
-        """(rgb_l1 + 1 - alpha_iou) / 2, in [0, 1]."""
-        colour, overlap = self(predicted, true)
-        return (colour + (1 - overlap)) / 2
-
-    def cost_of_truth(self, true: np.ndarray, predicted: np.ndarray) -> float:
-        """The cost by which a true layer is merged: LayerD lets the two change their places."""
-        return (
-            self.cost(true, predicted) if self.variant == "layerd" else self.cost(predicted, true)
-        )
-
-
 def align(costs: np.ndarray) -> list[tuple[int, int]]:
     """Dynamic time warping: the cheapest path of pairs from the first to the last.
 
@@ -258,58 +199,6 @@ def align(costs: np.ndarray) -> list[tuple[int, int]]:
             j -= 1
         path.append((i, j))
     return path[::-1]
-
-
-def best_merge(
-    stack: Stack,
-    others: Stack,
-    path: Sequence[tuple[int, int]],
-    similarity: Callable[[np.ndarray, np.ndarray], float],
-) -> tuple[int, float] | None:
-    """The merge of two neighbours that gains most similarity to their partners.
-
-    With partners P of layer i, Q of layer i + 1, the merged layer M and the layer N after it, the
-    similarity goes from s(i, P) + s(i + 1, Q) to s(M, P) + max(s(M, Q), s(N, P), s(N, Q)), as
-    published: the second term may count P again.
-
-    Args:
-        stack: layers of which two may be merged, back to front.
-        others: the layers they are aligned with.
-        path: pairs (index in `stack`, index in `others`).
-        similarity: of a layer of `stack` and one of `others`.
-
-    Returns:
-        Index of the back layer and the gain, above 0; the first of equals. None where no merge
-        gains or would leave fewer than two layers.
-    """
-    if len(stack) <= FEWEST_LAYERS:
-        return None
-
-    def total(layer: np.ndarray, group: list[np.ndarray]) -> float:
-        return sum(similarity(layer, other) for other in group)
-
-    best: tuple[int, float] | None = None
-    for index in range(len(stack) - 1):
-        partners = [[others[j] for i, j in path if i == place] for place in (index, index + 1)]
-        merged = merge(stack[index], stack[index + 1])
-        now = total(stack[index], partners[0]) + total(stack[index + 1], partners[1])
-        options = [total(merged, partners[1])]
-        if index + 2 < len(stack):
-            options += [total(stack[index + 2], group) for group in partners]
-        after = total(merged, partners[0]) + max(options)
-        if after > now and (best is None or after - now > best[1]):
-            best = index, after - now
-    return best
-
-
-def _merged_at(stack: list[np.ndarray], index: int) -> list[np.ndarray]:
-    return [*stack[:index], merge(stack[index], stack[index + 1]), *stack[index + 2 :]]
-
-
-def _constant_scores(colour: float, overlap: float, max_merges: int) -> LayerEditScores:
-    count = max_merges + 1
-    cost = (colour + (1 - overlap)) / 2
-    return LayerEditScores((colour,) * count, (overlap,) * count, (cost,) * count, merges=0)
 
 
 def _as_bytes(layer: np.ndarray) -> np.ndarray:

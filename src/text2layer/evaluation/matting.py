@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -128,24 +129,11 @@ def _connected_level(both: Tensor) -> Tensor:
 
 
 def _largest_component(inside: Tensor) -> Tensor:
-    """Pixels of the largest 4-connected component of (H, W) bool, the first by rows of equals.
+    """Pixels of the largest 4-connected component of (H, W) bool, the first by rows of equals."""
+    from scipy import ndimage
 
-    Horizontal runs are the nodes, runs that touch in neighbouring rows the edges. In every round
-    each component hooks itself to its lowest neighbour, so their number at least halves.
-    """
     if not inside.any():
         return inside
-    starts = inside.clone()
-    starts[:, 1:] &= ~inside[:, :-1]
-    run = (starts.flatten().cumsum(0).view_as(inside) - 1).clamp(min=0)  # (H, W), its number
-    touching = inside[1:] & inside[:-1]
-    above, below = run[:-1][touching], run[1:][touching]
-    root = torch.arange(int(run.max()) + 1, device=inside.device)
-    while bool((apart := root[above] != root[below]).any()):
-        first, second = root[above[apart]], root[below[apart]]
-        root.scatter_reduce_(0, torch.maximum(first, second), torch.minimum(first, second), "amin")
-        while not torch.equal(root, root[root]):
-            root = root[root]
-    size = torch.bincount(root[run[inside]], minlength=len(root))
-    largest = (size == size.max()).nonzero()[0]
-    return inside & (root[run] == largest)
+    labels, _ = ndimage.label(inside.cpu().numpy())  # numbered by rows
+    sizes = np.bincount(labels.ravel())[1:]
+    return torch.from_numpy(labels == sizes.argmax() + 1).to(inside.device)

@@ -1,8 +1,8 @@
 """How well a picture fits its text: by the relevance probe, and by the CLIP that was named.
 
 The probe of `models.relevance` is for machines without a CLIP; its cosine is never called CLIP
-score. What the probe sees of a picture are an extractor's features with the colours added, so that a
-benchmark that has the features for FID need not compute them again:
+score. It sees an extractor's features of a picture with the colours added, so that a benchmark that
+has the features for FID need not compute them again:
 
     >>> features = with_colours(inception(pictures), pictures)
     >>> relevance(probe, features, captions).mean()
