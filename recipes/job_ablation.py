@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from benchmark import DONE, run
 
-from text2layer.cli.sources import open_source
+from text2layer.data.opening import open_samples
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.training.denoiser import DenoiserObjective
 from text2layer.training.settings import settings_from
@@ -63,7 +63,7 @@ def main() -> None:
         for name in ROWS
     }
     base = {"autoencoder": str(options.autoencoder), "cache_samples": 0, "caption_dropout": 0.0}
-    sources = [open_source(str(options.library), split, 64, "cpu", None)
+    sources = [open_samples(options.library, split, 64)
                for split in ("train", "test")]  # fmt: skip
     print("| row | " + " | ".join([*JOBS, *(f"{job}, imperfect" for job in JOBS[1:])]) + " |")
     print("|---" * 8 + "|")

@@ -15,6 +15,7 @@ from tests.cli.outcome import assert_one_sentence
 from tests.recipe import recipe
 from text2layer.cli import evaluate
 from text2layer.errors import InputError
+from text2layer.evaluation import benchmark
 from text2layer.evaluation import run as evaluation_run
 from text2layer.models.efficientnet import EfficientNetLite0
 from text2layer.pipelines.learnt import LearntThing, write_learnt
@@ -82,8 +83,9 @@ def test_objects_need_a_library_and_drawings_of_it(run, library, model, tmp_path
 
 
 def test_all_protocols_are_all_but_objects() -> None:
-    assert "objects" not in evaluate._chosen("all", evaluate.PROTOCOLS)
-    assert evaluate._chosen("objects,prompt", evaluate.PROTOCOLS) == ["prompt", "objects"]
+    assert evaluate.PROTOCOLS == benchmark.PROTOCOLS
+    assert "objects" not in benchmark.choose("all", benchmark.PROTOCOLS)
+    assert benchmark.choose("objects,prompt", benchmark.PROTOCOLS) == ["prompt", "objects"]
 
 
 def test_known_things_are_measured_before_grounds_that_training_leaves_out(

@@ -1,41 +1,89 @@
-"""Two processes share the samples and give the figures of one."""
+"""Neither batches nor processes change a figure or its interval, of any protocol."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.toy_model import build_autoencoder
+from tests.evaluation.all_protocols import measure
+from tests.evaluation.toy_samples import ToyFeatures
+from text2layer.data.known_samples import KnownSamples
+from text2layer.evaluation import collector as module
+from text2layer.evaluation.benchmark import PROTOCOLS
+from text2layer.evaluation.collector import Collector
+from text2layer.evaluation.features import References
+from text2layer.evaluation.results import ProtocolResult, read_results
 
-pytestmark = pytest.mark.slow
+
+def assert_alike(results: list[ProtocolResult], others: list[ProtocolResult]) -> None:
+    """The same figures but for the rounding of floating-point sums."""
+    assert [result.protocol for result in results] == list(PROTOCOLS)
+    assert [result.protocol for result in others] == list(PROTOCOLS)
+    for one, other in zip(results, others, strict=True):
+        assert one.metrics.keys() == other.metrics.keys()
+        assert one.absent == other.absent
+        assert one.about["prompts_sha256"] == other.about["prompts_sha256"]
+        for name, figure in one.metrics.items():
+            found = other.metrics[name]
+            assert (found.value, found.low, found.high) == pytest.approx(
+                (figure.value, figure.low, figure.high), rel=0.01, abs=1e-3
+            ), f"{one.protocol}: {name}"
 
 
-def evaluate(library: Path, model: Path, out: Path, *launcher: str) -> dict[str, float]:
-    """Values by metric of a run of its own."""
-    command = [
-        *launcher, "text2layer", "evaluate", str(model), "--data", str(library), "--samples", "5",
-        "--size", "64", "--batch-size", "2", "--device", "cpu", "--out", str(out),
-    ]  # fmt: skip
+def test_batches_and_the_order_of_processes_change_nothing(
+    library, toy_text_encoder, tmp_path, monkeypatch
+):
+    whole = measure(library, toy_text_encoder, tmp_path, batch_size=8).results
+    assert "fid_composite" in whole[0].metrics
+    assert_alike(whole, measure(library, toy_text_encoder, tmp_path, batch_size=3).results)
+    batches = KnownSamples.batches
+
+    def by_process(self, batch_size, *_):
+        """As it is gathered from two processes."""
+        return (batch for process in (0, 1) for batch in batches(self, batch_size, process, 2))
+
+    monkeypatch.setattr(KnownSamples, "batches", by_process)
+    assert_alike(whole, measure(library, toy_text_encoder, tmp_path, batch_size=2).results)
+
+
+def test_what_the_first_process_has_kept_no_other_computes_or_overwrites(tmp_path, monkeypatch):
+    kept = References(tmp_path)
+    pictures = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    with Collector(ToyFeatures(), kept) as first:
+        first.known("composite", pictures)
+        first.add(torch.arange(4), {})
+        first.sets()
+    with Collector(ToyFeatures(), kept) as again:
+        again.known("composite", pictures)
+        again.add(torch.arange(4), {})
+        assert len(again.sets()["composite", module.REAL]) == 4
+    # as the second of two processes sees it, whose own folder is empty
+    monkeypatch.setattr(module, "is_first_process", lambda: False)
+    monkeypatch.setattr(module, "gathered", lambda mine: [["composite"], *mine])
+    with Collector(ToyFeatures(), References()) as second:
+        second.known("composite", pictures)
+        second.known("background", pictures)
+        assert set(second._stores) == {("background", module.REAL)}
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_figures_of_one(library, toy_text_encoder, tmp_path):
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (result,) = json.loads((out / "results.json").read_text())["results"]
-    assert result["samples"] == 5
-    return {name: figure["value"] for name, figure in result["metrics"].items()} | {
-        "prompts": result["about"]["prompts_sha256"]
+    launchers = {
+        "one": ("-m",),
+        "two": ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"),
     }
-
-
-def test_two_processes_give_the_figures_of_one(library, tmp_path):
-    model = tmp_path / "model"
-    build_autoencoder().save_pretrained(model)
-    one = evaluate(library, model, tmp_path / "one", sys.executable, "-m")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-    two = evaluate(library, model, tmp_path / "two", sys.executable, *launcher)
-    assert one.keys() == two.keys()
-    assert one.pop("prompts") == two.pop("prompts")
-    for name, value in one.items():
-        assert two[name] == pytest.approx(value, rel=1e-4), name
+    found = {}
+    for name, launcher in launchers.items():
+        command = [
+            sys.executable, *launcher, "tests.evaluation.all_protocols", str(library),
+            str(toy_text_encoder), str(tmp_path / name), "3",
+        ]  # fmt: skip
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=root)
+        assert done.returncode == 0, done.stderr
+        found[name] = read_results(tmp_path / name)
+    assert_alike(found["one"], found["two"])

@@ -30,8 +30,8 @@ def pictures(count: int) -> LayerComponents:
 
 
 def rows_of(pipeline, count: int, choices: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return prompt_rows(pipeline, pictures(count), CAPTIONS[:count], choices, generator)
+    captions = [[CAPTIONS[(n + shift) % count] for shift in range(choices)] for n in range(count)]
+    return prompt_rows(pipeline, pictures(count), captions, range(count))
 
 
 class Reader(nn.Module):
@@ -94,12 +94,23 @@ def test_epsilon_models_are_scored_too(toy_text_encoder):
     assert all((rows[f"error_own_{level:g}"] > 0).all() for level in LEVELS)
 
 
-def test_the_protocol_counts_samples_that_found_no_choice(pipeline, library):
+def test_batches_do_not_change_what_a_sample_is_asked(pipeline, library):
+    """Before version 2 the other captions and the noise were those of the batch."""
+    drawer, known = Drawer(pipeline, 64), known_samples(library, 6)
+    whole, *others = (
+        follow_prompt(drawer, known, Networks.of(), Run(batch_size=size), choices=3)
+        for size in (6, 1, 4)
+    )
+    assert whole.about["choices"] == 3
+    assert whole.metrics["chosen_own"].ignored == 0
+    for name, row in whole.per_sample.items():
+        for other in others:
+            assert other.per_sample[name] == pytest.approx(row, rel=1e-4), name
+
+
+def test_too_few_samples_are_refused(pipeline, library):
     drawer = Drawer(pipeline, 64)
-    known = known_samples(library, 6)
-    result = follow_prompt(drawer, known, Networks.of(), Run(batch_size=4), choices=3)
-    figure = result.metrics["chosen_own"]
-    assert (figure.samples, figure.ignored) == (4, 2)  # the last batch of two offers no three
-    assert result.about["choices"] == 3
-    with pytest.raises(InputError, match="Batches of 2 captions cannot offer 8"):
-        follow_prompt(drawer, known, Networks.of(), Run(batch_size=2))
+    with pytest.raises(InputError, match="6 samples cannot offer 8 captions"):
+        follow_prompt(drawer, known_samples(library, 6), Networks.of(), Run())
+    with pytest.raises(InputError, match="at least 2 choices"):
+        follow_prompt(drawer, known_samples(library, 6), Networks.of(), Run(), choices=1)

@@ -75,17 +75,6 @@ def test_generate_gives_the_fid_of_its_own_pictures(drawer, networks, library):
     assert result.metrics["fid_composite"].value == pytest.approx(expected, rel=1e-3)
 
 
-def test_neither_batches_nor_processes_change_a_figure(drawer, networks, library):
-    known = known_samples(library, COUNT)
-    one = generate(drawer, known, networks, Run(batch_size=6))
-    other = generate(drawer, known, networks, Run(batch_size=2))
-    for name, figure in one.metrics.items():
-        assert other.metrics[name].value == pytest.approx(figure.value, rel=0.02, abs=1e-3), name
-    halves = [list(known.batches(2, process, 2)) for process in range(2)]
-    numbers = [batch.numbers.tolist() for half in halves for batch in half]
-    assert sorted(number for few in numbers for number in few) == list(range(COUNT))
-
-
 def test_known_features_are_computed_once(drawer, networks, library, tmp_path):
     known, features = known_samples(library, COUNT), networks.get("inception")
     references = References(tmp_path / "kept")

@@ -11,7 +11,7 @@ import typer
 from text2layer.cli import dataset_build, dataset_shards
 from text2layer.cli.label import label
 from text2layer.cli.outputs import check_picture
-from text2layer.cli.sources import choose_device, is_library, on_terminal, report_skipped
+from text2layer.cli.sources import choose_device, on_terminal, report_skipped
 from text2layer.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def view(
 ) -> None:
     """Show samples on one sheet: foreground, background, mask, whole, and the caption."""
     from text2layer.data.contact_sheet import contact_sheet
+    from text2layer.data.opening import is_library
     from text2layer.io.atomic import writing
 
     check_picture(output)

@@ -1,4 +1,4 @@
-"""Opens what a person names as data: a picture library, or a folder of shards."""
+"""What commands share where data is opened: the device, the progress bar, what was left out."""
 
 import os
 import sys
@@ -46,11 +46,6 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def is_library(data: str | Path) -> bool:
-    """Whether a folder is a picture library rather than a folder of shards."""
-    return (Path(data) / "foregrounds.jsonl").is_file()
-
-
 def open_source(
     data: str | Path,
     split: str,
@@ -60,43 +55,14 @@ def open_source(
     num_foregrounds: int = 1,
     world: "World | None" = None,
 ) -> "SampleSource":
-    """Return the samples of one split at `size` pixels on `device`; what is left out is said.
+    """`data.opening.open_samples` for a command: what is left out is said on stderr."""
+    from text2layer.data.opening import open_samples
 
-    `style_weights` are the shares of a library's styles, `num_foregrounds` the objects of a picture
-    that is composed from it, `world` how; shards are taken as they are.
-
-    Raises:
-        InputError: nothing was named, or several foregrounds are wanted of shards.
-        DataError: it is neither a library nor a folder of shards, or has no sample of that split.
-    """
-    if not str(data):
-        raise InputError("Name the data: --data LIBRARY, or a folder of shards.")
-    device = choose_device(device)
-    if is_library(data):
-        from text2layer.data.composer import Composer
-        from text2layer.data.library import Library
-        from text2layer.data.world import World
-
-        library = Library(data)
-        source: SampleSource = Composer(
-            library, split, size, device, style_weights=style_weights,
-            num_foregrounds=num_foregrounds, progress=on_terminal(), world=world or World(),
-        )  # fmt: skip
-        report_skipped(library.skipped, library.messages)
-    elif num_foregrounds > 1:
-        raise InputError(
-            f"Samples of {num_foregrounds} foregrounds are composed from a picture library; "
-            f"'{data}' is none, and shards hold one foreground a sample."
-        )
-    else:
-        from text2layer.data.shards import ShardComposer
-
-        beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        workers = max(4, (os.cpu_count() or 1) // beside)
-        shards = ShardComposer(data, split, size, device, workers=workers, progress=on_terminal())
-        report_skipped(shards.skipped, shards.messages)
-        source = shards
-    return source
+    return open_samples(
+        data, split, size, choose_device(device), style_weights=style_weights,
+        num_foregrounds=num_foregrounds, world=world, progress=on_terminal(),
+        report=report_skipped,
+    )  # fmt: skip
 
 
 def on_terminal() -> bool:

@@ -70,6 +70,7 @@ class KnownSamples:
             )
         self.source, self.count, self.seed = source, count, seed
         self._order: Tensor | None = None
+        self._captions: dict[int, str] = {}  # of the whole, of samples seen so far
         if isinstance(source, ShardComposer):
             if count > len(source):
                 raise InputError(
@@ -104,6 +105,7 @@ class KnownSamples:
             for part in parts:
                 rng = random.Random(self.seed * MIX + number)
                 captions[part] += self.source.captions(composition, rng, part)
+            self._captions[number] = captions["whole"][-1]
 
         def joined(name: str) -> Tensor:
             return torch.cat([getattr(composition, name) for composition in made])
@@ -116,6 +118,12 @@ class KnownSamples:
             image=colour_to_bytes(joined("image")),
             captions=captions,
         )
+
+    def caption(self, number: int) -> str:
+        """What the whole of a sample shows; the sample is composed unless it was before."""
+        if number not in self._captions:
+            self.batch([number])
+        return self._captions[number]
 
     def _compose(self, number: int) -> Composition:
         if isinstance(self.source, ShardComposer):

@@ -21,11 +21,16 @@ from text2layer.tensors import mask_to_bytes
 T = TypeVar("T")
 
 REAL, MADE = "real", "made"
+PARTS = ("composite", "foreground", "background")  # of known samples, whose features may be kept
 NEUTRAL = 128  # level of the ground that foregrounds are put on
 
 
 class Collector:
     """Per-sample values and, on disk, features; memory does not grow with pictures.
+
+    Every batch is handed over once: pictures to `known` and `made`, then values and numbers to
+    `add`. All is put in the order of the numbers, so that neither batches nor processes change a
+    figure.
 
     Args:
         inception: (N, 3, H, W) uint8 -> (N, D) features; None leaves out what needs them.
@@ -43,12 +48,18 @@ class Collector:
     ) -> None:
         self.inception = inception
         self._references, self._decided_by = references, decided_by
-        self._known: dict[str, np.ndarray] = {}
+        self._kept: dict[str, np.ndarray] = {}  # of the first process
+        self._known: list[str] = []  # parts that the first process has, as all processes know
         self._numbers: list[Tensor] = []
         self._rows: dict[str, list[Tensor]] = {}
         self._stores: dict[tuple[str, str], FeatureStore] = {}
 
     def __enter__(self) -> Collector:
+        if self.inception is not None and self._references is not None:
+            if is_first_process():
+                found = {part: self._references.get(part, self._decided_by) for part in PARTS}
+                self._kept = {part: rows for part, rows in found.items() if rows is not None}
+            self._known = gathered([list(self._kept)])[0]
         return self
 
     def __exit__(
@@ -68,14 +79,8 @@ class Collector:
 
     def known(self, part: str, pictures: Tensor) -> None:
         """Keep features of known samples' pictures (B, 3, H, W) uint8, unless they are there."""
-        if part in self._known or self.inception is None:
-            return
-        if (part, REAL) not in self._stores and self._references is not None:
-            found = self._references.get(part, self._decided_by)
-            if found is not None:
-                self._known[part] = found
-                return
-        self._keep(part, REAL, pictures)
+        if self.inception is not None and part not in self._known:
+            self._keep(part, REAL, pictures)
 
     def made(self, part: str, pictures: Tensor) -> Tensor | None:
         """Keep and return features of drawn pictures (B, 3, H, W) uint8."""
@@ -91,24 +96,40 @@ class Collector:
 
     def per_sample(self) -> dict[str, np.ndarray]:
         """(N,) of each metric, ordered by the samples' numbers, of all processes."""
-        numbers = torch.cat(self._numbers) if self._numbers else torch.empty(0, dtype=torch.long)
-        rows = {name: torch.cat(values) for name, values in self._rows.items()}
-        numbers, rows = _gathered(numbers, rows)
-        order = numbers.argsort()
+        parts = gathered([{name: torch.cat(values) for name, values in self._rows.items()}])
+        order = self._order()
+        names = dict.fromkeys(name for part in parts for name in part)
+        rows = {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
         return {name: values[order].numpy() for name, values in rows.items()}
 
+    def _order(self) -> Tensor:
+        """Places of the samples of all processes, in the order of their numbers."""
+        mine = torch.cat(self._numbers) if self._numbers else torch.empty(0, dtype=torch.long)
+        return torch.cat(gathered([mine])).argsort(stable=True)
+
     def sets(self) -> dict[tuple[str, str], np.ndarray]:
-        """Features (N, D) by (part, side), of all processes."""
-        mine = {key: store.array() for key, store in self._stores.items()}
-        gathered = _gathered_features(mine)
-        for (part, side), features in gathered.items():
-            if side == REAL and self._references is not None and is_first_process():
-                self._references.put(part, self._decided_by, features)
-        return gathered | {(part, REAL): rows for part, rows in self._known.items()}
+        """Features (N, D) by (part, side), of all processes, ordered by the samples' numbers.
+
+        Those of known samples that were kept before are there on the first process alone.
+        """
+        features = _gathered_features({key: s.array() for key, s in self._stores.items()})
+        order = self._order().numpy()
+        if not np.array_equal(order, np.arange(len(order))):
+            features = {key: rows[order] for key, rows in features.items()}
+        if self._references is not None and is_first_process():
+            for (part, side), rows in features.items():
+                if side == REAL:
+                    self._references.put(part, self._decided_by, rows)
+        return features | {(part, REAL): rows for part, rows in self._kept.items()}
 
     def measure_sets(self, result: ProtocolResult, coverage_of: str = "composite") -> None:
-        """FID and KID of every part; precision, recall, density and coverage of one."""
+        """FID and KID of every part; precision, recall, density and coverage of one.
+
+        Of several processes the first alone measures.
+        """
         sets = self.sets()
+        if not is_first_process():
+            return
         for part in dict.fromkeys(part for part, _ in sets):
             pair = sets[part, REAL], sets[part, MADE]
             result.measure(f"fid_{part}", lambda pair=pair: fid(*pair))
@@ -147,15 +168,6 @@ def is_first_process() -> bool:
     from accelerate import PartialState
 
     return bool(PartialState().is_main_process)
-
-
-def _gathered(numbers: Tensor, rows: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    parts = gathered([(numbers, rows)])
-    names = dict.fromkeys(name for _, part in parts for name in part)
-    return (
-        torch.cat([part for part, _ in parts]),
-        {name: torch.cat([part[name] for _, part in parts if name in part]) for name in names},
-    )
 
 
 def _gathered_features(

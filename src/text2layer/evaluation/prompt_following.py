@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from text2layer.models.autoencoder import LayerComponents
     from text2layer.pipelines.text2layer import Text2LayerPipeline
 
-VERSION = 1
+VERSION = 2
 LEVELS = (0.5, 0.7, 0.85, 0.95)  # noise levels, 0 clean to 1 noise
 CHOICES = 8
 
@@ -33,28 +33,32 @@ CHOICES = 8
 def follow_prompt(
     drawer: Drawer, known: KnownSamples, networks: Networks, run: Run, choices: int = CHOICES
 ) -> ProtocolResult:
-    """Score how well the denoiser tells each picture's own caption from others of its batch.
+    """Score how well the denoiser tells each picture's own caption from those of other samples.
+
+    The other captions of a sample are those of the samples that follow it, the first after the
+    last; its noise is seeded by its number. So no figure depends on the batches.
 
     Figures: mean squared error by noise level with the own, an empty and another caption; share of
-    samples whose own caption has the lowest error among `choices` (chance is 1 / choices). Samples
-    of a last batch that is too small for that are left out and counted.
+    samples whose own caption has the lowest error among `choices` (chance is 1 / choices).
 
     Raises:
-        InputError: batches are smaller than `choices`.
+        InputError: there are fewer samples than `choices`, or fewer than 2 choices.
     """
-    if min(run.batch_size, len(known)) < choices or choices < 2:
+    if len(known) < choices or choices < 2:
         raise InputError(
-            f"Batches of {min(run.batch_size, len(known))} captions cannot offer {choices} to "
-            "choose from; use at least 2 choices and batches of that size."
+            f"{len(known)} samples cannot offer {choices} captions to choose from; use at least 2 "
+            f"choices and as many samples."
         )
     result = ProtocolResult("prompt", VERSION, len(known))
     with Collector() as collector:
         for batch in run.batches(known, "prompt"):
+            numbers = batch.numbers.tolist()
             parts = as_components(batch, drawer.pipeline.autoencoder.device)
-            captions = batch.captions["whole"]
-            generator = torch.Generator().manual_seed(int(batch.numbers[0]))
-            rows = prompt_rows(drawer.pipeline, parts, captions, choices, generator)
-            collector.add(batch.numbers, rows)
+            captions = [
+                [known.caption((number + shift) % len(known)) for shift in range(choices)]
+                for number in numbers
+            ]
+            collector.add(batch.numbers, prompt_rows(drawer.pipeline, parts, captions, numbers))
         result.add_means(collector.per_sample())
     result.about["choices"] = choices
     return run.finish(result, drawer, known, networks)
@@ -64,57 +68,55 @@ def follow_prompt(
 def prompt_rows(
     pipeline: Text2LayerPipeline,
     parts: LayerComponents,
-    captions: Sequence[str],
-    choices: int,
-    generator: torch.Generator,
+    captions: Sequence[Sequence[str]],
+    seeds: Sequence[int],
 ) -> dict[str, Tensor]:
-    """Scores (B,) of one batch; NaN throughout if it has fewer captions than `choices`.
+    """Scores (B,) of one batch.
 
     The choice among captions by lowest error is the diffusion classifier of Li et al., "Your
     Diffusion Model is Secretly a Zero-Shot Classifier" (arXiv 2303.16203), equation 5, with one
-    noise per level shared by all captions.
+    noise per sample and level shared by all captions.
 
     Args:
         pipeline: a whole model.
-        parts: known layers.
-        captions: B texts; other captions come from the same batch.
-        choices: captions to choose from, the own one included.
-        generator: of the noise.
+        parts: known layers of B samples.
+        captions: B rows of captions to choose from, the own one first; all of one length.
+        seeds: B seeds, of each sample's noise.
 
     Returns:
         `error_own_L`, `error_empty_L` and `error_other_L` for each noise level L (mean squared
         error), and `chosen_own`, 1 where the own caption has the lowest error summed over levels.
     """
-    count = len(captions)
-    names = [f"error_{kind}_{level:g}" for level in LEVELS for kind in ("own", "empty", "other")]
-    if count < choices:
-        return {name: torch.full((count,), torch.nan) for name in [*names, "chosen_own"]}
+    texts = list(dict.fromkeys(["", *(text for row in captions for text in row)]))
     states, mask = encode_prompts(
-        pipeline.tokenizer, pipeline.text_encoder, [*captions, ""],
-        pipeline.config.max_prompt_tokens,
-    )  # fmt: skip
+        pipeline.tokenizer, pipeline.text_encoder, texts, pipeline.config.max_prompt_tokens
+    )
+    chosen = torch.tensor([[texts.index(text) for text in row] for row in captions])  # (B, K)
     posterior = pipeline.autoencoder.encode(parts.foreground, parts.background, parts.mask)
     device = pipeline.denoiser.device
     latents = pipeline.autoencoder.scale_latents(posterior.mode()).to(device)
-    totals = torch.zeros(choices, count)
-    rows: dict[str, Tensor] = {}
-    for level in LEVELS:
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        place = torch.arange(count)
-        errors = []
-        for shift in range(choices):
-            chosen = (place + shift) % count
-            errors.append(
-                _error(pipeline, latents, noise, level, states[chosen], mask[chosen]).cpu()
+    noises = torch.stack(
+        [
+            torch.randn(
+                len(LEVELS), *latents.shape[1:], generator=torch.Generator().manual_seed(seed)
             )
-        stacked = torch.stack(errors)
-        totals += stacked
-        empty = torch.full((count,), count)
-        rows[f"error_own_{level:g}"] = stacked[0]
-        rows[f"error_empty_{level:g}"] = _error(
-            pipeline, latents, noise, level, states[empty], mask[empty]
-        ).cpu()
-        rows[f"error_other_{level:g}"] = stacked[1:].mean(0)
+            for seed in seeds
+        ]
+    ).to(latents)  # (B, levels, C, h, w)
+    totals = torch.zeros(chosen.shape[1], len(captions))
+    rows: dict[str, Tensor] = {}
+    for place, level in enumerate(LEVELS):
+
+        def error(text: Tensor, place: int = place, level: float = level) -> Tensor:
+            """(B,) with a text of each sample."""
+            noise = noises[:, place]
+            return _error(pipeline, latents, noise, level, states[text], mask[text]).cpu()
+
+        errors = torch.stack([error(column) for column in chosen.T])
+        totals += errors
+        rows[f"error_own_{level:g}"] = errors[0]
+        rows[f"error_empty_{level:g}"] = error(torch.zeros_like(chosen[:, 0]))
+        rows[f"error_other_{level:g}"] = errors[1:].mean(0)
     rows["chosen_own"] = (totals.argmin(0) == 0).double()
     return rows
 

@@ -75,11 +75,8 @@ class Run:
 
     def collector(self, inception: Any, known: KnownSamples) -> Collector:
         """Collects features beside those that are known already."""
-        from accelerate import PartialState
-
         decided_by = (
-            known.fingerprint, known.count, known.seed, self.batch_size,
-            PartialState().num_processes, getattr(inception, "sha256", ""),
+            known.fingerprint, known.count, known.seed, getattr(inception, "sha256", ""),
             *(f"{name}={value}" for name, value in sorted(self.about.items())),
         )  # fmt: skip
         return Collector(inception, self.references, decided_by)

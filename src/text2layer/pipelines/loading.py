@@ -17,7 +17,9 @@ from text2layer.errors import Text2LayerError, WeightsError
 if TYPE_CHECKING:
     from torch import nn
 
+    from text2layer.models.autoencoder import CaT2IAutoencoder
     from text2layer.models.matting import MattingNetwork
+    from text2layer.models.plain_autoencoder import PlainAutoencoder
 
 PIPELINE_CLASS = "Text2LayerPipeline"
 COMPONENTS = ("autoencoder", "denoiser", "scheduler")
@@ -140,3 +142,31 @@ def one_sentence(folder: Path) -> Iterator[None]:
             f"The model in {str(folder)!r} cannot be loaded ({reason[:200]}); the copy is damaged "
             "or from another version."
         ) from error
+
+
+def autoencoder_config(folder: Path) -> dict[str, Any]:
+    """Settings of a trained autoencoder, without its weights.
+
+    Raises:
+        WeightsError: when the folder is missing or its config cannot be read.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise WeightsError(f"There is no autoencoder in {str(folder)!r}; give its folder.")
+    with one_sentence(folder):
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def load_autoencoder(folder: Path) -> CaT2IAutoencoder | PlainAutoencoder:
+    """Load a trained autoencoder from a folder of `save_pretrained` in float32.
+
+    Raises:
+        WeightsError: when the folder is missing, damaged or holds another kind of model.
+    """
+    from text2layer.models.autoencoder import CaT2IAutoencoder
+    from text2layer.models.plain_autoencoder import PlainAutoencoder
+
+    plain = autoencoder_config(folder).get("_class_name") == PlainAutoencoder.__name__
+    network = PlainAutoencoder if plain else CaT2IAutoencoder
+    with one_sentence(folder):
+        return network.from_pretrained(folder, torch_dtype=torch.float32)

@@ -25,10 +25,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from text2layer.errors import WeightsError
-from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.denoiser import fill_flags
-from text2layer.models.plain_autoencoder import PlainAutoencoder
-from text2layer.pipelines.loading import one_sentence
+from text2layer.pipelines.loading import autoencoder_config as autoencoder_config
+from text2layer.pipelines.loading import load_autoencoder as load_autoencoder
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
@@ -133,28 +132,3 @@ def load_optimizer_state(checkpoint: Path) -> dict[str, Any]:
             f"{checkpoint / 'optimizer.pt'} cannot be read; delete this checkpoint to go on "
             "from the one before."
         ) from error
-
-
-def autoencoder_config(folder: Path) -> dict[str, Any]:
-    """Settings of a trained autoencoder, without its weights.
-
-    Raises:
-        WeightsError: when the folder is missing or its config cannot be read.
-    """
-    file = folder / "config.json"
-    if not file.is_file():
-        raise WeightsError(f"There is no autoencoder in {str(folder)!r}; give its folder.")
-    with one_sentence(folder):
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-
-
-def load_autoencoder(folder: Path) -> CaT2IAutoencoder | PlainAutoencoder:
-    """Load a trained autoencoder from a folder of `save_pretrained` in float32.
-
-    Raises:
-        WeightsError: when the folder is missing, damaged or holds another kind of model.
-    """
-    plain = autoencoder_config(folder).get("_class_name") == PlainAutoencoder.__name__
-    network = PlainAutoencoder if plain else CaT2IAutoencoder
-    with one_sentence(folder):
-        return network.from_pretrained(folder, torch_dtype=torch.float32)
