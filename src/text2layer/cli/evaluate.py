@@ -99,10 +99,27 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
         check_writable(out / "results.json")
     settings = EvaluationSettings(
-        protocols, split, samples, size, read_weights(style_weights, "style_weights"), steps, guidance, fast,
-        judge, judge_samples, clip, probe, cache, read_drawings(drawings) if drawings else None,
-        seeds, things, batch_size, seed, choose_device(device), on_terminal(),
-    )  # fmt: skip
+        protocols=protocols,
+        split=split,
+        samples=samples,
+        size=size,
+        style_weights=read_weights(style_weights, "style_weights"),
+        steps=steps,
+        guidance=guidance,
+        fast=fast,
+        judge=judge,
+        judge_samples=judge_samples,
+        clip=clip,
+        probe=probe,
+        cache=cache,
+        drawings=read_drawings(drawings) if drawings else None,
+        seeds=seeds,
+        things=things,
+        batch_size=batch_size,
+        seed=seed,
+        device=choose_device(device),
+        progress=on_terminal(),
+    )
     done = run_evaluation(model, data, settings, report=report_skipped)
     if not first_process():
         return
