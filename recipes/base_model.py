@@ -4,7 +4,7 @@
     python recipes/base_model.py LIBRARY --out runs/base --minutes 10 --machine gpu
 
     1  autoencoder, 128 px        encoder and decoder of half the size, cheaply
-    2  decoder, 256 px            the encoder frozen, a detail branch, the rate falling to zero
+    2  decoder, 256 px            the encoder frozen, a decoder of its own, the rate falling to zero
     3  denoiser, 256 px           64 tokens a picture: what things look like, most of the time
     4  denoiser, falling          from there, the rate falling to zero
     5  few steps, 256 px          an adapter for `--fast`: six steps, no guidance

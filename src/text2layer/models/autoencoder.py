@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from text2layer.errors import InputError
-from text2layer.models.detail import DetailBranch
 from text2layer.models.latent_statistics import LatentStatistics
 from text2layer.models.layer_decoder import LayerDecoder
 
@@ -68,8 +67,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "base": BASE,
     # the encoder of `base`, which sees half of the size, and a decoder for the whole of it
-    "base-256": {**BASE, "doublings": 1, "detail_channels": (96, 64)},
-    "base-layer-decoder": {
+    "base-256": {
         **BASE,
         "doublings": 1,
         "auxiliary_head": False,
@@ -169,8 +167,6 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         doublings: d, how often layers are averaged down by two before they are encoded, and what
             the heads give is enlarged by two (bilinear): a trained encoder then serves pictures
             2^d times as large as those it was made for.
-        detail_channels: channels of a `DetailBranch` that corrects the enlarged pictures, one for
-            each doubling from the features' resolution on, coarsest first; none without it.
         decoder_channels: channels of a `LayerDecoder`, coarsest first, which takes the place of the
             trunk's decoder, the heads and all that follows them; none for the paper's decoder.
         latent_shift: mean of each latent channel, measured on training data.
@@ -200,7 +196,7 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         auxiliary_head: bool = True,
         mask_block: bool = False,
         doublings: int = 0,
-        detail_channels: Sequence[int] = (),
+        detail_channels: Sequence[int] = (),  # of the sixth weights, refused by a sentence
         decoder_channels: Sequence[int] = (),
         latent_shift: Sequence[float] | None = None,
         latent_scale: Sequence[float] | None = None,
@@ -217,9 +213,14 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         if linear_shortcut:
             in_channels = (4 * num_foregrounds + 3) * self._cell**2
             self.shortcuts["encoder"] = nn.Conv2d(in_channels, latent_channels, 1)
+        if detail_channels:
+            raise InputError(
+                "This autoencoder has a detail branch (detail_channels), which was replaced by "
+                "decoder_channels; use newer weights, or train the decoder anew (preset base-256)."
+            )
         if decoder_channels:
-            if mask_block or detail_channels:
-                raise InputError("decoder_channels exclude mask_block and detail_channels.")
+            if mask_block:
+                raise InputError("mask_block and decoder_channels exclude each other; choose one.")
             names = ["foreground", "background", "mask"] + ["image"] * auxiliary_head
             self.decoder = LayerDecoder(
                 latent_channels,
@@ -249,17 +250,6 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             for name in self.heads:
                 pixels = self._channels_of(name) * self._cell**2
                 self.shortcuts[name] = nn.Conv2d(latent_channels, pixels, 1)
-        if detail_channels:
-            if mask_block:
-                raise InputError("mask_block and detail_channels exclude each other; choose one.")
-            scale = patch_size * 2**doublings
-            if scale % 2 ** len(detail_channels):
-                raise InputError(
-                    f"The features lie at 1/{scale} of the picture, so detail_channels "
-                    f"{tuple(detail_channels)} would double them beyond its size; give fewer."
-                )
-            pictures = {name: self._channels_of(name) for name in self.heads}
-            self.detail = DetailBranch(channels[0], detail_channels, pictures, scale)
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> CaT2IAutoencoder:
@@ -350,7 +340,7 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         )
 
     def _decode_by_heads(self, latents: Tensor) -> dict[str, Tensor]:
-        """The paper's decoder: trunk and heads, and the detail branch behind them."""
+        """The paper's decoder: trunk and heads."""
         trunk = self.decoder(self.post_quant_conv(latents))
         if self.config.mask_block:
             last = {name: block(trunk) for name, block in self.last_blocks.items()}
@@ -367,8 +357,6 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         if self.config.doublings:
             larger = {"scale_factor": 2.0**self.config.doublings, "mode": "bilinear"}
             out = {name: functional.interpolate(part, **larger) for name, part in out.items()}
-        if self.config.detail_channels:
-            out = self.detail(trunk, out)
         return out
 
     def forward(self, foreground: Tensor, background: Tensor, mask: Tensor) -> LayerComponents:

@@ -33,7 +33,6 @@ from text2layer.training.settings import AutoencoderSettings
 if TYPE_CHECKING:
     from text2layer.data.source import SampleSource
 
-DETAIL = "detail."  # how names of the detail branch's weights start
 EQUIVARIANCE_SCALES = (0.5, 0.75)
 VALIDATION_SAMPLES = 64
 PREVIEW_SAMPLES = 6
@@ -92,23 +91,19 @@ class AutoencoderObjective(Objective):
         return self
 
     def load_init(self, network: ModelMixin) -> None:
-        """Give a network the weights of `settings.init`; a detail branch new to it stays new.
+        """Give a network the weights of `settings.init`.
 
-        Beside a frozen encoder a decoder of another kind than init's stays new as well.
+        Beside a frozen encoder a decoder of another kind than init's starts untrained.
         """
         folder = Path(self.settings.init)
         init = load_autoencoder(folder)
-        mine = network.config.decoder_channels
-        if self.settings.freeze_encoder and list(mine) != list(init.config.decoder_channels):
-            pairs = zip(encoder_parts(network), encoder_parts(init), strict=True)
-            for part, trained in pairs:
-                part.load_state_dict(trained.state_dict())
+        mine, theirs = (getattr(n.config, "decoder_channels", ()) for n in (network, init))
+        if not self.settings.freeze_encoder or list(mine) == list(theirs):
+            load_weights(network, folder)
             return
-        load_weights(network, folder, may_lack=DETAIL)
-
-    def rate_of(self, name: str) -> float:
-        """`settings.detail_rate` of the detail branch."""
-        return self.settings.detail_rate if name.startswith(DETAIL) else 1.0
+        pairs = zip(encoder_parts(cast(Any, network)), encoder_parts(init), strict=True)
+        for part, trained in pairs:
+            part.load_state_dict(trained.state_dict())
 
     def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw a batch, reconstruct it, return every term and the weighted `loss`."""

@@ -79,7 +79,7 @@ def save_checkpoint(
     return target
 
 
-def load_weights(model: ModelMixin, folder: Path, may_lack: str = "") -> None:
+def load_weights(model: ModelMixin, folder: Path) -> None:
     """Load the weights of a folder written by `save_pretrained` into a model of the same shape.
 
     A denoiser that knew fewer flags may be loaded into one of more.
@@ -87,8 +87,6 @@ def load_weights(model: ModelMixin, folder: Path, may_lack: str = "") -> None:
     Args:
         model: takes them in place.
         folder: holds them.
-        may_lack: start of the names of a part that keeps what it has where the folder holds
-            nothing of it.
 
     Raises:
         WeightsError: when the file is missing, damaged or belongs to another architecture.
@@ -100,9 +98,6 @@ def load_weights(model: ModelMixin, folder: Path, may_lack: str = "") -> None:
         )
     try:
         weights = load_file(file)
-        if may_lack and not any(name.startswith(may_lack) for name in weights):
-            own = model.state_dict().items()
-            weights |= {name: value for name, value in own if name.startswith(may_lack)}
         model.load_state_dict(fill_flags(model, weights))
     except SafetensorError as error:
         raise WeightsError(f"{file} is damaged ({error}); use another checkpoint.") from error

@@ -112,9 +112,6 @@ class AutoencoderSettings(WorldSettings):
     freeze_encoder: bool = setting(
         False, "Train the decoder alone: latents of init, and denoisers made for them, stay valid."
     )
-    detail_rate: float = setting(
-        1.0, "Learning rate of the decoder's detail branch, a factor of the others'."
-    )
 
 
 @dataclass(frozen=True)
@@ -222,12 +219,7 @@ AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
     ),
     # after `base`: --init its folder --freeze-encoder
     "base-256": AutoencoderSettings(
-        preset="base-256", steps=10_000, batch_size=4, size=256, learning_rate=2.5e-5,
-        detail_rate=40.0, kl_weight=3e-3, image_weight=0.25, lpips_weight=0.5, lpips_share=0.25,
-        lpips_crop=128, latent_noise=0.15,
-    ),
-    "base-layer-decoder": AutoencoderSettings(
-        preset="base-layer-decoder", steps=10_000, batch_size=8, size=256, learning_rate=5e-4,
+        preset="base-256", steps=10_000, batch_size=8, size=256, learning_rate=5e-4,
         kl_weight=0.0, latent_noise=0.15, auxiliary_head=False, canonical=0.75, background_crops=3,
     ),
     "paper-256": PAPER_AUTOENCODER,
@@ -304,7 +296,7 @@ SHARES = (
     "decay_fraction", "equivariance", "lpips_share", "partial", "caption_dropout", "job_text",
     "job_background", "job_foreground", "job_image", "job_reference", "imperfect", "canonical",
 )  # fmt: skip
-ABOVE_ZERO = ("learning_rate", "detail_rate", "max_grad_norm", "sampling_shift")
+ABOVE_ZERO = ("learning_rate", "max_grad_norm", "sampling_shift")
 BELOW_ONE = ("beta1", "beta2", "ema_decay")
 CHOICES = {
     "mixed_precision": ("auto", "no", "bf16", "fp16"),
