@@ -26,6 +26,31 @@ def test_before_training_every_patch_has_one_colour(channels, patch):
         assert part.std() > 0
 
 
+def test_channels_of_any_deviation_are_heard_alike():
+    torch.manual_seed(3)
+    decoder, other = (LayerDecoder(4, (32, 16), 1, PICTURES, 4) for _ in range(2))
+    other.load_state_dict(decoder.state_dict())
+    shift, scale = [0.5, -1.0, 0.0, 3.0], [1.0, 10.0, 0.1, 2.0]
+    other.standardise(shift, scale)
+    latents = torch.randn(2, 4, 3, 3)
+    raw = latents / torch.tensor(scale)[:, None, None] + torch.tensor(shift)[:, None, None]
+    for name, part in decoder(latents).items():
+        torch.testing.assert_close(other(raw)[name], part)
+    copy = LayerDecoder(4, (32, 16), 1, PICTURES, 4)
+    copy.load_state_dict(other.state_dict())
+    assert copy.scale.tolist() == pytest.approx(scale)
+
+
+def test_plain_colours_come_from_a_map_of_the_latents():
+    decoder = LayerDecoder(1, (32,), 1, {"mask": 1}, 8)
+    latents = torch.linspace(-1, 1, 4).expand(1, 1, 4, 4)
+    before = decoder(latents)["mask"]
+    decoder.plain.weight.data[0, 0, 1, 1] = 2.0
+    added = decoder(latents)["mask"] - before
+    expected = nn.functional.interpolate(2 * latents, scale_factor=8, mode="bilinear")
+    torch.testing.assert_close(added, expected)
+
+
 def test_icnr_repeats_each_channel_for_its_patch():
     conv = nn.Conv2d(3, 2 * 9, 3)
     before = conv.weight.detach().clone()

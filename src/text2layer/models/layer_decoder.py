@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import cast
 
+import torch
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
 from torch import Tensor, nn
@@ -30,7 +31,11 @@ class LayerDecoder(nn.Module):
     each further one of `channels` is a doubling (nearest neighbour, then a convolution) and
     residual blocks. A convolution and pixel shuffle give what is left of the factor, started as
     nearest neighbour (ICNR, arXiv 1707.02937), and a residual pair of convolutions at full size,
-    zero at the start, mends what meets at the seams.
+    zero at the start, mends what meets at the seams. Beside all this a convolution of the latents,
+    enlarged (bilinear), gives the pictures' plain colours from the first updates on.
+
+    Latents are standardised first, with statistics that `standardise` sets (buffers, saved with the
+    weights): Adam moves all weights alike, so it is slow to hear channels of small deviation.
 
     Args:
         latent_channels: of the latents.
@@ -55,7 +60,11 @@ class LayerDecoder(nn.Module):
                 f"decoder_channels {tuple(channels)} double the latents {doublings} times, more "
                 f"than their factor of {factor} allows; give fewer."
             )
-        self.pictures = dict(pictures)
+        self.pictures, self.factor = dict(pictures), factor
+        self.shift: Tensor
+        self.scale: Tensor
+        self.register_buffer("shift", torch.zeros(latent_channels))
+        self.register_buffer("scale", torch.ones(latent_channels))
         self.conv_in = nn.Conv2d(latent_channels, channels[0], 3, padding=1)
         self.mid = UNetMidBlock2D(
             channels[0], temb_channels=None, resnet_groups=NORM_GROUPS,
@@ -72,6 +81,8 @@ class LayerDecoder(nn.Module):
             for place, width in enumerate(channels)
         )
         total = sum(self.pictures.values())
+        self.plain = nn.Conv2d(latent_channels, total, 3, padding=1, padding_mode="replicate")
+        nn.init.zeros_(self.plain.weight)
         patch = factor // 2**doublings
         self.norm = nn.GroupNorm(NORM_GROUPS, channels[-1])
         self.conv_out = nn.Conv2d(channels[-1], total * patch**2, 3, padding=1)
@@ -83,6 +94,11 @@ class LayerDecoder(nn.Module):
         first = nn.Conv2d(total, REFINING_CHANNELS, 3, padding=1)
         self.refine = nn.Sequential(first, nn.SiLU(), last)
 
+    def standardise(self, shift: Sequence[float], scale: Sequence[float]) -> None:
+        """Set mean and 1 / standard deviation of each latent channel."""
+        self.shift.copy_(torch.as_tensor(shift))
+        self.scale.copy_(torch.as_tensor(scale))
+
     def forward(self, latents: Tensor) -> dict[str, Tensor]:
         """Decode unscaled latents.
 
@@ -92,6 +108,7 @@ class LayerDecoder(nn.Module):
         Returns:
             (N, channels of the picture, h * factor, w * factor) of each name, unclamped.
         """
+        latents = (latents - self.shift[:, None, None]) * self.scale[:, None, None]
         hidden = self.mid(self.conv_in(latents))
         for place, blocks in enumerate(cast("Sequence[nn.ModuleList]", self.blocks)):
             if place:
@@ -100,6 +117,10 @@ class LayerDecoder(nn.Module):
             for block in blocks:
                 hidden = block(hidden, None)
         drawn = self.shuffle(self.conv_out(functional.silu(self.norm(hidden))))
+        plain = functional.interpolate(
+            self.plain(latents), scale_factor=float(self.factor), mode="bilinear"
+        )
+        drawn = drawn + plain
         drawn = drawn + self.refine(drawn)
         parts = drawn.split(list(self.pictures.values()), dim=1)
         return dict(zip(self.pictures, parts, strict=True))

@@ -95,15 +95,17 @@ class AutoencoderObjective(Objective):
 
         Beside a frozen encoder a decoder of another kind than init's starts untrained.
         """
-        folder = Path(self.settings.init)
+        folder, network = Path(self.settings.init), cast(CaT2IAutoencoder, network)
         init = load_autoencoder(folder)
         mine, theirs = (getattr(n.config, "decoder_channels", ()) for n in (network, init))
         if not self.settings.freeze_encoder or list(mine) == list(theirs):
             load_weights(network, folder)
             return
-        pairs = zip(encoder_parts(cast(Any, network)), encoder_parts(init), strict=True)
+        pairs = zip(encoder_parts(network), encoder_parts(init), strict=True)
         for part, trained in pairs:
             part.load_state_dict(trained.state_dict())
+        if mine and init.config.latent_shift:
+            network.decoder.standardise(init.config.latent_shift, init.config.latent_scale)
 
     def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw a batch, reconstruct it, return every term and the weighted `loss`."""
