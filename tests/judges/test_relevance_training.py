@@ -21,7 +21,7 @@ from text2layer.judges.relevance_training import (
     measure,
     train_relevance,
 )
-from text2layer.models.weights_hash import module_sha256
+from text2layer.models.frozen import module_sha256
 
 SETTINGS = RelevanceSettings(
     samples=24, held_out=12, captions=2, size=32, width=16, steps=150, batch_size=24,

@@ -131,7 +131,7 @@ class FillError:
 
     @property
     def verdict(self) -> bool | None:
-        """True: as good as the truth; False: clearly not; None: nobody can say."""
+        """True: as good as the truth; False: clearly not; None: neither is certain."""
         if self.colour >= BAD_COLOUR or not BAD_TEXTURE[0] <= self.texture <= BAD_TEXTURE[1]:
             return False
         low, high = GOOD_TEXTURE

@@ -207,7 +207,8 @@ def load_quality(path: str | Path | None = None) -> QualityModel:
     """Load the shipped classifiers, or those that `text2layer train quality` wrote to `path`.
 
     Raises:
-        WeightsError: the heads are missing or damaged, or the backbone is not to be had.
+        WeightsError: the heads are missing or damaged, or the backbone's weights are neither on
+            this machine nor can be fetched.
     """
     folder = Path(path) if path is not None else SHIPPED / "quality"
     remedy = "reinstall text2layer" if path is None else "name a folder of `train quality`"

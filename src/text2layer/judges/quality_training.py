@@ -236,7 +236,10 @@ def fit(table: Table, rows: Tensor, settings: QualitySettings, kind: Kind) -> nn
 
 
 def _case_weights(good: Tensor, photo: Tensor, photo_share: float) -> Tensor:
-    """(N,) float64 summing to 1: sources share as told, good and bad equally within a source."""
+    """(N,) float64 of sum 1: `photo_share` for photos, the rest for composed cases.
+
+    Within a source, good and bad cases have the same sum.
+    """
     weight = torch.zeros(len(good), dtype=torch.float64)
     for source, share in ((photo, photo_share), (~photo, 1 - photo_share)):
         for verdict in (good, ~good):

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from text2layer.errors import InputError, WeightsError
 from text2layer.judges.stored import SHIPPED, read_judge, write_judge
 from text2layer.models.clip import check_pictures, check_texts
-from text2layer.models.text_encoder import encode_prompts, load_text_encoder, parameter_hash
-from text2layer.models.weights_hash import module_sha256
+from text2layer.models.frozen import module_sha256, parameter_hash
+from text2layer.models.text_encoder import encode_prompts, load_text_encoder
 
 WEIGHTS_FILE = "probe.safetensors"
 
@@ -285,7 +285,7 @@ def load_relevance(path: str | Path | None = None) -> RelevanceProbe:
     """Load the shipped probe, or the one that `text2layer train relevance` wrote to `path`.
 
     Raises:
-        WeightsError: it is missing or damaged, or its text encoder is not to be had or another.
+        WeightsError: it is missing or damaged, or its text encoder is missing or another one.
     """
     folder = Path(path) if path is not None else SHIPPED / "relevance"
     remedy = "reinstall text2layer" if path is None else "name a folder of `train relevance`"
