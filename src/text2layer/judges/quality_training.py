@@ -72,7 +72,6 @@ class Table:
         photo: (N,) bool; False is composed.
         held_out: (N,) bool; composed cases that no head is trained on.
         fold: (N,) int; part of the cross-validation that the case's group belongs to.
-        ways: how each case was made; "" for photos.
         keys: of the samples.
     """
 
@@ -81,8 +80,7 @@ class Table:
     photo: Tensor
     held_out: Tensor
     fold: Tensor
-    ways: tuple[str, ...]
-    keys: tuple[str, ...] = ()
+    keys: tuple[str, ...]
 
 
 def train_quality(
@@ -154,7 +152,6 @@ def _table(rows: Sequence[tuple[Tensor, Case]], folds: int) -> Table:
         photo,
         ~photo & ~seen,
         torch.tensor([fold_of(case.group, folds) for case in cases]),
-        tuple(case.way for case in cases),
         tuple(case.label.key for case in cases),
     )
 
