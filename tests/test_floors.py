@@ -27,19 +27,18 @@ FLOORS = {
     "data": 3,
     "training": 3,
     "evaluation": 3,
+    "judges": 3,
     "__main__": 4,
     "cli": 4,
-    "server": 4,
 }
 # the front window: names that are imported when first used, from any floor
 WINDOW = ""
-# on the same floor, sisters that may be imported: training and evaluation read data
+# on the same floor, sisters that may be imported
 SISTERS = {
-    "data": set(),
-    "evaluation": {"data"},
+    "data": {"judges"},  # data/build/quality.py alone
+    "evaluation": {"data", "judges"},
+    "judges": {"data"},
     "training": {"data"},
-    "cli": {"server"},
-    "server": set(),
 }
 
 

@@ -28,7 +28,7 @@ from text2layer.evaluation.run import Networks, Run
 from text2layer.layers import Layer, LayeredImage
 from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.efficientnet import EfficientNetLite0
-from text2layer.models.weights_hash import module_sha256
+from text2layer.models.frozen import module_sha256
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
 # two colours of each, so that even thumbnails tell them apart

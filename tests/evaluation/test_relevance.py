@@ -6,14 +6,14 @@ import torch
 from tests import toy_clip
 from text2layer.errors import InputError
 from text2layer.evaluation.relevance import clip_cosine, clip_score, relevance, retrieval
-from text2layer.models.clip import load_clip
-from text2layer.models.relevance import (
+from text2layer.judges.relevance import (
     COLOUR_WIDTH,
     RelevanceConfig,
     RelevanceProbe,
     SentenceEncoder,
     retrieval_figures,
 )
+from text2layer.models.clip import load_clip
 
 TEXTS = ["a red apple", "a blue lake", "the dog", "a yellow cat and a ball"]
 

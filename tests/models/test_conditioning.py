@@ -5,7 +5,7 @@ import torch
 
 from tests.toy_model import build_autoencoder
 from text2layer.errors import InputError
-from text2layer.models.conditioning import condition_latents
+from text2layer.models.denoiser import condition_latents
 
 
 @pytest.fixture(scope="module")

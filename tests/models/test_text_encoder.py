@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.text_encoder import encode_prompts, load_text_encoder, parameter_hash
+from text2layer.models.frozen import parameter_hash
+from text2layer.models.text_encoder import encode_prompts, load_text_encoder
 from text2layer.pretrained import resolve
 
 WORDS = ["a", "red", "blue", "ball", "on", "grass", "dog"]

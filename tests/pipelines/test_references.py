@@ -52,7 +52,7 @@ def test_a_reference_is_seen_in_the_canonical_place(pipeline):
 
 
 def test_the_network_gets_its_encoding_and_its_flag(pipeline):
-    from text2layer.models.conditioning import condition_latents
+    from text2layer.models.denoiser import condition_latents
 
     seen = []
     forward = pipeline.denoiser.forward

@@ -13,7 +13,7 @@ from text2layer.data.composer import Composer
 from text2layer.data.library import Library
 from text2layer.data.world import World, read_drawings
 from text2layer.errors import InputError
-from text2layer.models.conditioning import condition_latents
+from text2layer.models.denoiser import condition_latents
 from text2layer.models.text_encoder import (
     MAX_PROMPT_TOKENS,
     encode_prompts,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from text2layer.cli import dataset_build, dataset_shards
-from text2layer.cli.label import label
+from text2layer.cli.judges import label
 from text2layer.cli.outputs import check_picture
 from text2layer.cli.sources import choose_device, on_terminal, report_skipped
 from text2layer.errors import InputError

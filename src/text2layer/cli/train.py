@@ -8,9 +8,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from text2layer.cli.judges import quality, relevance
 from text2layer.cli.sources import first_process, open_source
-from text2layer.cli.train_quality import quality
-from text2layer.cli.train_relevance import relevance
 from text2layer.training.settings import PRESETS, settings_from
 
 app = typer.Typer(help="Train a model of your own.", no_args_is_help=True)

@@ -31,8 +31,8 @@ from text2layer.evaluation.picture_similarity import (
 from text2layer.evaluation.relevance import clip_cosine, cosine, embed_pairs
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Networks, Run
+from text2layer.judges.relevance import RelevanceProbe, retrieval_figures, with_colours
 from text2layer.layers import Layer
-from text2layer.models.relevance import RelevanceProbe, retrieval_figures, with_colours
 from text2layer.models.saliency import SaliencyModel
 from text2layer.tensors import bytes_to_mask, mask_to_bytes, mask_to_tensor
 

@@ -29,7 +29,7 @@ from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Networks, Run
 from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.efficientnet import network_input
-from text2layer.models.weights_hash import module_sha256
+from text2layer.models.frozen import module_sha256
 from text2layer.tensors import colour_to_bytes
 
 VERSION = 2

@@ -1,6 +1,6 @@
 """How well a picture fits its text: by the relevance probe, and by the CLIP that was named.
 
-The probe of `models.relevance` is for machines without a CLIP; its cosine is never called CLIP
+The probe of `judges.relevance` is for machines without a CLIP; its cosine is never called CLIP
 score. It sees an extractor's features of a picture with the colours added, so that a benchmark that
 has the features for FID need not compute them again:
 
@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from text2layer.errors import InputError
+from text2layer.judges.relevance import RelevanceProbe, retrieval_figures
 from text2layer.models.clip import Clip
-from text2layer.models.relevance import RelevanceProbe, retrieval_figures
 
 
 @torch.no_grad()

@@ -252,7 +252,7 @@ def _objects(device: str) -> Any:
 
 
 def _probe(folder: str) -> Any:
-    from text2layer.models.relevance import load_relevance
+    from text2layer.judges.relevance import load_relevance
 
     return load_relevance(folder or None)
 

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.text_encoder import check_tokenizer, quiet_transformers
-from text2layer.models.weights_hash import module_sha256
+from text2layer.models.frozen import module_sha256, quiet_transformers
+from text2layer.models.text_encoder import check_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,7 +8,7 @@ nothing of it is kept.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import (
@@ -24,6 +24,9 @@ from torch.nn import functional
 
 from text2layer.errors import InputError
 from text2layer.models.transformer import POOLED_FLOOR, LayerTransformer2DModel
+
+if TYPE_CHECKING:
+    from text2layer.models.autoencoder import CaT2IAutoencoder
 
 # order of the flag channels; older networks know the first three
 GIVEN = ("foreground", "background", "image", "reference")
@@ -179,6 +182,52 @@ def set_steps(
         scheduler.set_timesteps(sigmas=[1 - step / steps for step in range(steps)], device=device)
     else:
         scheduler.set_timesteps(steps, device=device)
+
+
+def condition_latents(
+    autoencoder: CaT2IAutoencoder,
+    *,
+    foreground: Tensor | None = None,
+    mask: Tensor | None = None,
+    background: Tensor | None = None,
+    image: Tensor | None = None,
+) -> Tensor:
+    """Encode one given part, scaled to the denoiser's space.
+
+    A given foreground, or a reference to one, comes with its mask over a mid-grey background; a
+    given background or whole picture comes as background under empty foregrounds (colour 0, mask
+    0). Which of them it is, the flags say.
+
+    Args:
+        autoencoder: trained, with measured latent statistics.
+        foreground: (N, 3, H, W) in [-1, 1]; (N, L, 3, H, W) for an autoencoder of L > 1.
+        mask: (N, 1, H, W) in [0, 1], with `foreground`; (N, L, 1, H, W) likewise.
+        background: (N, 3, H, W) in [-1, 1].
+        image: (N, 3, H, W) in [-1, 1].
+
+    Returns:
+        (N, C, H / f, W / f).
+
+    Raises:
+        InputError: unless exactly one of foreground, background and image is given.
+    """
+    given = [part for part in (foreground, background, image) if part is not None]
+    if len(given) != 1:
+        raise InputError(
+            f"Give exactly one of foreground, background and image; {len(given)} were given."
+        )
+    if foreground is not None:
+        if mask is None:
+            raise InputError("A given foreground needs its mask; give both.")
+        one = foreground if foreground.ndim == 4 else foreground[:, 0]
+        parts = (foreground, torch.zeros_like(one), mask)
+    else:
+        picture = given[0]
+        colour, hole = torch.zeros_like(picture), torch.zeros_like(picture[:, :1])
+        if (layers := autoencoder.config.num_foregrounds) > 1:
+            colour, hole = (part[:, None].expand(-1, layers, -1, -1, -1) for part in (colour, hole))
+        parts = (colour, picture, hole)
+    return autoencoder.scale_latents(autoencoder.encode(*parts).mode())
 
 
 def flag_tensor(given: list[str | None], like: Tensor) -> Tensor:

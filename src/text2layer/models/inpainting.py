@@ -1,4 +1,4 @@
-"""Inpainting by networks of others: photo and hole in, filled photo out.
+"""Inpainting by third-party networks: photo and hole in, filled photo out.
 
     >>> inpainter = load_inpainter("migan")
     >>> background = inpainter.fill(photo, hole)
@@ -16,8 +16,7 @@ import numpy as np
 from PIL import Image
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.onnx_session import open_session
-from text2layer.models.weights_hash import module_sha256
+from text2layer.models.frozen import module_sha256, open_session
 from text2layer.pretrained import WEIGHTS, resolve
 
 NAMES = ("migan", "opencv")

@@ -1,4 +1,4 @@
-"""Salient-object networks of others: photo in, soft mask out.
+"""Third-party salient-object networks: photo in, soft mask out.
 
     >>> network = load_saliency("u2net")
     >>> network.predict([photo])[0].mask          # (H, W) uint8, as large as the photo
@@ -20,8 +20,7 @@ import numpy as np
 from PIL import Image
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.onnx_session import open_session
-from text2layer.models.weights_hash import module_sha256
+from text2layer.models.frozen import module_sha256, open_session
 from text2layer.pretrained import WEIGHTS, file_sha256, resolve
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -7,19 +7,16 @@ text half of CLIP (`paper`, as in Stable Diffusion). Any other encoder that tran
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from text2layer.errors import InputError, WeightsError
+from text2layer.models.frozen import quiet_transformers
 from text2layer.pretrained import WEIGHTS, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
@@ -128,19 +125,6 @@ def encode_prompts(
     return states.masked_fill(~mask[..., None], 0.0), mask
 
 
-def parameter_hash(encoder: nn.Module) -> str:
-    """SHA-256 of a network's parameters (names, shapes, float32 values), in hexadecimal.
-
-    It does not depend on file layout, device or precision tricks of the loader, so that a
-    checkpoint can say which encoder it was trained with.
-    """
-    digest = hashlib.sha256()
-    for name, parameter in sorted(encoder.named_parameters()):
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _model_class(model_type: str) -> Any:
     """Class that reads a model of this type; of a whole CLIP only the text half."""
     if model_type in ("clip", "clip_text_model"):
@@ -168,19 +152,3 @@ def _shorten(prompt: str, length: int = 40) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bar and no load report on the terminal while weights are read."""
-    from transformers.utils import logging
-
-    bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()

@@ -19,9 +19,9 @@ from torch import Tensor
 from text2layer.errors import InputError, WeightsError
 from text2layer.layers import LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
-from text2layer.models.conditioning import condition_latents
 from text2layer.models.denoiser import (
     GIVEN,
+    condition_latents,
     denoise,
     flag_channels,
     flag_tensor,

@@ -22,7 +22,8 @@ from text2layer.data.source import EVERY, SampleSource
 from text2layer.data.world import read_drawings
 from text2layer.errors import InputError
 from text2layer.models.denoiser import flag_tensor
-from text2layer.models.text_encoder import encode_prompts, parameter_hash
+from text2layer.models.frozen import parameter_hash
+from text2layer.models.text_encoder import encode_prompts
 from text2layer.training import processes
 from text2layer.training.latents import (
     ENCODING_BATCH,

@@ -13,8 +13,7 @@ from torch import Tensor
 from text2layer.data.source import EVERY, Composition, GivesReferences
 from text2layer.errors import InputError
 from text2layer.models.autoencoder import CaT2IAutoencoder
-from text2layer.models.conditioning import condition_latents
-from text2layer.models.denoiser import flag_tensor
+from text2layer.models.denoiser import condition_latents, flag_tensor
 from text2layer.models.text_encoder import encode_prompts
 from text2layer.models.transformer import pooled_text
 from text2layer.training.imperfect import make_imperfect

@@ -8,7 +8,7 @@ from torch import nn
 from text2layer.data.build.photo import Photo, PhotoRef, run_stages
 from text2layer.data.build.quality import FillQuality, MaskQuality, load_classifiers
 from text2layer.data.build.settings import BuildSettings
-from text2layer.models.quality import QualityConfig, QualityModel
+from text2layer.judges.quality import QualityConfig, QualityModel
 
 
 class MeanColour(nn.Module):

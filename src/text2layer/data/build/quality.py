@@ -1,4 +1,4 @@
-"""The two stages that ask the quality classifiers about mask and fill (PAPER.md, 5.4)."""
+"""The two stages that ask the quality classifiers about mask and fill."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from text2layer.data.build.photo import Photo
 from text2layer.data.build.settings import BuildSettings
 
 if TYPE_CHECKING:
-    from text2layer.models.quality import QualityModel
+    from text2layer.judges.quality import QualityModel
 
 
 class _Judge:
@@ -80,7 +80,7 @@ def load_classifiers(settings: BuildSettings, threads: int = 0) -> QualityModel 
         return None
     import torch
 
-    from text2layer.models.quality import load_quality
+    from text2layer.judges.quality import load_quality
 
     if threads:
         torch.set_num_threads(threads)

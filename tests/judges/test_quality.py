@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.models import quality
-from text2layer.models.efficientnet import EfficientNetLite0
-from text2layer.models.quality import (
+from text2layer.judges import quality
+from text2layer.judges.quality import (
     QualityConfig,
     QualityModel,
     box_around,
@@ -19,6 +18,7 @@ from text2layer.models.quality import (
     over_grey,
     save_quality,
 )
+from text2layer.models.efficientnet import EfficientNetLite0
 from text2layer.pretrained import resolve
 
 

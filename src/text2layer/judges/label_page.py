@@ -12,9 +12,8 @@ import numpy as np
 from PIL import Image
 
 from text2layer.blend import composite_over
-from text2layer.data.build.label_queue import LabelQueue
-from text2layer.data.build.labels import KINDS, REASONS
 from text2layer.errors import DataError, InputError
+from text2layer.judges.labels import KINDS, REASONS, LabelQueue
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -43,7 +42,7 @@ def build_label_app(queue: LabelQueue) -> "FastAPI":
 
     app = FastAPI(title="text2layer label", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))
-    page = files("text2layer.server").joinpath("label_page.html").read_text(encoding="utf-8")
+    page = files("text2layer.judges").joinpath("label_page.html").read_text(encoding="utf-8")
 
     async def refuse(request: Request, error: Exception) -> Response:
         status = 400 if isinstance(error, InputError) else 500

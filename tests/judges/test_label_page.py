@@ -7,12 +7,11 @@ import pytest
 from PIL import Image
 
 from text2layer.blend import composite_over
-from text2layer.data.build.label_queue import LabelQueue
-from text2layer.data.build.labels import read_labels
 from text2layer.data.schema import Sample, SampleMetadata
 from text2layer.data.shards import ShardWriter
 from text2layer.errors import DataError, InputError
-from text2layer.server.label_page import PARTS, build_label_app, part_of
+from text2layer.judges.label_page import PARTS, build_label_app, part_of
+from text2layer.judges.labels import LabelQueue, read_labels
 
 pytest.importorskip("fastapi", reason="the label page needs the extra 'build'")
 from fastapi.testclient import TestClient

@@ -1,4 +1,4 @@
-"""Training of the two quality classifiers: one neuron each on frozen features (PAPER.md, 5.4).
+"""Training of the two quality classifiers: one neuron each on frozen features.
 
 The features of all cases are computed once; a neuron on fixed features is logistic regression,
 which L-BFGS solves to its optimum, so that there is no number of epochs or learning rate to choose.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from text2layer.data.build.cases import Case
-from text2layer.data.build.labels import KINDS, Kind, count_labels
 from text2layer.errors import DataError, InputError
-from text2layer.models.quality import (
+from text2layer.judges.cases import Case
+from text2layer.judges.labels import KINDS, Kind, count_labels
+from text2layer.judges.quality import (
     Backbone,
     QualityConfig,
     QualityModel,
@@ -35,11 +35,9 @@ from text2layer.models.quality import (
     save_quality,
 )
 from text2layer.setting import setting
-from text2layer.training.ranking import Ranking, rank
 
-LEAST_PHOTOS = (
-    40  # labels of photos from which the thresholds are theirs and not the composed ones'
-)
+# labels of photos from which the thresholds are theirs and not the composed ones'
+LEAST_PHOTOS = 40
 STEPS = 200  # of L-BFGS at most; it stops at the optimum, usually before 50
 
 
@@ -74,7 +72,6 @@ class Table:
         photo: (N,) bool; False is composed.
         held_out: (N,) bool; composed cases that no head is trained on.
         fold: (N,) int; part of the cross-validation that the case's group belongs to.
-        ways: how each case was made; "" for photos.
         keys: of the samples.
     """
 
@@ -83,8 +80,7 @@ class Table:
     photo: Tensor
     held_out: Tensor
     fold: Tensor
-    ways: tuple[str, ...]
-    keys: tuple[str, ...] = ()
+    keys: tuple[str, ...]
 
 
 def train_quality(
@@ -156,7 +152,6 @@ def _table(rows: Sequence[tuple[Tensor, Case]], folds: int) -> Table:
         photo,
         ~photo & ~seen,
         torch.tensor([fold_of(case.group, folds) for case in cases]),
-        tuple(case.way for case in cases),
         tuple(case.label.key for case in cases),
     )
 
@@ -238,7 +233,10 @@ def fit(table: Table, rows: Tensor, settings: QualitySettings, kind: Kind) -> nn
 
 
 def _case_weights(good: Tensor, photo: Tensor, photo_share: float) -> Tensor:
-    """(N,) float64 summing to 1: sources share as told, good and bad equally within a source."""
+    """(N,) float64 of sum 1: `photo_share` for photos, the rest for composed cases.
+
+    Within a source, good and bad cases have the same sum.
+    """
     weight = torch.zeros(len(good), dtype=torch.float64)
     for source, share in ((photo, photo_share), (~photo, 1 - photo_share)):
         for verdict in (good, ~good):
@@ -252,3 +250,97 @@ def _scores(head: nn.Linear, features: Tensor) -> np.ndarray:
     with torch.no_grad():
         scores: np.ndarray = torch.sigmoid(head(features))[:, 0].double().numpy()
     return scores
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Held-out figures of a classifier.
+
+    Attributes:
+        count: cases scored.
+        good: how many of them are good.
+        roc_auc: chance that a good case scores higher than a bad one; nan without both.
+        precision: share of good ones among those that score .5 or more; nan if none does.
+        recall: share of the good ones that score .5 or more.
+        wanted_precision: what the threshold was sought for.
+        threshold: least score from which on precision is as wanted; 1 if none reaches it.
+        precision_there: precision at the threshold; nan if no case reaches it.
+        recall_there: recall at the threshold.
+    """
+
+    count: int
+    good: int
+    roc_auc: float
+    precision: float
+    recall: float
+    wanted_precision: float
+    threshold: float
+    precision_there: float
+    recall_there: float
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, rounded to 4 digits; nan, which JSON lacks, is null."""
+        return {
+            name: value if isinstance(value, int) else None if np.isnan(value) else round(value, 4)
+            for name, value in asdict(self).items()
+        }
+
+
+def rank(scores: np.ndarray, good: np.ndarray, wanted_precision: float = 0.9) -> Ranking:
+    """Figures of scores (N,) for verdicts (N,) bool.
+
+    Raises:
+        InputError: there is no case, or the lengths differ.
+    """
+    if not len(scores) or len(scores) != len(good):
+        raise InputError(f"{len(scores)} scores came with {len(good)} verdicts.")
+    threshold = threshold_for_precision(scores, good, wanted_precision)
+    return Ranking(
+        len(scores),
+        int(good.sum()),
+        roc_auc(scores, good),
+        *precision_and_recall(scores, good, 0.5),
+        wanted_precision,
+        threshold,
+        *precision_and_recall(scores, good, threshold),
+    )
+
+
+def roc_auc(scores: np.ndarray, good: np.ndarray) -> float:
+    """Area under the ROC curve: P(good scores higher than bad), ties counting half.
+
+    Example:
+        >>> roc_auc(np.array([0.9, 0.4, 0.6, 0.1]), np.array([True, True, False, False]))
+        0.75
+    """
+    if good.all() or not good.any():
+        return float("nan")
+    bad = np.sort(scores[~good])
+    below = np.searchsorted(bad, scores[good], side="left")
+    upto = np.searchsorted(bad, scores[good], side="right")
+    return float((below + upto).mean() / 2 / len(bad))
+
+
+def precision_and_recall(
+    scores: np.ndarray, good: np.ndarray, threshold: float
+) -> tuple[float, float]:
+    """Of the cases that score `threshold` or more; nan where there is nothing to divide by."""
+    kept = scores >= threshold
+    hits = float((kept & good).sum())
+    precision = hits / kept.sum() if kept.any() else float("nan")
+    return float(precision), float(hits / good.sum()) if good.any() else float("nan")
+
+
+def threshold_for_precision(scores: np.ndarray, good: np.ndarray, wanted: float) -> float:
+    """Least score that, as a threshold, gives the wanted precision; 1.0 if none does.
+
+    Example:
+        >>> threshold_for_precision(np.array([0.9, 0.4, 0.6]), np.array([True, True, False]), 0.9)
+        0.9
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    precision = np.cumsum(good[order]) / np.arange(1, len(order) + 1)
+    last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
+    fitting = np.nonzero((precision >= wanted) & last_of_ties)[0]
+    return float(ranked[fitting[-1]]) if len(fitting) else 1.0

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from text2layer.data.source import SampleSource
 from text2layer.errors import DataError, InputError
 from text2layer.io.atomic import writing
-from text2layer.models.relevance import (
+from text2layer.judges.relevance import (
     COLOUR_WIDTH,
     RANKS,
     WAYS,
@@ -57,11 +57,11 @@ class RelevanceSettings:
     width: int = setting(128, "Dimensions of the common sphere.")
     hidden: int = setting(0, "Width of a hidden layer in each tower; 0 for none.")
     steps: int = setting(400, "Optimiser steps at most.")
-    batch_size: int = setting(512, "Pairs that are told apart in a step.")
+    batch_size: int = setting(512, "Pairs in a step.")
     learning_rate: float = setting(2e-3, "Of AdamW, falling to 0 along a half cosine.")
     weight_decay: float = setting(1.0, "Of AdamW.")
     dropout: float = setting(0.8, "Share of each tower's inputs that a step does not see.")
-    validate_every: int = setting(25, "Steps between looks at the val split.")
+    validate_every: int = setting(25, "Steps between measurements on the val split.")
     gallery: int = setting(100, "Pairs to choose from where retrieval is measured.")
     galleries: int = setting(20, "Random galleries that are averaged over.")
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from text2layer.data.build import damage, damaged_fills
-from text2layer.data.build.damaged_fills import Inpaint
-from text2layer.data.build.labels import Kind, Label
+from text2layer.judges import damage
+from text2layer.judges.labels import Kind, Label
 from text2layer.models.hole import cut_hole
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def composed_cases(
     count: int,
     seed: int = 0,
     *,
-    inpaint: Inpaint | None = None,
+    inpaint: damage.Inpaint | None = None,
     saliency: Saliency | None = None,
 ) -> Iterator[Case]:
     """One mask case and, where a verdict can be given, one fill case from each composed picture.
@@ -196,7 +195,7 @@ def network_verdict(found: np.ndarray, truth: np.ndarray) -> str | None:
 
 def _fill_case(
     composer: Composer, placements: list[Placement], rng: np.random.Generator, label: Label,
-    inpaint: Inpaint | None,
+    inpaint: damage.Inpaint | None,
 ) -> Case | None:  # fmt: skip
     way = str(rng.choice(FILL_WAYS))
     placement = replace(placements[0], shadow=0.0)
@@ -206,27 +205,27 @@ def _fill_case(
     if way in ("inpainted", "remains") and inpaint is None:
         return None
     found = damage.incomplete_mask(mask, rng) if way == "remains" else mask
-    hole = damaged_fills.grown_hole(found, growth, below)
+    hole = damage.grown_hole(found, growth, below)
     if not hole.any() or hole.mean() > 0.6:
         return None
     if way == "true":
         picture = truth
     elif way == "smeared":
-        picture = damaged_fills.smeared(truth, hole)
+        picture = damage.smeared(truth, hole)
     elif way in ("inpainted", "remains") and inpaint is not None:
         picture = np.where(hole[..., None], inpaint(image, hole), image)
     elif way == "seam":
-        picture = damaged_fills.seamed(truth, hole, rng)
+        picture = damage.seamed(truth, hole, rng)
     elif way == "streaks":
-        picture = damaged_fills.streaked(truth, hole, rng)
+        picture = damage.streaked(truth, hole, rng)
     else:
         _, alpha, donor, colour = _rendered(composer, replace(placements[1], shadow=0.0))
         if way == "foreign":
-            picture = damaged_fills.foreign_texture(truth, hole, donor, rng)
+            picture = damage.foreign_texture(truth, hole, donor, rng)
         else:
-            top, left, bottom, right = damaged_fills.box_of(alpha)
+            top, left, bottom, right = damage.box_of(alpha)
             box = (slice(top, bottom), slice(left, right))
-            picture = damaged_fills.pasted_object(truth, hole, colour[box], alpha[box], rng)
+            picture = damage.pasted_object(truth, hole, colour[box], alpha[box], rng)
     judged = _judged(label, way, picture, truth, hole, (mask > 127) & ~hole)
     if judged is None:
         return None
@@ -241,7 +240,7 @@ def _judged(
     if way == "remains":  # what the mask missed is still there, whatever the fill is like
         enough = np.count_nonzero(left_over) > 0.005 * hole.size
         return replace(label, good=False, reason=FILL_REASONS[way]) if enough else None
-    error = damaged_fills.fill_error(picture, truth, hole)
+    error = damage.fill_error(picture, truth, hole)
     if way in FILL_REASONS:  # damage that cannot be seen (a white object before snow) is not bad
         visible = np.abs(picture.astype(np.int16) - truth)[hole].mean() > 6
         return replace(label, good=False, reason=FILL_REASONS[way]) if visible else None

@@ -2,14 +2,14 @@ import json
 
 import pytest
 
-from text2layer.data.build.labels import (
+from text2layer.errors import DataError
+from text2layer.judges.labels import (
     Label,
     append_label,
     count_labels,
     read_labels,
     write_labels,
 )
-from text2layer.errors import DataError
 
 GOOD = Label("a", "mask", True, by="someone", at="2026-01-01T00:00:00+00:00")
 BAD = Label("a", "fill", False, "artefact")

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from tests.toy_library import build_toy_library
-from text2layer.data.build import damage, damaged_fills
-from text2layer.data.build.cases import (
+from text2layer.data.schema import Sample, SampleMetadata
+from text2layer.data.shards import ShardWriter
+from text2layer.judges import damage
+from text2layer.judges.cases import (
     composed_cases,
     composer_of,
     network_verdict,
     photo_cases,
 )
-from text2layer.data.build.damaged_fills import fill_error, grown_hole
-from text2layer.data.build.labels import Label
-from text2layer.data.schema import Sample, SampleMetadata
-from text2layer.data.shards import ShardWriter
+from text2layer.judges.damage import fill_error, grown_hole
+from text2layer.judges.labels import Label
 
 SIDE = 128
 
@@ -90,14 +90,14 @@ def test_the_truth_is_a_good_fill_and_every_damage_is_measured_as_error(disc, gr
     hole = grown_hole(disc, 3, 6)
     rng = np.random.default_rng(0)
     assert fill_error(ground, ground, hole).verdict is True
-    smeared = fill_error(damaged_fills.smeared(ground, hole), ground, hole)
+    smeared = fill_error(damage.smeared(ground, hole), ground, hole)
     assert smeared.verdict is False
     assert smeared.reason == "blurred"
-    foreign = damaged_fills.foreign_texture(ground, hole, 255 - ground // 3, rng)
+    foreign = damage.foreign_texture(ground, hole, 255 - ground // 3, rng)
     found = fill_error(foreign, ground, hole)
     assert (found.verdict, found.reason) == (False, "not cohesive")
     flat = np.full_like(ground, 100)
-    assert fill_error(damaged_fills.smeared(flat, hole), flat, hole).verdict is True
+    assert fill_error(damage.smeared(flat, hole), flat, hole).verdict is True
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -106,18 +106,18 @@ def test_damage_changes_the_hole_alone(disc, ground, seed):
     rng = np.random.default_rng(seed)
     colour, alpha = np.zeros((20, 30, 3), np.uint8), np.full((20, 30), 255, np.uint8)
     for changed in (
-        damaged_fills.smeared(ground, hole),
-        damaged_fills.seamed(ground, hole, rng),
-        damaged_fills.streaked(ground, hole, rng),
-        damaged_fills.foreign_texture(ground, hole, 255 - ground, rng),
-        damaged_fills.pasted_object(ground, hole, colour, alpha, rng),
+        damage.smeared(ground, hole),
+        damage.seamed(ground, hole, rng),
+        damage.streaked(ground, hole, rng),
+        damage.foreign_texture(ground, hole, 255 - ground, rng),
+        damage.pasted_object(ground, hole, colour, alpha, rng),
     ):
         assert np.array_equal(changed[~hole], ground[~hole])
         assert np.abs(changed[hole].astype(int) - ground[hole]).mean() > 3
 
 
 def opencv_like(picture, hole):
-    return damaged_fills.smeared(picture, hole)
+    return damage.smeared(picture, hole)
 
 
 def test_cases_are_of_both_kinds_and_verdicts_and_the_seed_says_all(composer):

@@ -1,8 +1,9 @@
-"""The two quality classifiers of the data set: is a mask good, is a fill good (PAPER.md, 5.4).
+"""The two quality classifiers of the data set: is a mask good, is a fill good.
 
-A frozen ImageNet network (EfficientNet-lite0 here, b0 in the paper) looks at a few views of a
-sample, its features are pooled, and one neuron for each question is all that was trained. The paper
-does not say how the network sees picture and mask together. Here (figures in docs/quality.md):
+Source: Text2Layer (arXiv 2307.09781), section 5.4. A frozen ImageNet network (EfficientNet-lite0
+here, b0 in the paper) looks at a few views of a sample, its features are pooled, and one neuron for
+each question is trained. The paper does not say how the network sees picture and mask together.
+Here (figures in docs/quality.md):
 
     mask   the cut-out over grey in its own box, the rest of the picture with the object greyed
            out, and the mask as a picture
@@ -13,7 +14,6 @@ does not say how the network sees picture and mask together. Here (figures in do
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,13 +26,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from text2layer.errors import InputError, WeightsError
+from text2layer.judges.stored import SHIPPED, read_judge, write_judge
 from text2layer.models.efficientnet import SIZE, WEIGHTS_NAME, EfficientNetLite0, network_input
 from text2layer.pretrained import WEIGHTS
 
-SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "quality"
 HEADS_FILE = "heads.safetensors"
-CONFIG_FILE = "config.json"
-FORMAT = 1  # of the two files
 KINDS = ("mask", "fill")
 
 GREY = 127  # nothing, to the network: (127 - 127) / 128
@@ -209,15 +207,13 @@ def load_quality(path: str | Path | None = None) -> QualityModel:
     """Load the shipped classifiers, or those that `text2layer train quality` wrote to `path`.
 
     Raises:
-        WeightsError: the heads are missing or damaged, or the backbone is not to be had.
+        WeightsError: the heads are missing or damaged, or the backbone's weights are neither on
+            this machine nor can be fetched.
     """
-    folder = Path(path) if path is not None else SHIPPED
+    folder = Path(path) if path is not None else SHIPPED / "quality"
     remedy = "reinstall text2layer" if path is None else "name a folder of `train quality`"
     try:
-        fields = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
-            raise ValueError(f"{CONFIG_FILE} is not of format {FORMAT}")
-        tensors = _read_tensors(folder / HEADS_FILE)
+        fields, tensors = read_judge(folder, HEADS_FILE)
         config = QualityConfig(**fields)
         heads = {kind: _head(tensors[f"{kind}.weight"], tensors[f"{kind}.bias"]) for kind in KINDS}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -234,25 +230,12 @@ def save_quality(model: QualityModel, folder: str | Path) -> None:
     Raises:
         InputError, FormatError: the folder cannot be written.
     """
-    from safetensors.torch import save
-
-    from text2layer.io.atomic import writing
-
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made: {error.strerror}.") from None
     tensors = {
         f"{kind}.{name}": value.detach().contiguous()
         for kind in KINDS
         for name, value in model.heads[kind].state_dict().items()
     }
-    with writing(folder / HEADS_FILE) as file:
-        file.write(save(tensors))
-    with writing(folder / CONFIG_FILE) as file:
-        text = json.dumps({"format": FORMAT} | asdict(model.config), indent=2, sort_keys=True)
-        file.write(text.encode() + b"\n")
+    write_judge(Path(folder), asdict(model.config), HEADS_FILE, tensors)
 
 
 def load_backbone(name: str = WEIGHTS_NAME) -> Backbone:
@@ -310,16 +293,6 @@ def _head(weight: Tensor, bias: Tensor) -> nn.Linear:
     head = nn.Linear(weight.shape[1], 1)
     head.load_state_dict({"weight": weight.float(), "bias": bias.float()})
     return head
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        return load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} is damaged: {error}") from None
 
 
 def _cropped(picture: np.ndarray, box: tuple[int, int, int, int], beyond: int) -> np.ndarray:

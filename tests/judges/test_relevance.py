@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.relevance import (
+from text2layer.judges.relevance import (
     COLOUR_WIDTH,
-    SHIPPED,
     RelevanceConfig,
     RelevanceProbe,
     SentenceEncoder,
@@ -18,6 +17,7 @@ from text2layer.models.relevance import (
     save_relevance,
     with_colours,
 )
+from text2layer.judges.stored import SHIPPED
 from text2layer.models.text_encoder import encode_prompts, load_text_encoder
 from text2layer.pretrained import WEIGHTS, resolve
 
@@ -172,6 +172,6 @@ def test_the_shipped_probe_knows_an_apple_from_a_mountain():
     probe = load_relevance()
     assert probe.config.extractor_sha256 == WEIGHTS["fid-inception"].sha256
     assert probe.config.held_out["text_to_picture"]["r5"] > 3 * probe.config.held_out["chance_r5"]
-    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 2_000_000
+    assert sum(file.stat().st_size for file in (SHIPPED / "relevance").iterdir()) < 2_000_000
     taxi, cab, lake = probe.embed_texts(["a yellow taxi", "a yellow cab", "a lake at night"])
     assert taxi @ cab > taxi @ lake + 0.2

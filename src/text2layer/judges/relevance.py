@@ -10,7 +10,6 @@ held-out pairs: how far it is to be trusted.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,14 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from text2layer.errors import InputError, WeightsError
+from text2layer.judges.stored import SHIPPED, read_judge, write_judge
 from text2layer.models.clip import check_pictures, check_texts
-from text2layer.models.text_encoder import encode_prompts, load_text_encoder, parameter_hash
-from text2layer.models.weights_hash import module_sha256
+from text2layer.models.frozen import module_sha256, parameter_hash
+from text2layer.models.text_encoder import encode_prompts, load_text_encoder
 
-SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "relevance"
 WEIGHTS_FILE = "probe.safetensors"
-CONFIG_FILE = "config.json"
-FORMAT = 1  # of the two files
 
 COLOUR_CELLS = 4  # a picture's colours are the means of 4 x 4 fields
 COLOUR_WIDTH = 3 * COLOUR_CELLS**2
@@ -288,16 +285,13 @@ def load_relevance(path: str | Path | None = None) -> RelevanceProbe:
     """Load the shipped probe, or the one that `text2layer train relevance` wrote to `path`.
 
     Raises:
-        WeightsError: it is missing or damaged, or its text encoder is not to be had or another.
+        WeightsError: it is missing or damaged, or its text encoder is missing or another one.
     """
-    folder = Path(path) if path is not None else SHIPPED
+    folder = Path(path) if path is not None else SHIPPED / "relevance"
     remedy = "reinstall text2layer" if path is None else "name a folder of `train relevance`"
     try:
-        fields = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
-            raise ValueError(f"{CONFIG_FILE} is not of format {FORMAT}")
+        fields, tensors = read_judge(folder, WEIGHTS_FILE)
         config = RelevanceConfig(**fields)
-        tensors = _read_tensors(folder / WEIGHTS_FILE)
         sentences = SentenceEncoder(config.text_encoder)
         probe = RelevanceProbe(config, sentences)
         probe.load_state_dict({name: value.float() for name, value in tensors.items()})
@@ -323,28 +317,5 @@ def save_relevance(probe: RelevanceProbe, folder: str | Path) -> None:
     Raises:
         InputError, FormatError: the folder cannot be written.
     """
-    from safetensors.torch import save
-
-    from text2layer.io.atomic import writing
-
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made: {error.strerror}.") from None
     tensors = {name: value.half().contiguous() for name, value in probe.state_dict().items()}
-    with writing(folder / WEIGHTS_FILE) as file:
-        file.write(save(tensors))
-    with writing(folder / CONFIG_FILE) as file:
-        text = json.dumps({"format": FORMAT} | asdict(probe.config), indent=2, sort_keys=True)
-        file.write(text.encode() + b"\n")
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        return load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} is damaged: {error}") from None
+    write_judge(Path(folder), asdict(probe.config), WEIGHTS_FILE, tensors)

@@ -12,9 +12,8 @@ from tests.toy_library import build_toy_library
 from text2layer.data.composer import Composer
 from text2layer.data.library import Library
 from text2layer.errors import DataError, InputError
-from text2layer.models.relevance import RelevanceProbe, SentenceEncoder, load_relevance
-from text2layer.models.weights_hash import module_sha256
-from text2layer.training.relevance import (
+from text2layer.judges.relevance import RelevanceProbe, SentenceEncoder, load_relevance
+from text2layer.judges.relevance_training import (
     RelevanceSettings,
     contrastive_loss,
     fit,
@@ -22,6 +21,7 @@ from text2layer.training.relevance import (
     measure,
     train_relevance,
 )
+from text2layer.models.frozen import module_sha256
 
 SETTINGS = RelevanceSettings(
     samples=24, held_out=12, captions=2, size=32, width=16, steps=150, batch_size=24,

@@ -5,14 +5,27 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from text2layer.data.build.cases import Case
-from text2layer.data.build.labels import Label
 from text2layer.errors import DataError, InputError
-from text2layer.models import quality as models
-from text2layer.models.quality import QualityConfig, QualityModel, load_quality
-from text2layer.training import quality
-from text2layer.training.quality import QualitySettings, Table, fit, fold_of, train_quality
+from text2layer.judges import quality, quality_training
+from text2layer.judges.cases import Case
+from text2layer.judges.labels import Label
+from text2layer.judges.quality import QualityConfig, QualityModel, load_quality
+from text2layer.judges.quality_training import (
+    QualitySettings,
+    Table,
+    fit,
+    fold_of,
+    precision_and_recall,
+    rank,
+    roc_auc,
+    threshold_for_precision,
+    train_quality,
+)
+
+CASES = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=30)
 
 
 class Colours(torch.nn.Module):
@@ -25,7 +38,7 @@ class Colours(torch.nn.Module):
 @pytest.fixture(autouse=True)
 def small_backbone(monkeypatch):
     """No weights of others; the trainer looks the backbone up by name."""
-    for module in (quality, models):
+    for module in (quality_training, quality):
         monkeypatch.setattr(module, "load_backbone", lambda name: Colours())
 
 
@@ -150,3 +163,41 @@ def test_the_hash_tells_models_apart():
     one = QualityModel(Colours(), heads, QualityConfig())
     other = QualityModel(Colours(), heads, QualityConfig(backbone="another"))
     assert one.sha256 != other.sha256
+
+
+@given(CASES)
+def test_roc_auc_is_the_share_of_pairs_in_order(cases):
+    scores = np.array([score / 5 for score, _ in cases])
+    good = np.array([verdict for _, verdict in cases])
+    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in scores[good] for b in scores[~good]]
+    if pairs:
+        assert roc_auc(scores, good) == pytest.approx(np.mean(pairs))
+    else:
+        assert np.isnan(roc_auc(scores, good))
+
+
+@given(CASES, st.sampled_from([0.5, 0.8, 1.0]))
+def test_the_threshold_is_the_least_that_is_precise_enough(cases, wanted):
+    scores = np.array([score / 5 for score, _ in cases])
+    good = np.array([verdict for _, verdict in cases])
+    fitting = [
+        s for s in set(scores.tolist()) if precision_and_recall(scores, good, s)[0] >= wanted
+    ]
+    assert threshold_for_precision(scores, good, wanted) == min(fitting, default=1.0)
+
+
+def test_figures_by_hand():
+    scores, good = np.array([0.9, 0.8, 0.6, 0.2]), np.array([True, False, True, True])
+    found = rank(scores, good, 1.0)
+    assert (found.count, found.good) == (4, 3)
+    assert found.precision == found.recall == pytest.approx(2 / 3)
+    assert (found.threshold, found.precision_there) == (0.9, 1.0)
+    assert found.recall_there == pytest.approx(1 / 3)
+    none = rank(np.array([0.1]), np.array([False]))
+    assert none.to_json()["precision"] is None
+    assert none.threshold == 1.0
+
+
+def test_nothing_to_rank_is_named():
+    with pytest.raises(InputError, match="0 scores"):
+        rank(np.array([]), np.array([], bool))

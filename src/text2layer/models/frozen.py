@@ -1,0 +1,98 @@
+"""Frozen third-party networks: how one is opened, and the hash that says which one it was.
+
+Results, builds and models store these hashes, so what goes into them cannot change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from text2layer.errors import InputError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# of those that onnxruntime may offer: the ones whose results stay close to the CPU's
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def open_session(path: Path, threads: int = 0) -> Any:
+    """Open an onnxruntime session, on a GPU where onnxruntime has one.
+
+    Args:
+        path: the .onnx file.
+        threads: of one operator; 0 leaves it to onnxruntime (one for each core).
+
+    Raises:
+        InputError: onnxruntime is not installed.
+        WeightsError: the file is not a network that it can run.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError(
+            "Running ONNX networks needs onnxruntime: pip install 'text2layer[build]'."
+        ) from None
+    options = onnxruntime.SessionOptions()
+    # planned memory is half as much again (IS-Net 2.1 GB instead of 1.3) and not faster
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3  # errors only: warnings of an exporter help no user
+    if threads:
+        options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    offered = onnxruntime.get_available_providers()
+    providers = [provider for provider in PROVIDERS if provider in offered]
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # onnxruntime has a dozen classes for it, all below Exception
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path} is not an ONNX network that can be run: {reason}.") from None
+
+
+def module_sha256(*modules: nn.Module) -> str:
+    """SHA-256 (hex) over the names, types, shapes and stored values of torch modules, in order.
+
+    Values are hashed as they are stored: the same network in float16 has another hash.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    return digest.hexdigest()
+
+
+def parameter_hash(encoder: nn.Module) -> str:
+    """SHA-256 (hex) over the names, shapes and float32 values of a network's parameters.
+
+    It does not depend on the file, the device or the precision that the loader chose, so that a
+    checkpoint can say which text encoder it was trained with.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in sorted(encoder.named_parameters()):
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(parameter.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bar and no load report on the terminal while weights are read."""
+    from transformers.utils import logging
+
+    bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

@@ -1,1 +1,0 @@
-"""Local pages and services; each binds to this machine unless told otherwise."""
