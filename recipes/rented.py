@@ -28,7 +28,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ def rest(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
 
     def deliver(stage: Stage, result: Path) -> None:
-        kind = f"{stage.name.split('-')[0]}-{stage.beside}"
+        kind = stage.beside or stage.name.split("-")[0]
         limit = int(options.shard * MIB)
         files = write_shards(result, options.out, stage.name, kind, limit)
         print(f"{stage.name}: {len(files)} files", flush=True)

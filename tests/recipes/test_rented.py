@@ -114,5 +114,5 @@ def test_a_tensor_that_no_file_holds_is_told(rented, tmp_path):
     from safetensors.torch import save_file
 
     save_file({"wide": torch.zeros(200_000)}, tmp_path / "weights.safetensors")
-    with pytest.raises(InputError, match="wide of .* weighs more than a file of 131072 bytes"):
+    with pytest.raises(InputError, match=r"wide of .* weighs more than a file of 131072 bytes"):
         rented.write_shards(tmp_path, tmp_path, "denoiser-256", "denoiser-", 2**17)
