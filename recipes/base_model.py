@@ -26,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,27 @@ STAGES = (
 def main() -> None:
     """Train every stage that is not done, then measure."""
     arguments = parse()
-    deadline = time.monotonic() + 60 * arguments.minutes
+    model = train_stages(arguments, time.monotonic() + 60 * arguments.minutes)
+    if arguments.samples:
+        measure(model, arguments.library, arguments.out, arguments.samples)
+
+
+def train_stages(
+    arguments: argparse.Namespace,
+    deadline: float,
+    stages: tuple[Stage, ...] | None = None,
+    finished: Callable[[Stage, Path], None] = lambda stage, result: None,
+    **overrides: Any,
+) -> Path:
+    """Train every stage that is not done and return the model's folder.
+
+    Args:
+        arguments: of the command line.
+        deadline: of the monotonic clock.
+        stages: which; all of them by default.
+        finished: called with each stage and the folder of what it gave.
+        overrides: settings over those of each stage.
+    """
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     drawings = arguments.drawings or out / "drawings.txt"
@@ -113,7 +134,7 @@ def main() -> None:
     model = out / "denoiser-falling" / "pipeline"
     starts = {kind: arguments.start and arguments.start / kind for kind in KINDS}
     starts["matting"] = arguments.start and matting_folder(arguments.start)
-    for stage in STAGES:
+    for stage in STAGES if stages is None else stages:
         kind = stage.name.split("-")[0]
         train, product = KINDS[kind]
         distils = "distil_steps" in stage.cpu
@@ -129,7 +150,7 @@ def main() -> None:
                 **(stage.gpu if on_gpu else stage.cpu),
                 **({"autoencoder": str(autoencoder), "text_encoder": arguments.text_encoder,
                     "drawings": str(drawings)} if kind == "denoiser" else {}),
-                **(toy(kind) if arguments.toy else {}),
+                **(toy(kind) if arguments.toy else {}), **overrides,
             })  # fmt: skip
             sources = [small, small.held_out_pairings()] if kind == "denoiser" else wide
             done = train(settings, *(source.at_size(stage.size) for source in sources))
@@ -138,8 +159,8 @@ def main() -> None:
             shutil.copytree(result, folder_beside(model, stage.beside), dirs_exist_ok=True)
         else:
             starts[kind] = result / "denoiser" if kind == "denoiser" else result
-    if arguments.samples:
-        measure(model, arguments.library, out, arguments.samples)
+        finished(stage, starts[kind] if not stage.beside else result)
+    return model
 
 
 KINDS = {

@@ -403,8 +403,8 @@ def test_scaling_moves_latent_and_pictures_alike():
     batch = components(DiscSource(64).compose(3, torch.Generator().manual_seed(0)))
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     seen = set()
-    for seed in range(8):
-        small, target = scaled(latents, batch, torch.Generator().manual_seed(seed))
+    for scale in range(2):
+        small, target = scaled(latents, batch, scale)
         side = small.shape[-1]
         seen.add(side)
         assert small.shape == (3, 4, side, side)

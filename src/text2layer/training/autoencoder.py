@@ -26,7 +26,8 @@ from text2layer.training import processes
 from text2layer.training.checkpoints import load_autoencoder, load_weights
 from text2layer.training.export import save_model
 from text2layer.training.latents import measure_latent_statistics
-from text2layer.training.loop import Objective, TrainingResult, step_generator, train
+from text2layer.training.loop import TrainingResult, train
+from text2layer.training.objective import Batch, Objective, step_generator
 from text2layer.training.precision import fast_inference
 from text2layer.training.settings import AutoencoderSettings
 
@@ -107,33 +108,60 @@ class AutoencoderObjective(Objective):
         if mine and init.config.latent_shift:
             network.decoder.standardise(init.config.latent_shift, init.config.latent_scale)
 
-    def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw a batch, reconstruct it, return every term and the weighted `loss`."""
+    def draw(self, generator: torch.Generator) -> Batch:
+        """The pictures to reconstruct, and what is drawn for their latents and for LPIPS.
+
+        Of tensors the `target`'s components by their names; with latent noise `shares` (B,); with a
+        window for LPIPS its `corner` (2,). The kind is the index of the latents' scale, or None.
+        """
         settings = self.settings
         own = processes.rows(settings.batch_size)
         target = components(self.source.compose(settings.batch_size, generator, own))
         if settings.crop:
             target = part_of(target, window(target, settings.crop, generator))
         target = neutralise_parts(target, settings.partial, generator)
+        tensors = {name: part for name, part in target.items() if part is not None}
+        device = target.mask.device
+        if settings.latent_noise:
+            shares = settings.latent_noise * processes.uniform(len(target.mask), generator)
+            tensors["shares"] = shares.to(device)
+        sides = target.mask.shape[-2:]
+        scale = None
+        if torch.rand((), generator=generator) < settings.equivariance:
+            scale = int(torch.randint(len(EQUIVARIANCE_SCALES), (), generator=generator))
+            factor = self.network.latent_factor
+            sides = torch.Size(factor * side for side in scaled_sides(sides, factor, scale))
+        if self.perceptual and 0 < settings.lpips_crop < min(sides):
+            tensors["corner"] = corner(sides, settings.lpips_crop, generator).to(device)
+        return Batch(tensors, scale)
+
+    def fits_a_graph(self) -> bool:
+        """Without a discriminator; every scale of the latents is a graph of its own."""
+        return not self.adversary
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Reconstruct a batch; return every term and the weighted `loss`."""
+        settings = self.settings
+        tensors = dict(batch.tensors)
+        shares, place = tensors.pop("shares", None), tensors.pop("corner", None)
+        target = LayerComponents(**tensors)
         posterior = self.network.encode(target.foreground, target.background, target.mask)
         posterior.mean, posterior.logvar = posterior.mean.float(), posterior.logvar.float()
         posterior.std, posterior.var = posterior.std.float(), posterior.var.float()
         kl = kl_loss(posterior, target.mask.shape[-2] * target.mask.shape[-1])
         latents = posterior.mean + posterior.std * processes.normal_like(posterior.mean)
-        if settings.latent_noise:
-            shares = settings.latent_noise * processes.uniform(len(latents), generator)
-            latents = noisy(latents, shares.to(latents.device))
-        if torch.rand((), generator=generator) < settings.equivariance:
-            latents, target = scaled(latents, target, generator)
+        if shares is not None:
+            latents = noisy(latents, shares)
+        if batch.kind is not None:
+            latents, target = scaled(latents, target, cast(int, batch.kind))
         prediction = in_float32(self.network.decode(latents, clamp=False))
         lpips = {}
         if self.perceptual:  # in the network's own precision
-            seen: Any = slice(max(1, round(settings.lpips_share * len(target.mask))))
-            if 0 < settings.lpips_crop < min(target.mask.shape[-2:]):
-                seen = (seen, *window(target, settings.lpips_crop, generator))
-            lpips = perceptual_losses(
-                part_of(prediction, seen), part_of(target, seen), self.perceptual[0]
-            )
+            seen = slice(max(1, round(settings.lpips_share * len(target.mask))))
+            ours, true = part_of(prediction, seen), part_of(target, seen)
+            if place is not None:
+                ours, true = (cut(part, place, settings.lpips_crop) for part in (ours, true))
+            lpips = perceptual_losses(ours, true, self.perceptual[0])
         with torch.autocast(latents.device.type, enabled=False):
             composition = cast(CompositionLoss, settings.composition)
             losses = lpips | reconstruction_losses(prediction, target, composition)
@@ -257,12 +285,26 @@ def noisy(latents: Tensor, shares: Tensor) -> Tensor:
     return latents + shares.view(-1, 1, 1, 1) * deviation * processes.normal_like(latents)
 
 
+def corner(sides: tuple[int, ...], side: int, generator: torch.Generator) -> Tensor:
+    """Top and left (2,) of a random window of side x side in pictures of these sides, pixels."""
+    drawn = [torch.randint(whole - side + 1, (), generator=generator) for whole in sides]
+    return torch.stack(drawn)
+
+
 def window(target: LayerComponents, side: int, generator: torch.Generator) -> tuple[Any, ...]:
     """Index of a random window of side x side pixels, the same in every picture of a batch."""
-    height, width = target.mask.shape[-2:]
-    top = int(torch.randint(height - side + 1, (), generator=generator))
-    left = int(torch.randint(width - side + 1, (), generator=generator))
+    top, left = corner(target.mask.shape[-2:], side, generator).tolist()
     return ..., slice(top, top + side), slice(left, left + side)
+
+
+def cut(parts: LayerComponents, place: Tensor, side: int) -> LayerComponents:
+    """Windows of side x side whose `corner` is a tensor, which no graph need wait for."""
+    rows, columns = place[:, None] + torch.arange(side, device=place.device)
+
+    def part(tensor: Tensor) -> Tensor:
+        return tensor.index_select(-2, rows).index_select(-1, columns)
+
+    return LayerComponents(**{name: part(tensor) for name, tensor in parts.items()})
 
 
 def neutralise_parts(
@@ -290,13 +332,10 @@ def neutralise_parts(
     return LayerComponents(**parts, predicted_image=image)
 
 
-def scaled(
-    latents: Tensor, target: LayerComponents, generator: torch.Generator
-) -> tuple[Tensor, LayerComponents]:
+def scaled(latents: Tensor, target: LayerComponents, scale: int) -> tuple[Tensor, LayerComponents]:
     """Scale latent and target alike (EQ-VAE, arXiv 2502.09509, equation 5)."""
-    choice = int(torch.randint(len(EQUIVARIANCE_SCALES), (), generator=generator))
     factor = target.mask.shape[-1] // latents.shape[-1]
-    height, width = (max(1, round(s * EQUIVARIANCE_SCALES[choice])) for s in latents.shape[-2:])
+    height, width = scaled_sides(target.mask.shape[-2:], factor, scale)
 
     def resize(tensor: Tensor, size: tuple[int, int]) -> Tensor:
         flat = tensor.flatten(0, -4) if tensor.ndim > 4 else tensor
@@ -306,6 +345,12 @@ def scaled(
     picture = (height * factor, width * factor)
     resized = LayerComponents(**{k: resize(v, picture) for k, v in target.items()})
     return resize(latents, (height, width)), resized
+
+
+def scaled_sides(sides: tuple[int, ...], factor: int, scale: int) -> tuple[int, int]:
+    """Sides of scaled latents of pictures of these sides, a latent cell `factor` pixels wide."""
+    height, width = (max(1, round(side // factor * EQUIVARIANCE_SCALES[scale])) for side in sides)
+    return height, width
 
 
 def weighted_sum(losses: dict[str, Tensor], settings: AutoencoderSettings) -> Tensor:

@@ -15,7 +15,6 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from text2layer.data.source import EVERY
 from text2layer.errors import InputError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.denoiser import (
@@ -33,7 +32,8 @@ from text2layer.training.checkpoints import load_autoencoder
 from text2layer.training.export import export_pipeline
 from text2layer.training.latent_cache import CachedLatents, encode_samples
 from text2layer.training.latents import LatentBatch, LatentsOnTheFly
-from text2layer.training.loop import Objective, TrainingResult, step_generator, train
+from text2layer.training.loop import TrainingResult, train
+from text2layer.training.objective import Batch, Objective, step_generator
 from text2layer.training.precision import fast_inference
 from text2layer.training.previews import generation_sheet, preview_prompts
 from text2layer.training.settings import DenoiserSettings
@@ -99,16 +99,48 @@ class DenoiserObjective(Objective):
             for _ in range(VALIDATION_SAMPLES // VALIDATION_BATCH)
         ]
         self.frozen = (autoencoder, tokenizer, text_encoder)  # a tuple: neither trained nor saved
+        self.draws_on_device = self.fits_a_graph()
 
-    def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw a batch and return the mean squared error of the network's prediction."""
-        rows = processes.rows(self.settings.batch_size)
-        batch = self.latents.draw(self.settings.batch_size, generator, rows)
-        seed = int(torch.randint(2**62, (), generator=generator))
-        on_device = torch.Generator(batch.latents.device).manual_seed(seed)
-        level = self.draw_levels(self.settings.batch_size, on_device)
-        with training_attention(batch.latents.device):
-            return {"loss": self.error(self.network, batch, level, on_device, rows)}
+    def draw(self, generator: torch.Generator) -> Batch:
+        """A `LatentBatch` with `noise` like its latents and `level` (B,) in 0..1, by name.
+
+        A generator of the CPU seeds another one on the device for noise and levels; one of the
+        device itself draws them too.
+        """
+        count = self.settings.batch_size
+        rows = processes.rows(count)
+        batch = self.latents.draw(count, generator, rows)
+        if generator.device.type == "cpu":
+            seed = int(torch.randint(2**62, (), generator=generator))
+            generator = torch.Generator(batch.latents.device).manual_seed(seed)
+        level = self.draw_levels(count, generator)
+        noise = self.draw_noise(batch, count, generator)
+        return Batch({**vars(batch), "level": level[rows], "noise": noise[rows]})
+
+    def fits_a_graph(self) -> bool:
+        """With encoded samples: their texts have one length."""
+        return bool(self.settings.cache_samples)
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The mean squared error of the network's prediction."""
+        tensors = dict(batch.tensors)
+        level, noise = tensors.pop("level"), tensors.pop("noise")
+        with training_attention(noise.device):
+            error = self.error_of_noise(self.network, LatentBatch(**tensors), level, noise)
+        return {"loss": error}
+
+    def compile_network(self) -> None:
+        """Its blocks; where an update is a graph, the whole network at one shape."""
+        if self.settings.graph:
+            self.network.compile(fullgraph=True, dynamic=False)
+        else:
+            super().compile_network()
+
+    def draw_noise(self, batch: LatentBatch, count: int, generator: torch.Generator) -> Tensor:
+        """Normal noise for a whole batch of `count`, of which `batch` may hold some rows."""
+        latents = batch.latents
+        shape = (count, *latents.shape[1:])
+        return torch.randn(shape, generator=generator, device=latents.device, dtype=latents.dtype)
 
     def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
         """Noise levels (count,) in 0..1: logit-normal of a flow (arXiv 2403.03206), else even."""
@@ -123,16 +155,16 @@ class DenoiserObjective(Objective):
         batch: LatentBatch,
         level: Tensor,
         generator: torch.Generator,
-        rows: slice = EVERY,
     ) -> Tensor:
-        """Mean squared error at noise levels (B,) in 0..1 (of the schedule's length for DDPM).
+        """Mean squared error at noise levels (B,) in 0..1 (of the schedule's length for DDPM)."""
+        noise = self.draw_noise(batch, len(level), generator)
+        return self.error_of_noise(network, batch, level, noise)
 
-        Levels and noise are those of a whole batch, of which `batch` holds `rows`.
-        """
-        latents = batch.latents
-        shape = (len(level), *latents.shape[1:])
-        noise = torch.randn(shape, generator=generator, device=latents.device, dtype=latents.dtype)
-        noisy, timestep, target = self.question(batch, noise[rows], level[rows])
+    def error_of_noise(
+        self, network: Any, batch: LatentBatch, level: Tensor, noise: Tensor
+    ) -> Tensor:
+        """`error` with noise like the latents."""
+        noisy, timestep, target = self.question(batch, noise, level)
         output = denoise(
             network, noisy, batch.condition, batch.flags, timestep,
             batch.text_states, batch.text_mask,

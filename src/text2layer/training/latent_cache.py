@@ -55,8 +55,8 @@ class CachedLatents:
 
     Args:
         settings: caption dropout, list of drawings.
-        device: where batches are wanted. On a GPU all texts are padded to the longest of all, so
-            that every batch has the same shapes.
+        device: where batches are wanted. On a GPU, and for `settings.graph`, all texts are padded
+            to the longest of all, so that every batch has the same shapes.
         tensors: what `encode_samples` gives.
 
     Raises:
@@ -67,15 +67,17 @@ class CachedLatents:
         self, settings: DenoiserSettings, device: torch.device, tensors: dict[str, Tensor]
     ) -> None:
         self.weights: Tensor | None = None
+        self.cumulative: Tensor | None = None  # of the weights, on the device
         if settings.drawings and "drawings" in tensors:
             weights = list(read_drawings(settings.drawings).values())
             self.weights = torch.tensor(weights)[tensors["drawings"]]
             if not self.weights.any():
                 raise InputError(f"No encoded sample shows a drawing of {settings.drawings}.")
+            self.cumulative = cumulative(self.weights).to(device)
         self.settings, self.device = settings, device
         self.tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         self.text_length: int | None = None
-        if device.type != "cpu":
+        if device.type != "cpu" or settings.graph:
             longest = int(tensors["text_lengths"].max())
             self.text_length = -(-longest // TEXT_MULTIPLE) * TEXT_MULTIPLE
 
@@ -98,14 +100,21 @@ class CachedLatents:
         return cls(live.settings, live.device, tensors)
 
     def draw(self, batch_size: int, generator: torch.Generator, rows: slice = EVERY) -> LatentBatch:
-        """Return `rows` of one batch, the same for the same generator state."""
-        held = self.tensors
-        if self.weights is None:
-            samples = torch.randint(len(held["latents"]), (batch_size,), generator=generator)
-        else:
+        """Return `rows` of one batch, the same for the same generator state.
+
+        The generator is of the CPU, or of the device itself, which then waits for nothing. The two
+        draw other numbers.
+        """
+        held, size = self.tensors, (batch_size,)
+        drawing: dict[str, Any] = {"generator": generator, "device": generator.device}
+        if self.weights is None or self.cumulative is None:
+            samples = torch.randint(len(held["latents"]), size, **drawing)
+        elif generator.device.type == "cpu":
             samples = self.weights.multinomial(batch_size, replacement=True, generator=generator)
-        variants = torch.randint(held["captions"].shape[1], (batch_size,), generator=generator)
-        dropped = torch.rand(batch_size, generator=generator) < self.settings.caption_dropout
+        else:
+            samples = weighted(self.cumulative, batch_size, generator)
+        variants = torch.randint(held["captions"].shape[1], size, **drawing)
+        dropped = torch.rand(batch_size, **drawing) < self.settings.caption_dropout
         drawn = torch.stack([samples, variants, dropped.long()])[:, rows]
         samples, variants, dropped = drawn.to(self.device, non_blocking=True)
         captions = held["captions"][samples, variants] * (1 - dropped)  # 0: the empty caption
@@ -117,6 +126,18 @@ class CachedLatents:
             states,
             mask,
         )
+
+
+def cumulative(weights: Tensor) -> Tensor:
+    """Cumulative shares (N,) float64 of weights (N,), the last of them 1."""
+    sums = weights.double().cumsum(0)
+    return sums / sums[-1]
+
+
+def weighted(shares: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draw `count` indices by their cumulative shares, with replacement, waiting for nothing."""
+    numbers = torch.rand(count, generator=generator, device=shares.device, dtype=torch.float64)
+    return torch.searchsorted(shares, numbers, right=True)
 
 
 def encode_samples(live: LatentsOnTheFly, generator: torch.Generator) -> dict[str, Tensor]:

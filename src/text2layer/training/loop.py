@@ -1,4 +1,4 @@
-"""The training loop that both trainers share.
+"""The training loop that the trainers share.
 
 What is trained comes as an `Objective`: a module whose forward pass draws one batch and returns
 its losses. Every draw of a step comes from a generator seeded with (seed, step), so a run that was
@@ -8,7 +8,6 @@ torchrun share every batch, so their number may change too: see `processes`.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import time
@@ -21,75 +20,20 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from diffusers import ModelMixin
-from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from text2layer.data.source import ReadsAhead, SampleSource
 from text2layer.errors import InputError, WeightsError
 from text2layer.training import checkpoints, processes
+from text2layer.training.graph import GraphUpdate, Row, plain_state, share_of_newest
 from text2layer.training.metrics import MetricsLog
+from text2layer.training.objective import Objective as Objective
+from text2layer.training.objective import check_finite, step_draws
+from text2layer.training.objective import compile_blocks as compile_blocks
+from text2layer.training.objective import step_generator as step_generator
 from text2layer.training.precision import resolve_precision
 from text2layer.training.settings import TrainingSettings
 from text2layer.training.warm_start import warm_start
-
-
-class Objective(nn.Module):
-    """What a trainer optimises; subclasses set these attributes and write the methods below.
-
-    Attributes:
-        network: what is trained.
-        settings: of the run.
-        source: what `forward` draws from first; None where it reads nothing.
-    """
-
-    network: ModelMixin
-    settings: TrainingSettings
-    source: SampleSource | None
-
-    def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw this process's rows of a batch and return their losses by name.
-
-        `loss` is the one that is minimised; all are means over rows.
-        """
-        raise NotImplementedError
-
-    def prepare(self, generator: torch.Generator) -> None:
-        """Begin to read the batch that `forward` will draw from this generator, if from files."""
-        if isinstance(self.source, ReadsAhead):
-            size = self.settings.batch_size
-            self.source.prepare(size, generator, processes.rows(size))
-
-    def load_init(self, network: ModelMixin) -> None:
-        """Give a network of this shape the weights of `settings.init`."""
-        checkpoints.load_weights(network, Path(self.settings.init))
-
-    def rate_of(self, name: str) -> float:
-        """The learning rate of a weight of the network, beside the one of the settings."""
-        return 1.0
-
-    def checkpoint_gradients(self) -> None:
-        """Let the backward pass compute the network's activations anew."""
-        self.network.enable_gradient_checkpointing()
-
-    def after_update(self, step: int) -> dict[str, float]:
-        """Work after the network's update (a discriminator's turn); values are logged."""
-        return {}
-
-    def validate(self, network: ModelMixin) -> dict[str, float]:
-        """Losses of the averaged weights on a fixed set."""
-        return {}
-
-    def preview(self, network: ModelMixin) -> Image.Image | None:
-        """A sheet made with the averaged weights, the same inputs every time."""
-        return None
-
-    def extra_state(self) -> dict[str, Any]:
-        """State beyond network and optimiser that a checkpoint must hold."""
-        return {}
-
-    def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Take back what `extra_state` gave."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +43,6 @@ class TrainingResult:
     step: int
     checkpoint: Path
     interrupted: bool
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """Return the CPU generator from which every draw of a step comes, in every process."""
-    mixed = (seed * 1_000_003 + step) * 4096
-    return torch.Generator().manual_seed(mixed % 2**63)
 
 
 def learning_rate_factor(
@@ -135,8 +73,7 @@ def make_ema(network: ModelMixin, decay: float) -> AveragedModel:
         if not averaged[0].is_floating_point():
             torch._foreach_copy_(averaged, current)
             return
-        n = int(model.n_averaged)
-        torch._foreach_lerp_(averaged, current, 1.0 - min(decay, (1 + n) / (10 + n)))
+        torch._foreach_lerp_(averaged, current, share_of_newest(int(model.n_averaged), decay))
 
     model = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
     return model
@@ -160,18 +97,6 @@ def parameter_groups(
         for group in groups[-2:]:
             group["rate"] = rate
     return groups
-
-
-def compile_blocks(network: nn.Module) -> None:
-    """Let torch.compile fuse what a network repeats, in place; names of weights stay.
-
-    Of a transformer each block is compiled (they share one compilation), of other networks every
-    direct part.
-    """
-    blocks = getattr(network, "transformer_blocks", None)
-    for block in network.children() if blocks is None else blocks:
-        if any(True for _ in block.parameters()):
-            block.compile(dynamic=False)
 
 
 class StopRequest:
@@ -224,8 +149,10 @@ def train(
     if settings.gradient_checkpointing:
         run.objective.checkpoint_gradients()
     if settings.compile:
-        compile_blocks(run.network)
-    prepared, run.optimizer = accelerator.prepare(run.objective, run.optimizer)
+        run.objective.compile_network()
+    updates: GraphUpdate | _Updates = _Updates(run, accelerator)
+    if settings.graph and _fits_a_graph(run.objective, accelerator):
+        updates = run.graph(accelerator.mixed_precision, accelerator.device.type == "cuda")
     log = MetricsLog(
         run.folder / "metrics.jsonl", step, settings, accelerator.is_main_process,
         state.get("metrics"),
@@ -234,13 +161,17 @@ def train(
         minutes, stopped = processes.largest((time.monotonic() - begun) / 60, 0)
         while step < settings.steps:
             rate = settings.learning_rate * learning_rate_factor(step, settings, minutes)
-            values = run.update(accelerator, prepared, step, rate)
+            updates.update(step, rate)
             step += 1
-            log.add(step, values, rate)
             minutes, stopped = processes.largest((time.monotonic() - begun) / 60, stop.received)
             ended = step == settings.steps or bool(stopped)
             ended |= 0 < settings.max_minutes < minutes
-            if ended or step % settings.checkpoint_every == 0:
+            saved = ended or step % settings.checkpoint_every == 0
+            if saved or step % updates.read_every == 0 or run.look_due(step, ended):
+                for done, values, rate, moment in updates.read():
+                    run.newest_loss = done, values["loss"]
+                    log.add(done + 1, values, rate, moment)
+            if saved:
                 newest = checkpoints.checkpoint_path(run.folder, step)
                 if accelerator.is_main_process:
                     run.save(step, log)  # first, so that a failing look loses nothing
@@ -250,6 +181,13 @@ def train(
                 break
     accelerator.wait_for_everyone()
     return TrainingResult(step, newest, step < settings.steps)
+
+
+def _fits_a_graph(objective: Objective, accelerator: Accelerator) -> bool:
+    """Whether an update can be recorded: one process, nothing in it that waits or scales losses."""
+    settings = objective.settings
+    alone = processes.count() == 1 and accelerator.mixed_precision != "fp16"
+    return alone and not settings.gradient_checkpointing and objective.fits_a_graph()
 
 
 def _accelerator(settings: TrainingSettings) -> Accelerator:
@@ -276,6 +214,42 @@ def _accelerator(settings: TrainingSettings) -> Accelerator:
         ) from error
 
 
+class _Updates:
+    """Updates as they are, of one process or several."""
+
+    read_every = 1
+
+    def __init__(self, run: _Run, accelerator: Accelerator) -> None:
+        self.run, self.accelerator = run, accelerator
+        self.prepared, run.optimizer = accelerator.prepare(run.objective, run.optimizer)
+        self.row: Row = 0, {}, 0.0, None
+
+    def update(self, step: int, rate: float) -> None:
+        """Make update number `step` at this learning rate."""
+        run, accelerator = self.run, self.accelerator
+        settings, objective, optimizer = run.settings, run.objective, run.optimizer
+        seed, generator = step_draws(settings.seed, step)
+        torch.manual_seed(seed)  # latent noise
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group.get("rate", 1.0)  # checkpoints of before have none
+        objective.train()
+        losses = self.prepared(step, generator)
+        objective.prepare(step_draws(settings.seed, step + 1)[1])
+        accelerator.backward(losses["loss"])
+        norm = accelerator.clip_grad_norm_(run.network.parameters(), settings.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        extra = objective.after_update(step)
+        run.ema.update_parameters(run.network)
+        run.check_loss()  # of the update before: a GPU may still be busy with this one
+        values = processes.mean_of_each({**losses, "grad_norm": norm, **extra}, accelerator.device)
+        self.row = step, values | {"loss": values["loss"].detach()}, rate, None
+
+    def read(self) -> list[Row]:
+        """The values of the newest update."""
+        return [self.row]
+
+
 class _Run:
     """What an update changes, and its way to and from the run's folder."""
 
@@ -294,42 +268,20 @@ class _Run:
         self.ema = make_ema(self.network, settings.ema_decay)
         self.newest_loss: tuple[int, Tensor | float] = 0, 0.0
 
-    def update(
-        self, accelerator: Accelerator, prepared: Any, step: int, rate: float
-    ) -> dict[str, Tensor | float]:
-        """One optimiser update at this learning rate; return every value to log."""
-        settings = self.settings
-        seed, generator = self.draws(step)
-        torch.manual_seed(seed)  # latent noise
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("rate", 1.0)  # checkpoints of before have none
-        self.objective.train()
-        losses = prepared(step, generator)
-        self.objective.prepare(self.draws(step + 1)[1])
-        accelerator.backward(losses["loss"])
-        norm = accelerator.clip_grad_norm_(self.network.parameters(), settings.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        extra = self.objective.after_update(step)
-        self.ema.update_parameters(self.network)
-        self.check_loss()  # of the update before: a GPU may still be busy with this one
-        values = processes.mean_of_each({**losses, "grad_norm": norm, **extra}, accelerator.device)
-        self.newest_loss = step, values["loss"].detach()
-        return values
-
-    def draws(self, step: int) -> tuple[int, torch.Generator]:
-        """The seed of a step's latent noise, and the generator of everything else it draws."""
-        generator = step_generator(self.settings.seed, step)
-        return int(torch.randint(2**31, (), generator=generator)), generator
+    def graph(self, precision: str, capture: bool) -> GraphUpdate:
+        """The updates as a graph."""
+        return GraphUpdate(
+            self.objective, self.optimizer, self.ema, self.settings, precision, capture
+        )
 
     def check_loss(self) -> None:
         """Raise WeightsError if the newest loss is not a finite number."""
-        step, loss = self.newest_loss[0], float(self.newest_loss[1])
-        if not math.isfinite(loss):
-            raise WeightsError(
-                f"The loss became {loss} at step {step} of {self.folder}; lower learning_rate and "
-                "resume from the last checkpoint."
-            )
+        check_finite(self.newest_loss[0], float(self.newest_loss[1]), self.folder)
+
+    def look_due(self, step: int, ended: bool) -> bool:
+        """Whether `look` has something to do."""
+        every = (self.settings.validate_every, self.settings.preview_every)
+        return any(one > 0 and (ended or step % one == 0) for one in every)
 
     def look(self, step: int, ended: bool, log: MetricsLog) -> None:
         """Validation and preview of the averaged weights, at their intervals and at the end."""
@@ -353,7 +305,7 @@ class _Run:
         self.check_loss()
         return checkpoints.save_checkpoint(
             self.folder, step, self.network, self.ema.module,
-            {"optimizer": self.optimizer.state_dict(), "averaged": int(self.ema.n_averaged),
+            {"optimizer": plain_state(self.optimizer), "averaged": int(self.ema.n_averaged),
              "extra": self.objective.extra_state()},
             {"settings": asdict(self.settings), "data_hash": self.data_hash,
              "metrics": log.pending()},

@@ -18,7 +18,8 @@ from text2layer.tensors import composite, tensor_to_colour, tensor_to_mask
 from text2layer.training import processes
 from text2layer.training.export import export_network
 from text2layer.training.imperfect import make_imperfect
-from text2layer.training.loop import Objective, TrainingResult, step_generator, train
+from text2layer.training.loop import TrainingResult, train
+from text2layer.training.objective import Batch, Objective, step_generator
 from text2layer.training.precision import fast_inference
 from text2layer.training.settings import MattingSettings
 from text2layer.training.varied import DRAWS, varied_layers
@@ -59,17 +60,26 @@ class MattingObjective(Objective):
         batch = validation.compose(VALIDATION_SAMPLES, step_generator(1, 0))
         self.validation = batch.image, batch.mask
 
-    def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw a batch of pictures and compare their masks."""
+    def draw(self, generator: torch.Generator) -> Batch:
+        """Pictures (B, 3, H, W) and the masks (B, 1, H, W) of their objects."""
         count = self.settings.batch_size
         batch = self.source.compose(count, generator, processes.rows(count))
-        logits = self.network.logits(self.picture(batch, generator)).float()
+        return Batch({"picture": self.picture(batch, generator), "mask": batch.mask})
+
+    def fits_a_graph(self) -> bool:
+        """Always: pictures are composed outside of it."""
+        return True
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Compare the masks of the pictures."""
+        truth = batch.tensors["mask"]
+        logits = self.network.logits(batch.tensors["picture"]).float()
         with torch.autocast(logits.device.type, enabled=False):
             mask = torch.sigmoid(logits)
             losses = {
-                "entropy": functional.binary_cross_entropy_with_logits(logits, batch.mask),
-                "overlap": 1 - overlap(mask.flatten(1), batch.mask.flatten(1)).mean(),
-                "laplacian": laplacian_loss(mask, batch.mask),
+                "entropy": functional.binary_cross_entropy_with_logits(logits, truth),
+                "overlap": 1 - overlap(mask.flatten(1), truth.flatten(1)).mean(),
+                "laplacian": laplacian_loss(mask, truth),
             }
         losses["loss"] = torch.stack(list(losses.values())).sum()
         return losses

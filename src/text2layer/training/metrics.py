@@ -60,8 +60,18 @@ class MetricsLog:
         if self.file:
             self.file.close()
 
-    def add(self, step: int, values: dict[str, Tensor | float], rate: float) -> None:
-        """Take the values of update number `step`; write the means of every EVERY updates."""
+    def add(
+        self,
+        step: int,
+        values: dict[str, Tensor | float],
+        rate: float,
+        moment: float | None = None,
+    ) -> None:
+        """Take the values of update number `step`; write the means of every EVERY updates.
+
+        The update ended at this `moment` of the monotonic clock, or now.
+        """
+        moment = time.monotonic() if moment is None else moment
         for key, value in values.items():
             kept = value.detach() if isinstance(value, Tensor) else value
             self.values.setdefault(key, []).append(kept)
@@ -71,11 +81,11 @@ class MetricsLog:
             return
         self._settle()
         means = {key: total / count for key, (total, count) in self.sums.items()}
-        seconds = time.monotonic() - self.clock
+        seconds = moment - self.clock
         speed = self.updates * self.settings.batch_size / max(seconds, 1e-9)
         self.bar.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
         self.write({"step": step, **means, "learning_rate": rate, "samples_per_second": speed})
-        self.sums, self.updates, self.clock = {}, 0, time.monotonic()
+        self.sums, self.updates, self.clock = {}, 0, moment
 
     def _settle(self) -> None:
         """Add up the values taken so far; only here is a GPU waited for."""

@@ -53,6 +53,10 @@ class TrainingSettings:
         False, "Let the learning rate fall by the end of max_minutes, for hours that are rented."
     )
     compile: bool = setting(False, "Compile the network's blocks: faster on a GPU after a minute.")
+    graph: bool = setting(
+        False,
+        "On one GPU record an update once and replay it; on a CPU the same code runs as it is.",
+    )
     gradient_checkpointing: bool = setting(
         False, "Compute activations twice instead of keeping them: less memory, a third more time."
     )
@@ -215,7 +219,7 @@ AUTOENCODER_PRESETS: dict[str, AutoencoderSettings] = {
     # one large GPU (recipes/base_model.py): most updates on small pictures, the last on 256 px
     "base-gpu": AutoencoderSettings(
         steps=12_000, batch_size=192, learning_rate=6e-4, kl_weight=3e-3, equivariance=0.25,
-        lpips_weight=1.0, lpips_share=0.25, warmup_steps=200, decay_fraction=0.0,
+        lpips_weight=1.0, lpips_share=0.25, warmup_steps=200, decay_fraction=0.0, graph=True,
     ),
     # after `base`: --init its folder --freeze-encoder
     "base-256": AutoencoderSettings(
@@ -243,7 +247,7 @@ DENOISER_PRESETS: dict[str, DenoiserSettings] = {
     "base-gpu": DenoiserSettings(
         preset="large", steps=10_000, batch_size=512, learning_rate=8e-4, warmup_steps=300,
         decay_fraction=0.0, cache_samples=120_000, cache_file="none", imperfect=0.0,
-        timestep_mean=0.5, sampling_shift=2.0, compile=True, **SMALL_WORLD,
+        timestep_mean=0.5, sampling_shift=2.0, compile=True, graph=True, **SMALL_WORLD,
     ),
     "paper-256": PAPER_DENOISER,
     "paper-512": replace(PAPER_DENOISER, size=512, gradient_checkpointing=True),
@@ -252,7 +256,7 @@ DENOISER_PRESETS: dict[str, DenoiserSettings] = {
 MATTING_PRESETS: dict[str, MattingSettings] = {
     "tiny": MattingSettings(preset="tiny", steps=20, batch_size=4, size=32),
     "base": MattingSettings(steps=10_000, batch_size=16, learning_rate=1e-3),
-    "base-gpu": MattingSettings(steps=10_000, batch_size=64, learning_rate=1e-3),
+    "base-gpu": MattingSettings(steps=10_000, batch_size=64, learning_rate=1e-3, graph=True),
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
