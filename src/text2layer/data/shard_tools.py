@@ -11,10 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from text2layer.data.build.statistics import Statistics, measure_mask
 from text2layer.data.schema import METADATA, SPLITS, decode_metadata, decode_sample
 from text2layer.data.shard_file import ShardSeries
 from text2layer.data.shard_index import index_shard, read_members, shard_paths
+from text2layer.data.statistics import Statistics, measure_mask
 from text2layer.errors import DataError, InputError
 
 Shards = str | Path | Sequence[str | Path]

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from text2layer.data.build.photo import Photo, PhotoRef, run_stages
 from text2layer.data.build.quality import FillQuality, MaskQuality, load_classifiers
-from text2layer.data.build.settings import BuildSettings
 from text2layer.models.quality import QualityConfig, QualityModel
+from text2layer.photos.photo import Photo, PhotoRef, run_stages
+from text2layer.photos.settings import BuildSettings
 
 
 class MeanColour(nn.Module):

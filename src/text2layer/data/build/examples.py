@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from text2layer.data.build.photo import Photo
 from text2layer.io.atomic import writing
+from text2layer.photos.photo import Photo
 
 PER_KIND = 6  # strips of each kind
 SIDE = 192  # longest side of each picture of a strip in pixels

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from text2layer.data.build.photo import Photo
-from text2layer.data.build.settings import BuildSettings
+from text2layer.photos.photo import Photo
+from text2layer.photos.settings import BuildSettings
 
 if TYPE_CHECKING:
     from text2layer.models.quality import QualityModel

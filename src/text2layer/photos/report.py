@@ -8,12 +8,12 @@ from typing import Any
 from tqdm import tqdm
 
 from text2layer import __version__
-from text2layer.data.build.chunk import read_journal
 from text2layer.data.build.examples import SEPARATOR
-from text2layer.data.build.folder import BuildFolder, write_json
-from text2layer.data.build.statistics import Statistics
+from text2layer.data.statistics import Statistics
 from text2layer.errors import DataError
 from text2layer.io.atomic import writing
+from text2layer.photos.chunk import read_journal
+from text2layer.photos.folder import BuildFolder, write_json
 
 MOST_REASONS = 1000  # kinds counted apart; a plug-in stage may put numbers into its reasons
 OTHER = "other"
@@ -83,7 +83,7 @@ def write_report(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
         DataError: the folder holds no build, or a journal is damaged.
         InputError: a package that draws the report is missing.
     """
-    from text2layer.data.build.report_page import draw_report
+    from text2layer.photos.report_page import draw_report
 
     folder = BuildFolder(Path(out))
     record = folder.read_record()

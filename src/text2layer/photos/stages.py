@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from text2layer.blend import composite_over, extend_edge_colours
-from text2layer.data.build.photo import Photo, Stage
-from text2layer.data.build.rules import Agreement, Rules
-from text2layer.data.build.settings import BuildSettings
 from text2layer.models.hole import threshold_level
 from text2layer.models.inpainting import Inpainter, load_inpainter
 from text2layer.models.saliency import SaliencyModel, load_saliency
+from text2layer.photos.photo import Photo, Stage
+from text2layer.photos.rules import Agreement, Rules
+from text2layer.photos.settings import BuildSettings
 
 
 def make_stages(settings: BuildSettings, threads: int = 0) -> list[Stage]:
@@ -27,8 +27,8 @@ def make_stages(settings: BuildSettings, threads: int = 0) -> list[Stage]:
         InputError: an optional package is missing, or a setting names no known network.
         WeightsError: weights are missing or damaged.
     """
-    from text2layer.data.build.decode import Decode
     from text2layer.data.build.quality import FillQuality, MaskQuality, load_classifiers
+    from text2layer.photos.decode import Decode
 
     classifiers = load_classifiers(settings, threads)
     return [

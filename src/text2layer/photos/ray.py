@@ -18,11 +18,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from text2layer import errors
-from text2layer.data.build.chunk import ChunkResult, journal_result
-from text2layer.data.build.folder import BuildFolder
-from text2layer.data.build.index import PhotoIndex
-from text2layer.data.build.worker import Results, Stop, Worker, WorkerSetup
 from text2layer.errors import InputError, Text2LayerError
+from text2layer.photos.chunk import ChunkResult, journal_result
+from text2layer.photos.folder import BuildFolder
+from text2layer.photos.index import PhotoIndex
+from text2layer.photos.worker import Results, Stop, Worker, WorkerSetup
 
 CORES_PER_ACTOR = 2  # unless their number is given; as in the pool of one machine
 ANSWER_SECONDS = 5  # that a cluster's head may take to answer

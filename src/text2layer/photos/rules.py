@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from text2layer.data.build import masks
-from text2layer.data.build.photo import Photo
-from text2layer.data.build.settings import BuildSettings
 from text2layer.models.hole import cut_hole
 from text2layer.models.saliency import SaliencyModel, load_saliency
+from text2layer.photos import masks
+from text2layer.photos.photo import Photo
+from text2layer.photos.settings import BuildSettings
 
 
 class Rules:

@@ -14,14 +14,14 @@ from typing import Any
 from tqdm import tqdm
 
 from text2layer import __version__
-from text2layer.data.build.chunk import DEFAULT_STAGES, ChunkResult
-from text2layer.data.build.folder import BuildFolder
-from text2layer.data.build.index import PhotoIndex
-from text2layer.data.build.interrupt import stopping_cleanly
-from text2layer.data.build.settings import BuildSettings
-from text2layer.data.build.sources import PhotoSource, open_photos
-from text2layer.data.build.worker import Stop, Task, WorkerSetup, run_here, run_in_pool
 from text2layer.errors import DataError, InputError
+from text2layer.photos.chunk import DEFAULT_STAGES, ChunkResult
+from text2layer.photos.folder import BuildFolder
+from text2layer.photos.index import PhotoIndex
+from text2layer.photos.interrupt import stopping_cleanly
+from text2layer.photos.settings import BuildSettings
+from text2layer.photos.sources import PhotoSource, open_photos
+from text2layer.photos.worker import Stop, Task, WorkerSetup, run_here, run_in_pool
 
 # packages whose version may change what a build gives
 PACKAGES = ("numpy", "pillow", "onnxruntime", "opencv-python-headless", "scipy", "torch")
@@ -128,7 +128,7 @@ def build(
             )  # fmt: skip
             _run_chunks(folder, record, index, setup, summary, count, workers, ray, progress, stop)
         if report:
-            from text2layer.data.build.report import write_report
+            from text2layer.photos.report import write_report
 
             write_report(folder.root, progress=progress)
     return summary
@@ -257,7 +257,7 @@ def _run_chunks(
     if not todo:
         return
     if ray is not None:
-        from text2layer.data.build.ray_runner import run_on_ray
+        from text2layer.photos.ray import run_on_ray
 
         results = run_on_ray(setup, todo, ray, actors, stop)
     elif processes == 1 or len(todo) == 1:

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from text2layer.data.build.decode import Decode
-from text2layer.data.build.hashing import BITS, bands, hamming, perceptual_hash
-from text2layer.data.build.index import PhotoIndex
-from text2layer.data.build.photo import Photo, PhotoRef
-from text2layer.data.build.settings import BuildSettings
-from text2layer.data.build.sources import open_photos
 from text2layer.errors import DataError, FormatError
+from text2layer.photos.decode import Decode
+from text2layer.photos.hashing import BITS, bands, hamming, perceptual_hash
+from text2layer.photos.index import PhotoIndex
+from text2layer.photos.photo import Photo, PhotoRef
+from text2layer.photos.settings import BuildSettings
+from text2layer.photos.sources import open_photos
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = BuildSettings(min_size=64)
@@ -145,9 +145,9 @@ def test_filling_again_changes_nothing(photos, tmp_path):
 
 SCRIPT = """
 import sys
-from text2layer.data.build import index
-from text2layer.data.build.settings import BuildSettings
-from text2layer.data.build.sources import open_photos
+from text2layer.photos import index
+from text2layer.photos.settings import BuildSettings
+from text2layer.photos.sources import open_photos
 
 index.BATCH = 2
 made = index.PhotoIndex(sys.argv[2])

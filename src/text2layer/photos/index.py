@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from text2layer.data.build.decode import (
+from text2layer.errors import DataError, FormatError
+from text2layer.photos.decode import (
     UnusablePicture,
     check_colour,
     check_shape,
@@ -26,10 +27,9 @@ from text2layer.data.build.decode import (
     open_picture,
     read_photo,
 )
-from text2layer.data.build.hashing import bands, hamming, perceptual_hash
-from text2layer.data.build.photo import PhotoRef, Rejection
-from text2layer.data.build.settings import BuildSettings
-from text2layer.errors import DataError, FormatError
+from text2layer.photos.hashing import bands, hamming, perceptual_hash
+from text2layer.photos.photo import PhotoRef, Rejection
+from text2layer.photos.settings import BuildSettings
 
 STAGE = "index"
 BATCH = 256  # photos in a transaction

@@ -1,4 +1,4 @@
-"""Quick stages without networks, named by tests as `tests.data.build.toy_stages:make_stages`.
+"""Quick stages without networks, named by tests as `tests.photos.toy_stages:make_stages`.
 
 A photo is a bright shape on a dark ground; photos without one, and those that are wholly dark, are
 rejected. TOY_STAGES_SECONDS makes each batch that much slower, so that a test can kill a build.
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from text2layer.data.build.photo import Photo, Stage
-from text2layer.data.build.settings import BuildSettings
+from text2layer.photos.photo import Photo, Stage
+from text2layer.photos.settings import BuildSettings
 
 NAME = f"{__name__}:make_stages"
 

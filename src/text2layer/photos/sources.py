@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from text2layer.data.build.photo import PhotoRef
-from text2layer.data.build.provenance import (
+from text2layer.errors import DataError, InputError
+from text2layer.photos.photo import PhotoRef
+from text2layer.photos.provenance import (
     FILE_NAMES,
     KNOWN,
     clean_text,
@@ -27,7 +28,6 @@ from text2layer.data.build.provenance import (
     repaired,
     windows_text,
 )
-from text2layer.errors import DataError, InputError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
 LISTS = (".csv", ".tsv")

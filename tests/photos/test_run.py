@@ -13,25 +13,25 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.data.build.toy_photos import draw_photo, write_photos
-from tests.data.build.toy_stages import NAME
-from text2layer.data.build.chunk import read_journal
-from text2layer.data.build.folder import BuildFolder
-from text2layer.data.build.runner import build
-from text2layer.data.build.settings import BuildSettings
+from tests.photos.toy_photos import draw_photo, write_photos
+from tests.photos.toy_stages import NAME
 from text2layer.data.shard_index import index_shard
 from text2layer.errors import DataError, InputError
+from text2layer.photos.chunk import read_journal
+from text2layer.photos.folder import BuildFolder
+from text2layer.photos.run import build
+from text2layer.photos.settings import BuildSettings
 
 # no hash looks at the toy photos, they are grounds of noise: every one is its own
 SETTINGS = BuildSettings(photos_per_shard=5, min_size=1, duplicate_distance=0)
 PHOTOS = 33  # seven chunks, the last one short
 PROGRAM = """
 import sys
-from text2layer.data.build.runner import build
-from text2layer.data.build.settings import BuildSettings
+from text2layer.photos.run import build
+from text2layer.photos.settings import BuildSettings
 settings = BuildSettings(photos_per_shard=5, min_size=1, duplicate_distance=0)
 summary = build(sys.argv[1], sys.argv[2], settings, workers=int(sys.argv[3]),
-                stages="tests.data.build.toy_stages:make_stages", report=False, progress=False)
+                stages="tests.photos.toy_stages:make_stages", report=False, progress=False)
 sys.exit(130 if summary.interrupted else 0)
 """
 
@@ -214,7 +214,7 @@ def test_other_models_are_refused(photos: Path, tmp_path: Path, monkeypatch) -> 
 
 def test_errors_of_a_pool_come_out_as_they_are(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no_such_function"):
-        quick(photos, tmp_path / "out", stages="tests.data.build.toy_stages:no_such_function",
+        quick(photos, tmp_path / "out", stages="tests.photos.toy_stages:no_such_function",
               workers=2)  # fmt: skip
 
 

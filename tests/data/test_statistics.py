@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from text2layer.data.build import statistics
-from text2layer.data.build.statistics import Statistics, WordCounts, measure_mask, percentile
+from text2layer.data import statistics
+from text2layer.data.statistics import Statistics, WordCounts, measure_mask, percentile
 
 
 def two_squares() -> np.ndarray:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from text2layer.data.build import masks
 from text2layer.models.hole import cut_hole, threshold_level
+from text2layer.photos import masks
 
 
 def blobs(seed: int, shape: tuple[int, int] = (90, 120)) -> np.ndarray:

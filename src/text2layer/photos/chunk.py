@@ -17,18 +17,18 @@ from typing import Any
 
 from text2layer import __version__
 from text2layer.data.build.examples import Examples
-from text2layer.data.build.folder import BuildFolder
-from text2layer.data.build.photo import Photo, PhotoRef, Rejection, Stage, run_stages
-from text2layer.data.build.settings import BuildSettings
-from text2layer.data.build.statistics import measure_mask
 from text2layer.data.schema import Sample, SampleMetadata, encode_sample
 from text2layer.data.shard_file import ShardFile, writing_shard
+from text2layer.data.statistics import measure_mask
 from text2layer.errors import DataError, InputError, Text2LayerError
+from text2layer.photos.folder import BuildFolder
+from text2layer.photos.photo import Photo, PhotoRef, Rejection, Stage, run_stages
+from text2layer.photos.settings import BuildSettings
 
 Entry = tuple[PhotoRef, Rejection | None]  # a photo, and why the index leaves it out
 StagesFactory = Callable[[BuildSettings, int], Sequence[Stage]]
 
-DEFAULT_STAGES = "text2layer.data.build.stages:make_stages"
+DEFAULT_STAGES = "text2layer.photos.stages:make_stages"
 BATCH = 8  # photos that go through the stages together
 NO_CAPTION = (
     "a photo"  # stands for a caption where the settings allow none: the schema asks for one

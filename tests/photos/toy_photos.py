@@ -34,7 +34,7 @@ def write_photos(folder: Path, count: int, side: int = 48) -> Path:
 
 def photo_refs(folder: Path) -> list:
     """References to the photos of `write_photos`, without a source or an index."""
-    from text2layer.data.build.photo import PhotoRef
+    from text2layer.photos.photo import PhotoRef
 
     return [
         PhotoRef(

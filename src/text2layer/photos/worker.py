@@ -11,15 +11,15 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from text2layer.data.build.chunk import (
+from text2layer.errors import DataError, InputError
+from text2layer.photos.chunk import (
     ChunkResult,
     Entry,
     hashes_of,
     load_stages,
     process_chunk,
 )
-from text2layer.data.build.settings import BuildSettings
-from text2layer.errors import DataError, InputError
+from text2layer.photos.settings import BuildSettings
 
 Task = tuple[int, Sequence[Entry]]  # number of a chunk, and its photos
 Stop = Callable[[], bool]

@@ -9,13 +9,13 @@ import pytest
 
 from tests import toy_onnx
 from text2layer.blend import composite_over
-from text2layer.data.build.photo import Photo, PhotoRef, run_stages
-from text2layer.data.build.rules import Agreement, Rules
-from text2layer.data.build.settings import BuildSettings
-from text2layer.data.build.stages import Background, Foreground, Saliency, make_stages
 from text2layer.errors import WeightsError
 from text2layer.models.inpainting import OpencvInpainter
 from text2layer.models.saliency import SaliencyMap, load_saliency
+from text2layer.photos.photo import Photo, PhotoRef, run_stages
+from text2layer.photos.rules import Agreement, Rules
+from text2layer.photos.settings import BuildSettings
+from text2layer.photos.stages import Background, Foreground, Saliency, make_stages
 from text2layer.pretrained import resolve
 
 SETTINGS = BuildSettings(second_saliency="")

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 import webdataset
 
-from tests.data.build.toy_photos import draw_photo, photo_refs, write_photos
-from tests.data.build.toy_stages import NAME, make_stages
-from text2layer.data.build.chunk import (
+from tests.photos.toy_photos import draw_photo, photo_refs, write_photos
+from tests.photos.toy_stages import NAME, make_stages
+from text2layer.data.shards import ShardReader
+from text2layer.errors import DataError, InputError, WeightsError
+from text2layer.photos.chunk import (
     ChunkResult,
     journal_result,
     load_stages,
     process_chunk,
     read_journal,
 )
-from text2layer.data.build.folder import BuildFolder
-from text2layer.data.build.photo import Photo, PhotoRef, Rejection
-from text2layer.data.build.settings import BuildSettings
-from text2layer.data.shards import ShardReader
-from text2layer.errors import DataError, InputError, WeightsError
+from text2layer.photos.folder import BuildFolder
+from text2layer.photos.photo import Photo, PhotoRef, Rejection
+from text2layer.photos.settings import BuildSettings
 
 LOSSLESS = BuildSettings(jpeg=False)
 
@@ -170,10 +170,10 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(refs, folder, tmp_path) 
     program = f"""
 import resource, signal
 from pathlib import Path
-from tests.data.build.toy_photos import photo_refs
-from tests.data.build.toy_stages import make_stages
-from text2layer.data.build.chunk import process_chunk
-from text2layer.data.build.settings import BuildSettings
+from tests.photos.toy_photos import photo_refs
+from tests.photos.toy_stages import make_stages
+from text2layer.photos.chunk import process_chunk
+from text2layer.photos.settings import BuildSettings
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 entries = [(ref, None) for ref in photo_refs(Path({str(tmp_path / "photos")!r}))]

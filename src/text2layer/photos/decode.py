@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from text2layer.data.build.photo import Photo, PhotoRef
-from text2layer.data.build.settings import BuildSettings
 from text2layer.data.schema import MAX_BYTES
+from text2layer.photos.photo import Photo, PhotoRef
+from text2layer.photos.settings import BuildSettings
 
 FORMATS = (
     "JPEG",

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.data.build.toy_photos import write_photos
-from tests.data.build.toy_stages import NAME
-from text2layer.data.build.chunk import read_journal
-from text2layer.data.build.runner import build
-from text2layer.data.build.settings import BuildSettings
+from tests.photos.toy_photos import write_photos
+from tests.photos.toy_stages import NAME
 from text2layer.errors import InputError
+from text2layer.photos.chunk import read_journal
+from text2layer.photos.run import build
+from text2layer.photos.settings import BuildSettings
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SETTINGS = BuildSettings(photos_per_shard=5, min_size=1, duplicate_distance=0)
@@ -66,7 +66,7 @@ def verdicts(out: Path) -> list[dict]:
 
 
 def test_an_error_of_an_actor_is_one_sentence(cluster: Any, photos: Path, tmp_path: Path) -> None:
-    stages = "tests.data.build.toy_stages:no_such_function"
+    stages = "tests.photos.toy_stages:no_such_function"
     with pytest.raises(InputError, match="no_such_function"):
         build(photos, tmp_path / "out", SETTINGS, ray=cluster.address, stages=stages,
               report=False, progress=False)  # fmt: skip

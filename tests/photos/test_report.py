@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.build.toy_photos import write_photos
-from tests.data.build.toy_stages import NAME
-from text2layer.data.build.folder import BuildFolder
-from text2layer.data.build.report import write_report
-from text2layer.data.build.runner import build
-from text2layer.data.build.settings import BuildSettings
+from tests.photos.toy_photos import write_photos
+from tests.photos.toy_stages import NAME
 from text2layer.data.shard_tools import shard_statistics
 from text2layer.errors import DataError
+from text2layer.photos.folder import BuildFolder
+from text2layer.photos.report import write_report
+from text2layer.photos.run import build
+from text2layer.photos.settings import BuildSettings
 
 pytest.importorskip("matplotlib", reason="needs the build extra")
 SETTINGS = BuildSettings(photos_per_shard=7, min_size=1, duplicate_distance=0)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from text2layer.data.build.sources import known_fields, open_photos, photo_key
 from text2layer.data.schema import KEY
 from text2layer.errors import DataError, InputError
+from text2layer.photos.sources import known_fields, open_photos, photo_key
 
 
 def jpeg(seed: int = 0, side: int = 16) -> bytes:

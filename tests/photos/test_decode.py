@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from text2layer.data.build.decode import Decode
-from text2layer.data.build.photo import Photo, PhotoRef
-from text2layer.data.build.settings import BuildSettings
+from text2layer.photos.decode import Decode
+from text2layer.photos.photo import Photo, PhotoRef
+from text2layer.photos.settings import BuildSettings
 
 SETTINGS = BuildSettings(size=64, min_size=32, max_aspect=2.5)
 
