@@ -15,13 +15,12 @@ from PIL import Image
 
 from text2layer.errors import DataError, FormatError
 from text2layer.photos.decode import Decode
-from text2layer.photos.hashing import BITS, bands, hamming, perceptual_hash
-from text2layer.photos.index import PhotoIndex
+from text2layer.photos.index import BITS, PhotoIndex, bands, hamming, perceptual_hash
 from text2layer.photos.photo import Photo, PhotoRef
 from text2layer.photos.settings import BuildSettings
 from text2layer.photos.sources import open_photos
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SETTINGS = BuildSettings(min_size=64)
 
 

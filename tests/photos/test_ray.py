@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SETTINGS = BuildSettings(photos_per_shard=5, min_size=1, duplicate_distance=0)
 PHOTOS = 60  # twelve chunks
 STORE = 80 * 2**20  # bytes of a node's object store: the least that Ray takes
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ class Written:
 
 
 def shard_statistics(shards: Shards, *, progress: bool = True) -> tuple[dict[str, Any], Skipped]:
-    """The statistics of PAPER.md section 5.6, with samples by split and licence.
+    """The statistics of LAION-L2I (arXiv 2307.09781), with samples by split and licence.
 
     Every sample is decoded, one at a time; damaged ones are counted and left out.
 

@@ -1,4 +1,4 @@
-"""What a layered data set looks like in numbers: the statistics of PAPER.md section 5.6."""
+"""What a layered data set looks like in numbers: the statistics of LAION-L2I (arXiv 2307.09781)."""
 
 import re
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-AREA_THRESHOLDS = (0.3, 0.5, 0.7, 0.9)  # mask values; PAPER.md section 5.6
+AREA_THRESHOLDS = (0.3, 0.5, 0.7, 0.9)  # mask values, as in LAION-L2I
 COMPONENT_THRESHOLDS = (0.5, 0.9)
 LEAST_COMPONENT = 100  # pixels
 LEAST_OBJECT = 0.01  # share of the picture: smaller parts are not counted as objects (ours)

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,6 @@ from text2layer.photos.decode import (
     open_picture,
     read_photo,
 )
-from text2layer.photos.hashing import bands, hamming, perceptual_hash
 from text2layer.photos.photo import PhotoRef, Rejection
 from text2layer.photos.settings import BuildSettings
 
@@ -39,6 +38,8 @@ HASH_SIDE = 128  # JPEGs are decoded at the smallest scale that is not below thi
 # prohibit in the PLUS vocabulary for data mining, which IPTC Photo Metadata 2023.1 took in
 PROHIBITED = b"DMI-PROHIBITED"
 SIGNED = 1 << 63  # SQLite's integers are signed
+BITS = 64  # of a perceptual hash
+FLAT = 8  # grey levels: pictures whose 72 cells span less would all look alike
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS photos (
@@ -230,3 +231,39 @@ def _batches(source: Iterable[PhotoRef]) -> Iterator[list[PhotoRef]]:
 def _signed(part: int) -> int:
     """A run of bits as SQLite can hold it; two that fall together are told apart by their hash."""
     return part - SIGNED if part >= SIGNED else part
+
+
+def perceptual_hash(picture: Image.Image) -> int | None:
+    """Difference hash: is each of 8 x 8 grey cells darker than its right neighbour?
+
+    The dHash of Neal Krawetz, "Kind of Like That" (The Hacker Factor Blog, 2013): unchanged by
+    scale, brightness and contrast, and nearly so by compression.
+
+    Args:
+        picture: of any size and mode that Pillow turns into grey.
+
+    Returns:
+        0 .. 2^64 - 1; the first row's first cell is the highest bit. None for a picture that is
+        all but uniform: nothing can be said of it.
+    """
+    grey = picture.convert("L").resize((9, 8), Image.Resampling.BOX)
+    cells = np.asarray(grey, dtype=np.int16)
+    if np.ptp(cells) < FLAT:
+        return None
+    bits = (cells[:, 1:] > cells[:, :-1]).flatten()
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def hamming(a: int, b: int) -> int:
+    """Number of bits in which two hashes differ, 0 .. 64."""
+    return (a ^ b).bit_count()
+
+
+def bands(value: int, count: int) -> list[int]:
+    """Cut a hash into `count` runs of bits, as even as they can be.
+
+    Two hashes that differ in fewer than `count` bits agree in at least one whole run (pigeonhole),
+    so near ones can be looked up by equality.
+    """
+    edges = [BITS * place // count for place in range(count + 1)]
+    return [(value >> low) & ((1 << (high - low)) - 1) for low, high in pairwise(edges)]

@@ -82,7 +82,7 @@ class Photo:
             edge colours continued outward elsewhere; set by foreground.
         hole: (H, W) bool, where the background is filled in; set by rules.
         background: (H, W, 3) uint8, the photo outside the hole; set by background.
-        scores: measured values by name; set by scores.
+        scores: measured values by name; each stage that measures adds its own.
         seconds: time spent by stage.
         rejected: why it left the line, or None.
     """

@@ -1,14 +1,18 @@
-"""Rules: what a mask must be like before the expensive stages see the photo."""
+"""What a mask must be like: rules on measures of it, and the agreement of a second network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from text2layer.models.hole import cut_hole
+import numpy as np
+
+from text2layer.models.hole import cut_hole, opencv
 from text2layer.models.saliency import SaliencyModel, load_saliency
-from text2layer.photos import masks
 from text2layer.photos.photo import Photo
 from text2layer.photos.settings import BuildSettings
+
+OBJECT_LEVEL = 128  # mask level (0..255) from which a pixel counts as object: .5
+PART_PIXELS = 100  # smaller parts are specks, as in the statistics of LAION-L2I
 
 
 class Rules:
@@ -42,9 +46,9 @@ class Rules:
         )
         photo.scores |= {
             "saliency_maximum": round(photo.saliency_maximum, 4),
-            "object_share": round(masks.object_share(mask), 4),
-            "border_share": round(masks.border_share(mask), 4),
-            "components": float(masks.count_parts(mask)),
+            "object_share": round(object_share(mask), 4),
+            "border_share": round(border_share(mask), 4),
+            "components": float(count_parts(mask)),
             "hole_share": round(float(photo.hole.mean()), 4),
         }
 
@@ -112,8 +116,35 @@ class Agreement:
             assert photo.image is not None
             assert photo.mask is not None
             photo.second_mask = self._second.predict([photo.image])[0].mask
-            agreement = masks.intersection_over_union(photo.mask, photo.second_mask)
+            agreement = intersection_over_union(photo.mask, photo.second_mask)
             photo.scores["agreement"] = round(agreement, 4)
             if self._settings.quality_filter and agreement < self._settings.min_agreement:
                 detail = f"IoU {agreement:.2f}, at least {self._settings.min_agreement:g}"
                 photo.reject(self.name, "networks disagree", detail)
+
+
+def object_share(mask: np.ndarray) -> float:
+    """Share (0..1) of a (H, W) uint8 mask that is object."""
+    return float((mask >= OBJECT_LEVEL).mean())
+
+
+def border_share(mask: np.ndarray) -> float:
+    """Share (0..1) of the picture's outermost pixels that are object."""
+    inside = mask >= OBJECT_LEVEL
+    border = np.concatenate([inside[0], inside[-1], inside[1:-1, 0], inside[1:-1, -1]])
+    return float(border.mean())
+
+
+def count_parts(mask: np.ndarray) -> int:
+    """Number of 8-connected parts of the object with at least `PART_PIXELS` pixels."""
+    cv2 = opencv()
+    inside = (mask >= OBJECT_LEVEL).astype(np.uint8)
+    statistics = cv2.connectedComponentsWithStats(inside, connectivity=8)[2]
+    return int((statistics[1:, cv2.CC_STAT_AREA] >= PART_PIXELS).sum())
+
+
+def intersection_over_union(first: np.ndarray, second: np.ndarray) -> float:
+    """IoU (0..1) of two masks' objects; 0 if neither has one, for then nothing was agreed on."""
+    one, other = first >= OBJECT_LEVEL, second >= OBJECT_LEVEL
+    union = int((one | other).sum())
+    return float((one & other).sum() / union) if union else 0.0

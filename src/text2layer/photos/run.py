@@ -18,10 +18,16 @@ from text2layer.errors import DataError, InputError
 from text2layer.photos.chunk import DEFAULT_STAGES, ChunkResult
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.index import PhotoIndex
-from text2layer.photos.interrupt import stopping_cleanly
 from text2layer.photos.settings import BuildSettings
 from text2layer.photos.sources import PhotoSource, open_photos
-from text2layer.photos.worker import Stop, Task, WorkerSetup, run_here, run_in_pool
+from text2layer.photos.worker import (
+    Stop,
+    Task,
+    WorkerSetup,
+    run_here,
+    run_in_pool,
+    stopping_cleanly,
+)
 
 # packages whose version may change what a build gives
 PACKAGES = ("numpy", "pillow", "onnxruntime", "opencv-python-headless", "scipy", "torch")

@@ -1,15 +1,21 @@
-"""Who works on chunks: one worker in this process, or one in each process of a pool."""
+"""Who works on chunks: one worker in this process, or one in each process of a pool.
+
+Ctrl-C or a polite kill: the first ends a build after the chunks in work, the second at once.
+"""
 
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 from text2layer.errors import DataError, InputError
 from text2layer.photos.chunk import (
@@ -24,6 +30,12 @@ from text2layer.photos.settings import BuildSettings
 Task = tuple[int, Sequence[Entry]]  # number of a chunk, and its photos
 Stop = Callable[[], bool]
 Results = Generator[ChunkResult, None, None]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NOTE = (
+    "Stopping after the chunks in work; once more stops at once. "
+    "The same command goes on from there."
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,32 @@ def run_in_pool(setup: WorkerSetup, tasks: Iterator[Task], workers: int, stop: S
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def stopping_cleanly() -> Iterator[Callable[[], bool]]:
+    """Give a function that says whether the person, or the system, asked to stop.
+
+    Signals are only caught in the main thread; elsewhere they act as before.
+    """
+    asked = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print(f"\n{NOTE}", file=sys.stderr, flush=True)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 _setup: WorkerSetup | None = None  # of this process of a pool

@@ -5,7 +5,12 @@ import pytest
 from scipy import ndimage
 
 from text2layer.models.hole import cut_hole, threshold_level
-from text2layer.photos import masks
+from text2layer.photos.rules import (
+    border_share,
+    count_parts,
+    intersection_over_union,
+    object_share,
+)
 
 
 def blobs(seed: int, shape: tuple[int, int] = (90, 120)) -> np.ndarray:
@@ -20,12 +25,12 @@ def test_measures_agree_with_slow_ones(seed: int) -> None:
     inside = mask >= 128
     labelled, count = ndimage.label(inside, np.ones((3, 3)))
     sizes = [int((labelled == label).sum()) for label in range(1, count + 1)]
-    assert masks.count_parts(mask) == sum(size >= 100 for size in sizes)
-    assert masks.object_share(mask) == pytest.approx(sum(sizes) / mask.size)
+    assert count_parts(mask) == sum(size >= 100 for size in sizes)
+    assert object_share(mask) == pytest.approx(sum(sizes) / mask.size)
     height, width = mask.shape
     border = [inside[y, x] for y in range(height) for x in range(width)
               if y in (0, height - 1) or x in (0, width - 1)]  # fmt: skip
-    assert masks.border_share(mask) == pytest.approx(sum(border) / len(border))
+    assert border_share(mask) == pytest.approx(sum(border) / len(border))
 
 
 def test_specks_are_no_parts() -> None:
@@ -33,15 +38,15 @@ def test_specks_are_no_parts() -> None:
     mask[:10, :10] = 255  # 100 pixels
     mask[20:29, 20:31] = 255  # 99 pixels
     mask[40:60, 40:60] = 127  # below the level of an object
-    assert masks.count_parts(mask) == 1
+    assert count_parts(mask) == 1
 
 
 def test_intersection_over_union_by_hand() -> None:
     first, second = np.zeros((2, 10, 10), np.uint8)
-    assert masks.intersection_over_union(first, second) == 0
+    assert intersection_over_union(first, second) == 0
     first[:4], second[2:6] = 200, 128
-    assert masks.intersection_over_union(first, second) == pytest.approx(20 / 60)
-    assert masks.intersection_over_union(first, first) == 1
+    assert intersection_over_union(first, second) == pytest.approx(20 / 60)
+    assert intersection_over_union(first, first) == 1
 
 
 def test_the_threshold_is_exclusive() -> None:
