@@ -1,5 +1,6 @@
 """Saliency, rules, foreground and background on drawn pictures with toy networks."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests import toy_onnx
+from text2layer import photos
 from text2layer.blend import composite_over
 from text2layer.errors import WeightsError
 from text2layer.models.inpainting import OpencvInpainter
@@ -174,18 +176,38 @@ def test_layers_of_a_photo_recompose_it(tmp_path: Path) -> None:
     assert set(photo.seconds) == {"saliency", "rules", "foreground", "background"}
 
 
-def test_stages_come_in_order_with_the_hashes_of_their_networks() -> None:
+ORDER = [
+    "decode", "saliency", "rules", "mask quality", "agreement", "foreground", "background",
+    "fill quality",
+]  # fmt: skip
+
+
+def test_stages_come_in_the_order_that_the_documents_say(tmp_path: Path) -> None:
+    network = toy_onnx.brightness_network(tmp_path / "toy.onnx", (1, 3, SIDE, SIDE))
+    settings = BuildSettings(
+        saliency=str(network), second_saliency="", inpainter="opencv", mask_quality=0,
+        fill_quality=0,
+    )  # fmt: skip
+    assert [stage.name for stage in make_stages(settings, threads=1)] == ORDER
+    assert " -> ".join(ORDER) in one_line(photos.__doc__)
+    guide = (Path(__file__).parents[2] / "docs" / "build.md").read_text(encoding="utf-8")
+    assert ", ".join(ORDER) in re.sub(r" \([^)]*\)", "", one_line(guide))
+
+
+def test_what_a_photo_says_of_stages_names_those_that_there_are() -> None:
+    named = re.findall(r"set by ([a-z ]+?)[.;,]", one_line(Photo.__doc__))
+    assert {"decode", "background"} <= set(named)
+    assert set(named) <= set(ORDER)
+
+
+def one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def test_the_hash_of_a_network_is_that_of_its_weights() -> None:
     try:
         resolve("u2netp", offline=True)
     except WeightsError as error:
         pytest.skip(str(error))
-    settings = BuildSettings(
-        saliency="u2netp", second_saliency="", inpainter="opencv", mask_quality=0, fill_quality=0
-    )
-    stages = make_stages(settings, threads=1)
-    names = [
-        "decode", "saliency", "rules", "mask quality", "agreement", "foreground", "background",
-        "fill quality",
-    ]  # fmt: skip
-    assert [stage.name for stage in stages] == names
-    assert stages[1].model_hashes["saliency"].startswith("309c8469")
+    stage = Saliency(replace(SETTINGS, saliency="u2netp"), threads=1)
+    assert stage.model_hashes["saliency"].startswith("309c8469")
