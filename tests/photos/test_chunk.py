@@ -186,7 +186,7 @@ except Exception as error:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("FormatError ")
+    assert done.stdout.startswith("WriteError ")
     assert "size limit" in done.stdout
     left = [path for path in folder.root.rglob("*") if path.is_file()]
     assert all(path.parent.name == "examples" for path in left)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from text2layer.errors import DataError, FormatError
+from text2layer.errors import DataError, WriteError
 from text2layer.photos.decode import Decode
 from text2layer.photos.index import BITS, PhotoIndex, bands, hamming, perceptual_hash
 from text2layer.photos.photo import Photo, PhotoRef
@@ -182,8 +182,58 @@ def test_what_is_no_index_or_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "index.sqlite").write_text("this is a text, and long enough to be looked at" * 20)
     with pytest.raises(DataError, match="is not an index of photos"):
         PhotoIndex(tmp_path / "index.sqlite")
-    with pytest.raises(FormatError, match="could not be written"):
+    with pytest.raises(WriteError, match="could not be written"):
         PhotoIndex(tmp_path / "nowhere" / "index.sqlite")
+
+
+def test_a_full_disk_is_named_and_the_same_command_goes_on(photos, tmp_path):
+    (photos / "p03.txt").write_text("word " * 4000)  # more than the pages that are there can hold
+    whole = filled(tmp_path / "whole.sqlite", photos).fingerprint()
+    index = PhotoIndex(tmp_path / "index.sqlite")
+    index._base.execute("PRAGMA max_page_count = 1")  # SQLite's own full disk
+    with pytest.raises(WriteError, match=r"the disk is full.*free some space"):
+        index.fill(open_photos(photos), SETTINGS, progress=False)
+    assert len(index) == 0
+    index._base.execute("PRAGMA max_page_count = 1000000")
+    index.fill(open_photos(photos), SETTINGS, progress=False)
+    assert index.fingerprint() == whole
+
+
+def test_a_size_limit_of_the_system_is_a_write_error_too(photos, tmp_path):
+    (photos / "p03.txt").write_text("word " * 4000)
+    program = """
+import resource, signal, sys
+from text2layer.photos.index import PhotoIndex
+from text2layer.photos.settings import BuildSettings
+from text2layer.photos.sources import open_photos
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+try:
+    index = PhotoIndex(sys.argv[2])
+    print(len(index))
+    index.fill(open_photos(sys.argv[1]), BuildSettings(min_size=64), progress=False)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    for limit, opened in ((24_000, "0\n"), (1_000, "")):  # while it is filled, while it is made
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(photos), str(tmp_path / f"{limit}"), str(limit)],
+            capture_output=True, text=True, check=True, cwd=ROOT,
+        )  # fmt: skip
+        assert done.stdout.startswith(f"{opened}WriteError '{tmp_path / str(limit)}' could not be")
+
+
+def test_an_index_that_was_damaged_later_is_one_sentence(photos, tmp_path):
+    path = tmp_path / "index.sqlite"
+    filled(path, photos).close()
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(4096)  # behind the page of the tables' names
+        file.write(b"?" * (size - 4096))
+    index = PhotoIndex(path)
+    for read in (lambda: len(index), lambda: index.chunk(0), index.fingerprint):
+        with pytest.raises(DataError, match=r"index\.sqlite' cannot be read"):
+            read()
 
 
 def test_the_hash_is_the_published_difference_hash():

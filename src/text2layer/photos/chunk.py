@@ -95,7 +95,7 @@ def process_chunk(
         out: folder of the build.
 
     Raises:
-        InputError, FormatError: shard or journal cannot be written (disk full, ...).
+        InputError, WriteError: shard or journal cannot be written (disk full, ...).
     """
     folder = BuildFolder(out)
     examples = Examples(folder.examples)

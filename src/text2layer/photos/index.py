@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from text2layer.errors import DataError, FormatError
+from text2layer.errors import DataError, WriteError
 from text2layer.photos.decode import (
     UnusablePicture,
     check_colour,
@@ -59,24 +61,20 @@ class PhotoIndex:
 
     Raises:
         DataError: the file is not such an index.
-        FormatError: it cannot be written.
+        WriteError: it cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._size = 1
-        try:
+        with self._writing():
             self._base = sqlite3.connect(self.path, isolation_level=None)
             self._base.executescript(_TABLES)
-        except sqlite3.OperationalError as error:
-            raise FormatError(f"'{path}' could not be written: {error}.") from None
-        except sqlite3.DatabaseError as error:
-            raise DataError(f"'{path}' is not an index of photos ({error}); delete it.") from None
 
     def __len__(self) -> int:
         """Number of photos."""
-        row = self._base.execute("SELECT coalesce(max(number) + 1, 0) FROM photos").fetchone()
-        return int(row[0])
+        ((count,),) = self._rows("SELECT coalesce(max(number) + 1, 0) FROM photos")
+        return int(count)
 
     def close(self) -> None:
         """Close the file."""
@@ -102,7 +100,8 @@ class PhotoIndex:
             stop: asked before each batch; true ends the pass early.
 
         Raises:
-            FormatError: the file cannot be written, for example because the disk is full.
+            WriteError: the file cannot be written, for example because the disk is full.
+            DataError: it is damaged.
         """
         bar = tqdm(desc="index", unit="photo", disable=not progress, mininterval=1.0)
         with bar, ThreadPoolExecutor(THREADS) as pool:
@@ -111,18 +110,9 @@ class PhotoIndex:
                     return
                 new = self._unknown(batch)
                 verdicts = list(pool.map(lambda ref: self._look(ref, settings), new))
-                try:
-                    self._base.execute("BEGIN IMMEDIATE")
+                with self._transaction():
                     for ref, (value, rejection) in zip(new, verdicts, strict=True):
                         self._add(ref, value, rejection, settings.duplicate_distance)
-                    self._base.execute("COMMIT")
-                except sqlite3.OperationalError as error:
-                    if self._base.in_transaction:
-                        self._base.execute("ROLLBACK")
-                    raise FormatError(
-                        f"'{self.path}' could not be written ({error}); free some space, then the "
-                        "same command goes on."
-                    ) from None
                 bar.update(len(batch))
 
     def chunks(self, size: int) -> int:
@@ -133,7 +123,7 @@ class PhotoIndex:
     def chunk(self, number: int) -> list[tuple[PhotoRef, Rejection | None]]:
         """Photos of one chunk in order, each with the reason why it is left out, or None."""
         first = number * self._size
-        rows = self._base.execute(
+        rows = self._rows(
             "SELECT ref, reason, detail FROM photos WHERE number >= ? AND number < ? "
             "ORDER BY number",
             (first, first + self._size),
@@ -146,7 +136,7 @@ class PhotoIndex:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over all photos and verdicts, in order."""
         digest = hashlib.sha256()
-        for row in self._base.execute("SELECT ref, hash, reason FROM photos ORDER BY number"):
+        for row in self._rows("SELECT ref, hash, reason FROM photos ORDER BY number"):
             digest.update(json.dumps(row).encode())
         return digest.hexdigest()
 
@@ -154,8 +144,7 @@ class PhotoIndex:
         """Photos of a batch that are not in the index, each key once."""
         new: dict[str, PhotoRef] = {}
         for ref in batch:
-            row = self._base.execute("SELECT 1 FROM photos WHERE key = ?", (ref.key,)).fetchone()
-            if row is None:
+            if not any(self._rows("SELECT 1 FROM photos WHERE key = ?", (ref.key,))):
                 new.setdefault(ref.key, ref)
         return list(new.values())
 
@@ -212,7 +201,7 @@ class PhotoIndex:
         """Key of the first earlier photo whose hash differs in at most `distance` bits."""
         found: list[tuple[int, str]] = []
         for band, part in enumerate(bands(value, distance + 1)):
-            rows = self._base.execute(
+            rows = self._rows(
                 "SELECT photos.number, photos.key, photos.hash FROM bands JOIN photos "
                 "ON photos.number = bands.number WHERE bands.band = ? AND bands.value = ?",
                 (band, _signed(part)),
@@ -220,6 +209,46 @@ class PhotoIndex:
             found += [(n, key) for n, key, other in rows
                       if hamming(other + SIGNED, value) <= distance]  # fmt: skip
         return min(found)[1] if found else None
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query; DataError if the file is damaged."""
+        try:
+            yield from self._base.execute(query, values)
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"'{self.path}' cannot be read ({error}); build into another folder."
+            ) from None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Everything that the block writes, or nothing."""
+        with self._writing():
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._base.execute("COMMIT")
+            except BaseException:
+                if self._base.in_transaction:
+                    self._base.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say what happened when SQLite cannot write."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+            said = "the disk is full" if full else str(error)
+            advice = "free some space" if full else "check the disk and your permissions"
+            raise WriteError(
+                f"'{self.path}' could not be written ({said}); {advice}, then the same command "
+                "goes on."
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"'{self.path}' is not an index of photos ({error}); delete it."
+            ) from None
 
 
 def _batches(source: Iterable[PhotoRef]) -> Iterator[list[PhotoRef]]:

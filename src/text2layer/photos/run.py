@@ -106,7 +106,7 @@ def build(
         InputError: no such photos; `out` is used by another build, holds other files, was begun
             with other settings or cannot be written to; stages that cannot be loaded.
         DataError: no photo is there, or a worker died.
-        FormatError: a file could not be written, for example because the disk is full.
+        WriteError: a file could not be written, for example because the disk is full.
         WeightsError: weights of a stage are missing or damaged.
     """
     settings = settings or BuildSettings()
