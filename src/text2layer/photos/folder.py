@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from text2layer.errors import DataError, InputError
 from text2layer.io.atomic import writing
 
@@ -61,26 +63,27 @@ class BuildFolder:
         Raises:
             InputError: another build is at work here, or the folder cannot be written to.
         """
+        file = self.root / LOCK
+        lock = FileLock(file, fallback_to_soft=False)  # a soft lock would outlive a killed build
         try:
-            handle = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise InputError(
+                f"Another build ({_owner(file)}) is writing into '{self.root}'; wait until it has "
+                "ended, or choose another folder."
+            ) from None
         except OSError as error:
             raise _not_writable(self.root, error) from None
         try:
-            if not _take(handle):
-                owner = os.read(handle, 200).decode(errors="replace").strip() or "unknown"
-                raise InputError(
-                    f"Another build ({owner}) is writing into '{self.root}'; wait until it has "
-                    "ended, or choose another folder."
-                )
-            os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            with suppress(OSError):  # for the other build's sentence alone
+                file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
             self.remove_unfinished()
             try:
                 yield
             finally:
                 self.remove_unfinished()
         finally:
-            os.close(handle)  # gives the lock back; the file stays, or two could hold it
+            lock.release()
 
     def remove_unfinished(self) -> None:
         """Delete temporary files that a killed build has left."""
@@ -138,23 +141,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
-def _take(handle: int) -> bool:
-    """Lock an open file without waiting; the system frees it when the process ends, however."""
+def _owner(lock: Path) -> str:
     try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return lock.read_text(errors="replace").strip() or "unknown"
+    except OSError:  # a locked file cannot be read on every system
+        return "unknown"
 
 
 def _not_writable(folder: Path, error: OSError) -> InputError:
