@@ -17,7 +17,7 @@ from tests.photos.toy_photos import draw_photo, write_photos
 from tests.photos.toy_stages import NAME
 from text2layer.data.shard_index import index_shard
 from text2layer.errors import DataError, InputError
-from text2layer.photos.chunk import read_journal
+from text2layer.photos.chunk import DEFAULT_STAGES, FORMER_STAGES, read_journal
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.run import build
 from text2layer.photos.settings import BuildSettings
@@ -201,6 +201,15 @@ def test_a_build_goes_on_only_with_the_same(photos, tmp_path: Path, change, says
         quick(**({"photos": photos, "out": out} | change))
     assert "\n" not in str(caught.value)
     assert {path: path.read_bytes() for path in out.glob("*.tar")} == before
+
+
+def test_the_former_name_of_the_stages_is_still_that_of_the_same(photos, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    quick(photos, out)
+    record = json.loads((out / "build.json").read_text())
+    for before, now in ((FORMER_STAGES, DEFAULT_STAGES), (DEFAULT_STAGES, FORMER_STAGES)):
+        (out / "build.json").write_text(json.dumps(record | {"stages": before}))
+        assert quick(photos, out, stages=now).done_before == PHOTOS
 
 
 def test_other_models_are_refused(photos: Path, tmp_path: Path, monkeypatch) -> None:

@@ -29,6 +29,7 @@ Entry = tuple[PhotoRef, Rejection | None]  # a photo, and why the index leaves i
 StagesFactory = Callable[[BuildSettings, int], Sequence[Stage]]
 
 DEFAULT_STAGES = "text2layer.photos.stages:make_stages"
+FORMER_STAGES = "text2layer.data.build.stages:make_stages"  # what older records call the same
 BATCH = 8  # photos that go through the stages together
 NO_CAPTION = (
     "a photo"  # stands for a caption where the settings allow none: the schema asks for one

@@ -266,7 +266,8 @@ def perceptual_hash(picture: Image.Image) -> int | None:
     """Difference hash: is each of 8 x 8 grey cells darker than its right neighbour?
 
     The dHash of Neal Krawetz, "Kind of Like That" (The Hacker Factor Blog, 2013): unchanged by
-    scale, brightness and contrast, and nearly so by compression.
+    scale, brightness and contrast, and nearly so by compression. ImageHash's is another one: it
+    shrinks with a Lanczos filter, and it would bring PyWavelets.
 
     Args:
         picture: of any size and mode that Pillow turns into grey.

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from text2layer import __version__
 from text2layer.errors import DataError, InputError
-from text2layer.photos.chunk import DEFAULT_STAGES, ChunkResult
+from text2layer.photos.chunk import DEFAULT_STAGES, FORMER_STAGES, ChunkResult
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.index import PhotoIndex
 from text2layer.photos.settings import BuildSettings
@@ -110,6 +110,7 @@ def build(
         WeightsError: weights of a stage are missing or damaged.
     """
     settings = settings or BuildSettings()
+    stages = DEFAULT_STAGES if stages == FORMER_STAGES else stages
     cores = available_cores()
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}.")
@@ -171,6 +172,8 @@ def _begun_record(
         "settings": asdict(settings),
     }
     record = folder.read_record()
+    if record.get("stages") == FORMER_STAGES:
+        record["stages"] = DEFAULT_STAGES
     if not record:
         record = fresh | {
             "fingerprint": settings.fingerprint,
