@@ -34,11 +34,11 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-from text2layer.data.build.decode import Decode
-from text2layer.data.build.photo import Photo, PhotoRef, Stage, run_stages
-from text2layer.data.build.settings import BuildSettings
-from text2layer.data.build.stages import make_stages
 from text2layer.data.schema import Sample, SampleMetadata, encode_sample
+from text2layer.photos.decode import Decode
+from text2layer.photos.photo import Photo, PhotoRef, Stage, run_stages
+from text2layer.photos.settings import BuildSettings
+from text2layer.photos.stages import make_stages
 from text2layer.pretrained import resolve
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from text2layer.data.build.examples import GAP, KEPT
 from text2layer.data.contact_sheet import grid
+from text2layer.photos.examples import GAP, KEPT
 
 PER_ROW = 6
 # pictures in a strip, by the stage that rejected the photo; after the mask's stages it is 2

@@ -34,7 +34,6 @@ from benchmark import DONE, cell, run
 from filter_share import passes_rules
 from PIL import Image
 
-from text2layer.data.build.settings import BuildSettings
 from text2layer.data.schema import Sample
 from text2layer.data.shards import ShardReader, ShardWriter
 from text2layer.evaluation.compare import compare, comparison_table
@@ -42,6 +41,7 @@ from text2layer.evaluation.interval import bootstrap_mean
 from text2layer.evaluation.mask_overlap import OPAQUE, soft_iou
 from text2layer.evaluation.picture_similarity import psnr, squared_error
 from text2layer.evaluation.results import ends, read_results, shown
+from text2layer.photos.settings import BuildSettings
 from text2layer.tensors import mask_to_tensor
 
 SIDE = 160  # pixels of the pictures; the model is trained at 64

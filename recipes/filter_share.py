@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from text2layer.data.build.photo import Photo, PhotoRef
-from text2layer.data.build.rules import Rules
-from text2layer.data.build.settings import BuildSettings
 from text2layer.data.schema import Sample
 from text2layer.data.shards import ShardReader
 from text2layer.judges.cases import photo_cases
 from text2layer.judges.labels import read_labels
 from text2layer.judges.quality import load_backbone
 from text2layer.judges.quality_training import QualitySettings, cross_validated_scores, tabulate
+from text2layer.photos.photo import Photo, PhotoRef
+from text2layer.photos.rules import Rules
+from text2layer.photos.settings import BuildSettings
 
 BOUNDS = (0.5, 0.6, 0.7)
 

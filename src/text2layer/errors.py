@@ -13,6 +13,13 @@ class FormatError(Text2LayerError, ValueError):
     """A picture or layer file that is unknown, damaged or over a limit."""
 
 
+class WriteError(FormatError):
+    """A file that the system does not write: the disk is full, permission is missing, and the like.
+
+    A `FormatError` too, for that is what 0.1.0 raises.
+    """
+
+
 class WeightsError(Text2LayerError, RuntimeError):
     """Weights that are missing, damaged, or not what their name promises."""
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.outcome import assert_one_sentence
-from tests.data.build.toy_photos import write_photos
-from tests.data.build.toy_stages import NAME
-from text2layer.data.build.settings import BuildSettings
+from tests.photos.toy_photos import write_photos
+from tests.photos.toy_stages import NAME
+from text2layer.photos.settings import BuildSettings
 
 TOY = ("--stages", NAME, "--min-size", 1, "--duplicate-distance", 0, "--photos-per-shard", 4)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.io.stacks import rich
 from text2layer import io
-from text2layer.errors import FormatError, InputError
+from text2layer.errors import FormatError, InputError, WriteError
 from text2layer.io import atomic, pictures
 from text2layer.layers import Layer, LayeredImage
 
@@ -60,7 +60,7 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(os, "open", full)
     for name in NAMES[:4]:
-        with pytest.raises(FormatError, match="disk is full"):
+        with pytest.raises(WriteError, match="disk is full"):
             io.save(rich(), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -113,7 +113,7 @@ def test_a_folder_whose_rename_fails_is_put_back(tmp_path, monkeypatch):
         real(*arguments)
 
     monkeypatch.setattr(os, "rename", second_fails)
-    with pytest.raises(FormatError, match="disk is full"):
+    with pytest.raises(WriteError, match="disk is full"):
         io.save(LayeredImage(np.zeros((9, 9, 3), np.uint8)), tmp_path / "a")
     assert len(calls) == 3
     assert content(tmp_path) == before
@@ -160,7 +160,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_named(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(FormatError, match="permission"):
+    with pytest.raises(WriteError, match="permission"):
         io.save(rich(), tmp_path / "a.png")
 
 

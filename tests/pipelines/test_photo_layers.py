@@ -5,14 +5,14 @@ import pytest
 
 from tests import toy_onnx
 from tests.toy_photo import two_boxes
-from text2layer.data.build.photo import Photo, PhotoRef
-from text2layer.data.build.rules import Rules
-from text2layer.data.build.settings import BuildSettings
-from text2layer.data.build.stages import Background, Foreground, Saliency
 from text2layer.errors import InputError
 from text2layer.models.hole import cut_hole
 from text2layer.models.inpainting import OpencvInpainter
 from text2layer.models.saliency import SaliencyModel, load_saliency
+from text2layer.photos.photo import Photo, PhotoRef
+from text2layer.photos.rules import Rules
+from text2layer.photos.settings import BuildSettings
+from text2layer.photos.stages import Background, Foreground, Saliency
 from text2layer.pipelines import PhotoLayers
 
 SIDE = 96

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from text2layer.cli.sources import on_terminal, report_skipped
-from text2layer.data.build.settings import BuildSettings
+from text2layer.photos.settings import BuildSettings
 
 if TYPE_CHECKING:
-    from text2layer.data.build.runner import BuildSummary
+    from text2layer.photos.run import BuildSummary
 
 PHOTOS_HELP = "A folder of pictures, WebDataset shards, or a Parquet list of files."
 OUT_HELP = "A new or empty folder, or one that the same command has begun."
@@ -42,8 +42,8 @@ def register(app: typer.Typer) -> None:
 
 def build(photos: Path, out: Path, as_json: bool, **given: Any) -> None:
     """Make a filtered layered data set from photos; killed at any moment, it can go on."""
-    from text2layer.data.build.chunk import DEFAULT_STAGES
-    from text2layer.data.build.runner import build as run_build
+    from text2layer.photos.chunk import DEFAULT_STAGES
+    from text2layer.photos.run import build as run_build
 
     names = {item.name for item in fields(BuildSettings)}
     settings = BuildSettings(**{name: value for name, value in given.items() if name in names})
@@ -66,7 +66,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Write report.html and report.json of a build again, finished or not."""
-    from text2layer.data.build.report import write_report
+    from text2layer.photos.report import write_report
 
     figures = write_report(out, progress=on_terminal())
     typer.echo(

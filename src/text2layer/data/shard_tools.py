@@ -11,10 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from text2layer.data.build.statistics import Statistics, measure_mask
 from text2layer.data.schema import METADATA, SPLITS, decode_metadata, decode_sample
 from text2layer.data.shard_file import ShardSeries
 from text2layer.data.shard_index import index_shard, read_members, shard_paths
+from text2layer.data.statistics import Statistics, measure_mask
 from text2layer.errors import DataError, InputError
 
 Shards = str | Path | Sequence[str | Path]
@@ -51,7 +51,7 @@ class Written:
 
 
 def shard_statistics(shards: Shards, *, progress: bool = True) -> tuple[dict[str, Any], Skipped]:
-    """The statistics of PAPER.md section 5.6, with samples by split and licence.
+    """The statistics of LAION-L2I (arXiv 2307.09781), with samples by split and licence.
 
     Every sample is decoded, one at a time; damaged ones are counted and left out.
 

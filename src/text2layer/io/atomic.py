@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from text2layer.errors import FormatError, InputError
+from text2layer.errors import InputError, WriteError
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -33,7 +33,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Raises:
         InputError: the folder is missing, or `path` is a folder or a device.
-        FormatError: the system refused, for example because the disk is full.
+        WriteError: the system refused, for example because the disk is full.
     """
     target = Path(os.path.realpath(path))  # a link stays a link, the file it names is replaced
     _check_parent(path, target)
@@ -125,6 +125,6 @@ def _sync_folder(path: Path) -> None:
             os.close(handle)
 
 
-def _sentence(path: str | os.PathLike[str], error: OSError) -> FormatError:
+def _sentence(path: str | os.PathLike[str], error: OSError) -> WriteError:
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-    return FormatError(f"{path} could not be written: {reason}.")
+    return WriteError(f"{path} could not be written: {reason}.")

@@ -1,0 +1,247 @@
+"""One chunk of a build: photos in, a shard and a journal out.
+
+The journal's rename commits a chunk: it is written after the shard. A chunk that was cut off before
+that is done again and gives the same shard, whoever does it: this process, one of a pool, or an
+actor on another machine.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from text2layer import __version__
+from text2layer.data.schema import Sample, SampleMetadata, encode_sample
+from text2layer.data.shard_file import ShardFile, writing_shard
+from text2layer.data.statistics import measure_mask
+from text2layer.errors import DataError, InputError, Text2LayerError
+from text2layer.photos.examples import Examples
+from text2layer.photos.folder import BuildFolder
+from text2layer.photos.photo import Photo, PhotoRef, Rejection, Stage, run_stages
+from text2layer.photos.settings import BuildSettings
+
+Entry = tuple[PhotoRef, Rejection | None]  # a photo, and why the index leaves it out
+StagesFactory = Callable[[BuildSettings, int], Sequence[Stage]]
+
+DEFAULT_STAGES = "text2layer.photos.stages:make_stages"
+FORMER_STAGES = "text2layer.data.build.stages:make_stages"  # what older records call the same
+BATCH = 8  # photos that go through the stages together
+NO_CAPTION = (
+    "a photo"  # stands for a caption where the settings allow none: the schema asks for one
+)
+WRITE = "write"  # named as the stage of photos that the schema cannot hold
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """What became of a chunk.
+
+    Attributes:
+        number: of the chunk.
+        photos: looked at.
+        kept: written to the shard.
+        reasons: how many were left out, by (stage, reason).
+        model_hashes: SHA-256 of the models that took part, by role.
+    """
+
+    number: int
+    photos: int
+    kept: int
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    model_hashes: dict[str, str] = field(default_factory=dict)
+
+
+def load_stages(name: str, settings: BuildSettings, threads: int) -> list[Stage]:
+    """The stages that `module:function` makes, called with the settings and a number of threads.
+
+    Raises:
+        InputError: there is no such function.
+    """
+    module, colon, function = name.partition(":")
+    try:
+        if not colon:
+            raise ImportError("it has no colon")
+        factory: StagesFactory = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"The stages '{name}' cannot be loaded: {error}; give MODULE:FUNCTION, importable here."
+        ) from None
+    return list(factory(settings, threads))
+
+
+def hashes_of(stages: Sequence[Stage]) -> dict[str, str]:
+    """SHA-256 of every model of the stages, by role."""
+    return {role: digest for stage in stages for role, digest in stage.model_hashes.items()}
+
+
+def process_chunk(
+    number: int,
+    entries: Sequence[Entry],
+    stages: Sequence[Stage],
+    settings: BuildSettings,
+    out: Path,
+) -> ChunkResult:
+    """Lead a chunk's photos through the stages; write its shard, then its journal.
+
+    Args:
+        number: of the chunk; names shard and journal.
+        entries: its photos in order; those that the index rejected are only noted.
+        stages: see `run_stages`.
+        settings: of the build; the same photos, stages and settings give the same shard.
+        out: folder of the build.
+
+    Raises:
+        InputError, WriteError: shard or journal cannot be written (disk full, ...).
+    """
+    folder = BuildFolder(out)
+    examples = Examples(folder.examples)
+    hashes = hashes_of(stages)
+    made_by = {
+        "text2layer": __version__,
+        "stages": [stage.name for stage in stages],
+        "settings": settings.fingerprint,
+    }
+    lines: dict[str, dict[str, Any]] = {}
+    reasons: Counter[tuple[str, str]] = Counter()
+    kept = 0
+    with ExitStack() as stack:
+        shard: ShardFile | None = None
+        for photo in _processed(entries, stages):
+            members = _encoded(photo, hashes, made_by, settings)
+            if members is not None:
+                shard = shard or stack.enter_context(writing_shard(folder.shard(number)))
+                shard.add(photo.ref.key, members)
+                kept += 1
+            elif photo.rejected is not None:
+                reasons[photo.rejected.stage, photo.rejected.reason] += 1
+            examples.offer(photo)
+            lines[photo.ref.key] = journal_line(photo)
+    folder.write_journal(number, (lines[ref.key] for ref, _ in entries))
+    return ChunkResult(number, len(entries), kept, reasons, hashes)
+
+
+def journal_line(photo: Photo) -> dict[str, Any]:
+    """What a journal says of a photo: verdict, measures and times, no pixels."""
+    line: dict[str, Any] = {
+        "key": photo.ref.key,
+        "kept": photo.rejected is None,
+        "caption": photo.ref.caption,
+        "license": photo.ref.license,
+        "source": photo.ref.source,
+        "scores": _finite(photo.scores),
+        "seconds": {name: round(value, 5) for name, value in photo.seconds.items()},
+    }
+    if photo.rejected is not None:
+        reason = photo.rejected
+        line |= {"stage": reason.stage, "reason": reason.reason, "detail": reason.detail}
+    elif photo.mask is not None:
+        line["statistics"] = measure_mask(photo.mask)
+    return line
+
+
+def _processed(entries: Sequence[Entry], stages: Sequence[Stage]) -> Iterator[Photo]:
+    """The photos after all stages, batch by batch, so that few pictures are in memory at once."""
+    waiting: list[PhotoRef] = []
+    for ref, rejection in entries:
+        if rejection is not None:
+            yield Photo(ref, rejected=rejection)
+            continue
+        waiting.append(ref)
+        if len(waiting) == BATCH:
+            yield from _through(waiting, stages)
+            waiting = []
+    yield from _through(waiting, stages)
+
+
+def _through(refs: Sequence[PhotoRef], stages: Sequence[Stage]) -> list[Photo]:
+    """A batch through all stages; if a stage breaks, each photo goes alone to find the culprit."""
+    photos = [Photo(ref) for ref in refs]
+    try:
+        run_stages(stages, photos)
+        return photos
+    except (Text2LayerError, MemoryError):
+        raise  # about the build, not about a photo
+    except Exception:
+        return [_alone(ref, stages) for ref in refs]
+
+
+def _alone(ref: PhotoRef, stages: Sequence[Stage]) -> Photo:
+    photo = Photo(ref)
+    for stage in stages:
+        try:
+            run_stages([stage], [photo])
+        except (Text2LayerError, MemoryError):
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            photo.reject(stage.name, "stage failed", said[:300])
+    return photo
+
+
+def _encoded(
+    photo: Photo, hashes: dict[str, str], made_by: dict[str, Any], settings: BuildSettings
+) -> dict[str, bytes] | None:
+    """The members of a kept photo; None for a rejected one, or if the schema cannot hold it."""
+    if photo.rejected is not None:
+        return None
+    if (
+        photo.image is None or photo.mask is None
+        or photo.foreground is None or photo.background is None
+    ):  # fmt: skip
+        photo.reject(
+            WRITE, "incomplete", "the stages made no image, mask, foreground or background"
+        )
+        return None
+    ref = photo.ref
+    metadata = SampleMetadata(
+        source=ref.source,
+        license=ref.license,
+        author=ref.author,
+        split=settings.split,
+        opt_out=ref.opt_out,
+        model_hashes=hashes,
+        scores=_finite(photo.scores),
+        extra={"build": made_by},
+    )
+    text = ref.caption.strip() or NO_CAPTION
+    parts = (photo.foreground, photo.mask, photo.background, photo.image)
+    try:
+        return encode_sample(Sample(ref.key, *parts, text, metadata), lossless=not settings.jpeg)
+    except DataError as error:
+        photo.reject(WRITE, "breaks the schema", str(error))
+        return None
+
+
+def _finite(scores: dict[str, float]) -> dict[str, float]:
+    """Plain numbers: JSON knows no NaN, and NumPy's floats are not its numbers."""
+    return {name: round(float(value), 6) for name, value in scores.items() if math.isfinite(value)}
+
+
+def journal_result(number: int, folder: BuildFolder, stages: Sequence[Stage]) -> ChunkResult:
+    """The result of a chunk that is done, from its journal."""
+    reasons: Counter[tuple[str, str]] = Counter()
+    photos = kept = 0
+    for line in read_journal(folder.journal(number)):
+        photos += 1
+        if line["kept"]:
+            kept += 1
+        else:
+            reasons[line["stage"], line["reason"]] += 1
+    return ChunkResult(number, photos, kept, reasons, hashes_of(stages))
+
+
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a journal; DataError if it was damaged after it was written."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)
+    except ValueError:
+        raise DataError(
+            f"The journal '{path}' is damaged; delete it and build again to repeat its photos."
+        ) from None

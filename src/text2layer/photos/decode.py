@@ -1,0 +1,208 @@
+"""Stage 1: from the bytes of a file to an upright sRGB picture at working size, or a reason."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from text2layer.data.schema import MAX_BYTES
+from text2layer.photos.photo import Photo, PhotoRef
+from text2layer.photos.settings import BuildSettings
+
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "AVIF",
+    "TIFF",
+    "BMP",
+    "GIF",
+)  # by content; the suffix does not count
+ANIMATED = (
+    "GIF",
+    "PNG",
+    "WEBP",
+    "AVIF",
+)  # frames of a TIFF are pages, those of a camera's JPEG previews
+MAX_PIXELS = 80_000_000  # of one photo, 320 MB decoded; more is refused before that
+TRANSPARENT_SHARE = 0.01  # a picture with more see-through pixels is a cut-out, not a photo
+OPAQUE = 250  # alpha from which a pixel counts as opaque
+
+
+class UnusablePicture(Exception):
+    """Why a picture cannot be used: a short reason and what was measured."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+class Decode:
+    """Reads, checks and shrinks photos.
+
+    Reasons: "unreadable" (the file cannot be read), "not a picture", "damaged" (cut short or
+    broken inside), "too many pixels", "animated", "too small", "too elongated", "transparent",
+    "grey".
+    """
+
+    name = "decode"
+
+    def __init__(self, settings: BuildSettings) -> None:
+        self.settings = settings
+        self.model_hashes: dict[str, str] = {}
+
+    def run(self, photos: Sequence[Photo]) -> None:
+        """Set `image` of each photo, or reject it."""
+        for photo in photos:
+            try:
+                photo.image = self.decode(read_photo(photo.ref))
+            except UnusablePicture as problem:
+                photo.reject(self.name, problem.reason, problem.detail)
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """Return (H, W, 3) uint8; raises UnusablePicture."""
+        settings = self.settings
+        with open_picture(data) as picture:
+            check_shape(picture, settings)
+            width, height = upright_size(picture)
+            shrink = min(1.0, settings.size / max(width, height))
+            # the JPEG decoder shrinks by powers of two for free; the last factor is a good filter's
+            picture.draft(None, (int(2 * shrink * picture.width), int(2 * shrink * picture.height)))
+            upright = loaded(picture)
+        if shrink < 1:
+            size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+            upright = upright.resize(size, Image.Resampling.LANCZOS)
+        pixels = np.array(upright)
+        check_colour(pixels, settings)
+        return pixels
+
+
+def read_photo(ref: PhotoRef) -> bytes:
+    """The encoded picture; UnusablePicture when it cannot be read or is larger than any photo."""
+    try:
+        size = ref.size if ref.offset >= 0 else os.path.getsize(ref.location)
+        if size > MAX_BYTES:
+            raise UnusablePicture("unreadable", f"{size:,} bytes, at most {MAX_BYTES:,} are read")
+        return ref.read()
+    except (OSError, ValueError) as error:
+        raise UnusablePicture("unreadable", _said(error)) from None
+
+
+def check_shape(picture: Image.Image, settings: BuildSettings) -> None:
+    """Check the size of an open picture, of which no pixel is decoded; raises UnusablePicture."""
+    width, height = picture.size
+    if min(width, height) < settings.min_size:
+        least = f"at least {settings.min_size} are needed"
+        raise UnusablePicture("too small", f"{width}x{height} px, {least}")
+    aspect = max(width, height) / min(width, height)
+    if aspect > settings.max_aspect:
+        most = f"at most {settings.max_aspect:g} is allowed"
+        raise UnusablePicture("too elongated", f"aspect {aspect:.2f}, {most}")
+
+
+def check_colour(pixels: np.ndarray, settings: BuildSettings) -> None:
+    """Check that (H, W, 3) uint8 pixels have colour; raises UnusablePicture."""
+    chroma = float((pixels.max(2) - pixels.min(2)).mean())
+    if chroma < settings.min_colour:
+        least = f"at least {settings.min_colour:g} is needed"
+        raise UnusablePicture("grey", f"mean chroma {chroma:.1f}, {least}")
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """Open a single picture of bounded size without decoding it; raises UnusablePicture."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # sizes are checked below
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise UnusablePicture("too many pixels", f"at most {MAX_PIXELS:,} are read") from None
+    except UnidentifiedImageError:
+        raise UnusablePicture("not a picture", f"{len(data):,} bytes of no known format") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # over damaged files Pillow raises nearly anything
+        raise UnusablePicture("damaged", _said(error)) from None
+    if picture.width * picture.height > MAX_PIXELS:
+        detail = f"{picture.width}x{picture.height} px, at most {MAX_PIXELS:,} are read"
+        raise UnusablePicture("too many pixels", detail)
+    try:  # is_animated looks at two frames, n_frames would read all
+        animated = picture.format in ANIMATED and getattr(picture, "is_animated", False)
+    except Exception as error:
+        raise UnusablePicture("damaged", _said(error)) from None
+    if animated:
+        raise UnusablePicture("animated", f"a {picture.format} of several frames")
+    return picture
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """(width, height) after the rotation that EXIF asks for; raises UnusablePicture."""
+    try:
+        sideways = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except MemoryError:
+        raise
+    except Exception as error:  # a PNG is decoded in search of its EXIF
+        raise UnusablePicture("damaged", _said(error)) from None
+    return (picture.height, picture.width) if sideways else picture.size
+
+
+def loaded(picture: Image.Image) -> Image.Image:
+    """Decode an open picture into upright 8-bit sRGB; raises UnusablePicture."""
+    try:
+        upright = ImageOps.exif_transpose(picture)
+        return _opaque(_in_srgb(_eight_bit(upright)))
+    except (UnusablePicture, MemoryError):
+        raise
+    except Exception as error:
+        raise UnusablePicture("damaged", _said(error)) from None
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """Scale 16-bit and floating-point grey to 8 bits; other modes have 8 bits already."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    values = np.asarray(picture, dtype=np.float64)
+    top = 65535.0 if picture.mode.startswith("I") else max(float(values.max()), 1e-12)
+    return Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8))
+
+
+def _in_srgb(picture: Image.Image) -> Image.Image:
+    """Follow the embedded colour profile to sRGB; without a usable one only the mode changes."""
+    target = "RGBA" if "A" in picture.getbands() or "transparency" in picture.info else "RGB"
+    profile = picture.info.get("icc_profile")
+    if profile and picture.mode in ("RGB", "RGBA", "CMYK", "L"):
+        alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
+        colour = picture.convert("RGB") if picture.mode == "RGBA" else picture
+        try:
+            converted = ImageCms.profileToProfile(
+                colour,
+                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                ImageCms.createProfile("sRGB"),
+                outputMode="RGB",
+            )
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            converted = None  # a broken profile: the pixels are taken as they are
+        if converted is not None:
+            if alpha is not None:
+                converted.putalpha(alpha)
+            return converted
+    return picture.convert(target)
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """Lay a few see-through pixels over white; a picture with many is refused."""
+    if picture.mode != "RGBA":
+        return picture.convert("RGB")
+    see_through = float((np.asarray(picture.getchannel("A")) < OPAQUE).mean())
+    if see_through > TRANSPARENT_SHARE:
+        raise UnusablePicture("transparent", f"{see_through:.0%} of the pixels are see-through")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

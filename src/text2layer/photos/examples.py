@@ -1,0 +1,104 @@
+"""A few pictures of what was kept and of each kind of rejected, for the report.
+
+Which ones are taken depends on who comes first, not on the settings alone: they are illustrations.
+"""
+
+import io
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from text2layer.io.atomic import writing
+from text2layer.photos.photo import Photo
+
+PER_KIND = 6  # strips of each kind
+SIDE = 192  # longest side of each picture of a strip in pixels
+GAP = 4
+PAPER = 250
+KEPT = "kept"
+SEPARATOR = "--"  # between the kind and the key in a file's name
+JPEG_QUALITY = 80
+MOST_PIXELS = 64_000_000  # of a photo that is decoded for a strip alone
+
+
+class Examples:
+    """Writes strips into a folder, PER_KIND of each kind and a few more when workers race."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._counts: Counter[str] = Counter()
+
+    def offer(self, photo: Photo) -> None:
+        """Keep a strip of the photo if there are too few of its kind."""
+        kind = kind_of(photo)
+        if self._counts[kind] >= PER_KIND:
+            return
+        self.folder.mkdir(exist_ok=True)
+        self._counts[kind] = sum(1 for _ in self.folder.glob(f"{kind}{SEPARATOR}*.jpg"))
+        if self._counts[kind] >= PER_KIND:
+            return
+        strip = strip_of(photo)
+        if strip is not None:
+            buffer = io.BytesIO()
+            Image.fromarray(strip).save(buffer, "JPEG", quality=JPEG_QUALITY)
+            with writing(self.folder / f"{kind}{SEPARATOR}{photo.ref.key}.jpg") as file:
+                file.write(buffer.getvalue())
+            self._counts[kind] += 1
+
+
+def kind_of(photo: Photo) -> str:
+    """`kept`, or stage and reason as part of a file's name: "rules-touches_the_border"."""
+    if photo.rejected is None:
+        return KEPT
+    words = (photo.rejected.stage, photo.rejected.reason)
+    return "-".join(re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_") for word in words)
+
+
+def strip_of(photo: Photo) -> np.ndarray | None:
+    """(SIDE, W, 3) uint8: photo, mask, cut-out and background, as far as there are any.
+
+    None when not even the photo can be decoded.
+    """
+    image = photo.image if photo.image is not None else _decoded(photo)
+    if image is None:
+        return None
+    pictures = [image]
+    if photo.mask is not None:
+        pictures.append(photo.mask[..., None].repeat(3, axis=2))
+        if photo.foreground is not None:
+            # over middle grey: dark and light objects both stand out
+            weight = photo.mask[..., None].astype(np.float32) / 255
+            over = photo.foreground * weight + 128 * (1 - weight)
+            pictures.append(np.rint(over).astype(np.uint8))
+    if photo.background is not None:
+        pictures.append(photo.background)
+    small = [_shrunk(picture) for picture in pictures]
+    width = sum(picture.shape[1] + GAP for picture in small) - GAP
+    strip = np.full((max(picture.shape[0] for picture in small), width, 3), PAPER, np.uint8)
+    left = 0
+    for picture in small:
+        strip[: picture.shape[0], left : left + picture.shape[1]] = picture
+        left += picture.shape[1] + GAP
+    return strip
+
+
+def _shrunk(picture: np.ndarray) -> np.ndarray:
+    small = Image.fromarray(np.ascontiguousarray(picture))
+    small.thumbnail((SIDE, SIDE))
+    return np.asarray(small)
+
+
+def _decoded(photo: Photo) -> np.ndarray | None:
+    """A small version of a photo that no stage has decoded; None if that is not possible."""
+    try:
+        with Image.open(io.BytesIO(photo.ref.read())) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                return None
+            picture.draft("RGB", (SIDE, SIDE))
+            picture.thumbnail((SIDE, SIDE))
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None

@@ -1,0 +1,153 @@
+"""The folder that a build writes: names, lock, record of the settings, what is done."""
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from text2layer.errors import DataError, InputError
+from text2layer.io.atomic import writing
+
+LOCK = ".lock"
+UNFINISHED = ".text2layer-*.part"  # what `writing` leaves when its process is killed
+
+
+class BuildFolder:
+    """Where the files of a build lie.
+
+    Attributes:
+        root: the folder; it holds shards, `build.json`, `index.sqlite`, `report.json`,
+            `report.html` and the folders `journal` and `examples`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.journals = root / "journal"
+        self.examples = root / "examples"
+        self.record = root / "build.json"
+        self.index = root / "index.sqlite"
+
+    def shard(self, number: int) -> Path:
+        """The shard of a chunk; absent when none of its photos was kept."""
+        return self.root / f"shard-{number:06d}.tar"
+
+    def journal(self, number: int) -> Path:
+        """The journal of a chunk; present when the chunk is done."""
+        return self.journals / f"{number:06d}.jsonl"
+
+    def prepare(self) -> None:
+        """Make the folder, or check that it holds a build; InputError says what is wrong."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            ours = self.record.exists() or all(
+                file.name == LOCK or file.match(UNFINISHED) for file in self.root.iterdir()
+            )
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(f"'{self.root}' is a file: give the name of a folder.") from None
+        except OSError as error:
+            raise _not_writable(self.root, error) from None
+        if not ours:
+            raise InputError(
+                f"'{self.root}' holds files of another kind; choose a new or empty folder."
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder alone; the lock of a process that has died is no obstacle.
+
+        Raises:
+            InputError: another build is at work here, or the folder cannot be written to.
+        """
+        file = self.root / LOCK
+        lock = FileLock(file, fallback_to_soft=False)  # a soft lock would outlive a killed build
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise InputError(
+                f"Another build ({_owner(file)}) is writing into '{self.root}'; wait until it has "
+                "ended, or choose another folder."
+            ) from None
+        except OSError as error:
+            raise _not_writable(self.root, error) from None
+        try:
+            with suppress(OSError):  # for the other build's sentence alone
+                file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            self.remove_unfinished()
+            try:
+                yield
+            finally:
+                self.remove_unfinished()
+        finally:
+            lock.release()
+
+    def remove_unfinished(self) -> None:
+        """Delete temporary files that a killed build has left."""
+        for folder in (self.root, self.journals, self.examples):
+            for file in folder.glob(UNFINISHED):
+                with suppress(OSError):
+                    file.unlink()
+
+    def read_record(self) -> dict[str, Any]:
+        """What `build.json` says; empty for a new folder; DataError if it is damaged."""
+        if not self.record.exists():
+            return {}
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise DataError(f"'{self.record}' is damaged; build into another folder.")
+        return record
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Replace `build.json` in one step; with it the folder is one of a build."""
+        write_json(self.record, record)
+
+    def write_journal(self, number: int, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Commit a chunk."""
+        with writing(self.journal(number)) as file:
+            for line in lines:
+                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+    def done(self) -> set[int]:
+        """Numbers of the chunks that are done.
+
+        A chunk whose shard was deleted after it was written is not: its journal is deleted too.
+        """
+        shards = {path.name for path in self.root.glob("shard-*.tar")}
+        numbers = {int(path.stem) for path in self.journals.glob("*.jsonl") if path.stem.isdigit()}
+        lost = {
+            number
+            for number in numbers
+            if self.shard(number).name not in shards and self._kept_any(number)
+        }
+        for number in lost:
+            self.journal(number).unlink()
+        return numbers - lost
+
+    def _kept_any(self, number: int) -> bool:
+        with self.journal(number).open(encoding="utf-8") as file:
+            return any('"kept": true' in line for line in file)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file for people and programs, whole or not at all."""
+    with writing(path) as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def _owner(lock: Path) -> str:
+    try:
+        return lock.read_text(errors="replace").strip() or "unknown"
+    except OSError:  # a locked file cannot be read on every system
+        return "unknown"
+
+
+def _not_writable(folder: Path, error: OSError) -> InputError:
+    said = error.strerror or str(error)
+    return InputError(f"'{folder}' cannot be written to ({said.lower()}); choose another folder.")

@@ -1,0 +1,174 @@
+"""The same chunks on a Ray cluster: one actor per worker, fed by Ray Data.
+
+PHOTOS and OUT must be folders that every machine sees under the same path: actors read the index
+and the photos, and write shards and journals, themselves; only numbers of chunks and their results
+travel. When a machine is lost, Ray gives its chunks to another actor, and a chunk that is done
+twice gives the same bytes and is renamed into place twice.
+"""
+
+import json
+import logging
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+from text2layer import errors
+from text2layer.errors import InputError, Text2LayerError
+from text2layer.photos.chunk import ChunkResult, journal_result
+from text2layer.photos.folder import BuildFolder
+from text2layer.photos.index import PhotoIndex
+from text2layer.photos.worker import Results, Stop, Worker, WorkerSetup
+
+CORES_PER_ACTOR = 2  # unless their number is given; as in the pool of one machine
+ANSWER_SECONDS = 5  # that a cluster's head may take to answer
+MOST_BLOCKS = 10_000  # of chunks' numbers that Ray schedules; beyond, a block holds several
+
+
+class ChunkActor:
+    """Works on chunks by number; Ray makes one for each worker of the cluster."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._setup = setup
+        self._worker: Worker | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """{"id": numbers of chunks} -> {"result": what became of each, as text}.
+
+        An error that a person can act on travels as text too, for Ray would wrap it.
+        """
+        return {"result": [self._done(int(number)) for number in batch["id"]]}
+
+    def _done(self, number: int) -> str:
+        folder = BuildFolder(self._setup.out)
+        try:
+            self._worker = self._worker or Worker(self._setup)
+            if folder.journal(number).exists():  # a machine was lost after it had done this one
+                return _packed(journal_result(number, folder, self._worker.stages))
+            index = PhotoIndex(folder.index)
+            index.chunks(self._setup.settings.photos_per_shard)
+            try:
+                return _packed(self._worker.run(number, index.chunk(number)))
+            finally:
+                index.close()
+        except Text2LayerError as error:
+            return json.dumps({"error": type(error).__name__, "text": str(error)})
+        except Exception as error:
+            said = f"Chunk {number} failed on Ray: {type(error).__name__}: {error}"
+            return json.dumps({"error": "DataError", "text": " ".join(said.split())})
+
+
+def run_on_ray(
+    setup: WorkerSetup, numbers: Sequence[int], address: str, actors: int | None, stop: Stop
+) -> Results:
+    """Do the chunks on a cluster; results come as they are ready.
+
+    Args:
+        setup: what the actors need to know; how many threads each uses is decided here.
+        numbers: of the chunks to do.
+        address: of the cluster; "auto" takes the one at hand, and starts one here if there is none.
+        actors: how many; None lets Ray use all the cluster's cores, or GPUs if it has any.
+        stop: asked after each result; the chunks at work are then given up, and done again by the
+            next run.
+
+    Raises:
+        InputError: ray is not installed, or no cluster answers.
+        Text2LayerError: what an actor met, such as a full disk.
+    """
+    with _connected(address) as ray:
+        from ray import data
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it sets another level
+        data.DataContext.get_current().enable_progress_bars = False
+        gpus, cores, node_cores = _resources(ray)
+        threads = max(1, min(node_cores, cores // actors if actors else CORES_PER_ACTOR))
+        most = min(actors or gpus or cores // threads, len(numbers))
+        items = [{"id": number} for number in numbers]
+        blocks = min(len(items), max(MOST_BLOCKS, 4 * most))
+        done = data.from_items(items, override_num_blocks=blocks).map_batches(
+            ChunkActor,
+            fn_constructor_args=(replace(setup, threads=threads),),
+            batch_size=1,
+            compute=data.ActorPoolStrategy(min_size=1, max_size=most),
+            num_gpus=1 if gpus else 0,
+            num_cpus=0 if gpus else threads,
+        )
+        for row in done.iter_rows():
+            yield _unpacked(row["result"])
+            if stop():
+                return
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """The ray module, connected to a cluster; a connection that was there before stays."""
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            "Ray is not installed; run pip install 'text2layer[ray]', or leave out --ray."
+        ) from None
+    if ray.is_initialized():
+        yield ray
+        return
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        if address != "auto":
+            _knock(address)
+            ray.init(address=address, **options)
+        else:
+            try:
+                ray.init(address="auto", **options)
+            except ConnectionError:  # there is none: this machine is the cluster
+                ray.init(include_dashboard=False, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"No Ray cluster answers at '{address}' ({said}); start one, or give its address."
+        ) from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray puts one of its own there
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _resources(ray: Any) -> tuple[int, int, int]:
+    """GPUs and cores of the cluster, and cores of its smallest node that has any.
+
+    An actor that asked for more cores than a node has would be waited for without end.
+    """
+    total = ray.cluster_resources()
+    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    smallest = min((int(cores) for cores in nodes if cores >= 1), default=1)
+    return int(total.get("GPU", 0)), max(1, int(total.get("CPU", 1))), smallest
+
+
+def _knock(address: str) -> None:
+    """OSError or ValueError if no one listens there: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError("an address reads HOST:PORT")
+    socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+
+
+def _packed(result: ChunkResult) -> str:
+    """A result as JSON text: Arrow tables, which Ray fills, want the same columns in every row."""
+    fields = asdict(result) | {
+        "reasons": [[*pair, count] for pair, count in sorted(result.reasons.items())]
+    }
+    return json.dumps(fields)
+
+
+def _unpacked(text: str) -> ChunkResult:
+    fields = json.loads(text)
+    if "error" in fields:
+        raise getattr(errors, fields["error"])(fields["text"])
+    reasons = Counter({(stage, reason): count for stage, reason, count in fields.pop("reasons")})
+    return ChunkResult(**fields, reasons=reasons)

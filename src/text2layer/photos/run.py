@@ -1,0 +1,327 @@
+"""`dataset build`: the index, then chunk after chunk, then the report; goes on where it stopped."""
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from tqdm import tqdm
+
+from text2layer import __version__
+from text2layer.errors import DataError, InputError
+from text2layer.photos.chunk import DEFAULT_STAGES, FORMER_STAGES, ChunkResult
+from text2layer.photos.folder import BuildFolder
+from text2layer.photos.index import PhotoIndex
+from text2layer.photos.settings import BuildSettings
+from text2layer.photos.sources import PhotoSource, open_photos
+from text2layer.photos.worker import (
+    Stop,
+    Task,
+    WorkerSetup,
+    run_here,
+    run_in_pool,
+    stopping_cleanly,
+)
+
+# packages whose version may change what a build gives
+PACKAGES = ("numpy", "pillow", "onnxruntime", "opencv-python-headless", "scipy", "torch")
+RUNS_KEPT = 50  # of the record; older ones are forgotten
+
+
+@dataclass
+class BuildSummary:
+    """What one call of `build` did.
+
+    Attributes:
+        out: folder of the build.
+        photos: in the index.
+        done_before: photos of chunks that an earlier run had finished.
+        processed: photos looked at in this run.
+        kept: of those.
+        reasons: how many of those were left out, by (stage, reason).
+        seconds: that the chunks took in all.
+        interrupted: it was asked to stop; the same call goes on.
+        skipped: what the source could not give, by reason.
+    """
+
+    out: Path
+    photos: int = 0
+    done_before: int = 0
+    processed: int = 0
+    kept: int = 0
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seconds: float = 0.0
+    interrupted: bool = False
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, result: ChunkResult) -> None:
+        """Count a finished chunk."""
+        self.processed += result.photos
+        self.kept += result.kept
+        self.reasons.update(result.reasons)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields; reasons by stage."""
+        fields = asdict(self) | {"out": str(self.out), "skipped": dict(self.skipped)}
+        fields["reasons"] = by_stage(self.reasons)
+        return fields
+
+
+def build(
+    photos: str | Path,
+    out: str | Path,
+    settings: BuildSettings | None = None,
+    *,
+    captions: str | Path | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    stages: str = DEFAULT_STAGES,
+    report: bool = True,
+    progress: bool = True,
+) -> BuildSummary:
+    """Make a filtered layered data set from photos, or go on with one that was stopped.
+
+    Killed at any moment and called again with the same arguments, it gives the same shards as if
+    it had not been stopped.
+
+    Args:
+        photos: a folder of pictures, shards or a Parquet list (see `open_photos`).
+        out: a new or empty folder, or one that such a build has begun.
+        settings: what decides about the photos.
+        captions: a CSV or TSV with captions for a folder of pictures.
+        workers: processes; half of this machine's cores by default. On Ray: actors; as many as
+            the cluster holds by default.
+        ray: address of a Ray cluster, or "auto"; None runs on this machine.
+        stages: `module:function` that makes the stages from (settings, threads).
+        report: write `report.json` and `report.html` in the end.
+        progress: show progress bars on stderr.
+
+    Raises:
+        InputError: no such photos; `out` is used by another build, holds other files, was begun
+            with other settings or cannot be written to; stages that cannot be loaded.
+        DataError: no photo is there, or a worker died.
+        WriteError: a file could not be written, for example because the disk is full.
+        WeightsError: weights of a stage are missing or damaged.
+    """
+    settings = settings or BuildSettings()
+    stages = DEFAULT_STAGES if stages == FORMER_STAGES else stages
+    cores = available_cores()
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}.")
+    photos = Path(photos).absolute()  # resumed from elsewhere, or read by actors, it is the same
+    source = open_photos(photos, captions)
+    folder = BuildFolder(Path(out))
+    summary = BuildSummary(folder.root)
+    folder.prepare()
+    with folder.locked(), stopping_cleanly() as stop:
+        record = _begun_record(folder, settings, photos, captions, stages)
+        index = _filled_index(folder, record, source, settings, progress, stop)
+        if index is None:
+            summary.interrupted = True
+            return summary
+        with closing(index):
+            summary.photos = len(index)
+            summary.skipped.update(record["index"]["skipped"])
+            count = workers or max(1, cores // 2)
+            setup = WorkerSetup(
+                stages, settings, folder.root.absolute(), max(1, cores // count),
+                record.get("models", {}),
+            )  # fmt: skip
+            _run_chunks(folder, record, index, setup, summary, count, workers, ray, progress, stop)
+        if report:
+            from text2layer.photos.report import write_report
+
+            write_report(folder.root, progress=progress)
+    return summary
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def by_stage(reasons: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Counts of (stage, reason) as a count by reason for each stage."""
+    grouped: dict[str, dict[str, int]] = {}
+    for (stage, reason), count in sorted(reasons.items()):
+        grouped.setdefault(stage, {})[reason] = count
+    return grouped
+
+
+def _begun_record(
+    folder: BuildFolder,
+    settings: BuildSettings,
+    photos: Path,
+    captions: str | Path | None,
+    stages: str,
+) -> dict[str, Any]:
+    """The build's record: that of an earlier run, which must agree, or a new one."""
+    fresh = {
+        "source": str(photos),
+        "captions": str(Path(captions).absolute()) if captions else "",
+        "stages": stages,
+        "text2layer": __version__,
+        "settings": asdict(settings),
+    }
+    record = folder.read_record()
+    if record.get("stages") == FORMER_STAGES:
+        record["stages"] = DEFAULT_STAGES
+    if not record:
+        record = fresh | {
+            "fingerprint": settings.fingerprint,
+            "python": platform.python_version(),
+            "packages": {name: found for name in PACKAGES if (found := _version(name))},
+            "runs": [],
+        }
+        folder.write_record(record)
+        return record
+    differences = [
+        f"{name} was {_said(record.get(name))}, is {_said(value)}"
+        for name, value in fresh.items()
+        if name != "settings" and record.get(name) != value
+    ]
+    before = record.get("settings", {})
+    differences += [
+        f"{name} was {_said(before.get(name))}, is {_said(value)}"
+        for name, value in fresh["settings"].items()  # type: ignore[attr-defined]
+        if before.get(name) != value
+    ]
+    if differences:
+        raise InputError(
+            f"'{folder.root}' was begun differently ({'; '.join(differences)}); "
+            "go on with the same, or build into another folder."
+        )
+    return record
+
+
+def _filled_index(
+    folder: BuildFolder,
+    record: dict[str, Any],
+    source: PhotoSource,
+    settings: BuildSettings,
+    progress: bool,
+    stop: Stop,
+) -> PhotoIndex | None:
+    """The index of all photos; made by the first run and never changed after, or chunks would move.
+
+    None when it was asked to stop before the index was complete.
+    """
+    index = PhotoIndex(folder.index)
+    if "index" in record:
+        if index.fingerprint() != record["index"]["fingerprint"]:
+            raise DataError(
+                f"'{folder.index}' is not the index that this build was begun with; "
+                "build into another folder."
+            )
+        return index
+    index.fill(source, settings, progress=progress, stop=stop)
+    if stop():
+        return None
+    if not len(index):
+        index.close()
+        folder.index.unlink()
+        folder.record.unlink()
+        left_out = ", ".join(f"{n} {reason}" for reason, n in source.skipped.items())
+        raise DataError(
+            f"No photo was found in '{record['source']}'"
+            + (f" (left out: {left_out})." if left_out else ".")
+        )
+    record["index"] = {
+        "photos": len(index),
+        "fingerprint": index.fingerprint(),
+        "skipped": dict(source.skipped),
+        "messages": list(source.messages),
+    }
+    folder.write_record(record)
+    return index
+
+
+def _run_chunks(
+    folder: BuildFolder,
+    record: dict[str, Any],
+    index: PhotoIndex,
+    setup: WorkerSetup,
+    summary: BuildSummary,
+    processes: int,
+    actors: int | None,
+    ray: str | None,
+    progress: bool,
+    stop: Stop,
+) -> None:
+    """Do all chunks that are not done; keep the record and the summary up to date."""
+    size = setup.settings.photos_per_shard
+    chunks = index.chunks(size)
+    folder.journals.mkdir(exist_ok=True)
+    done = {number for number in folder.done() if number < chunks}
+    todo = [number for number in range(chunks) if number not in done]
+    summary.done_before = sum(min(size, len(index) - number * size) for number in done)
+    if not todo:
+        return
+    if ray is not None:
+        from text2layer.photos.ray import run_on_ray
+
+        results = run_on_ray(setup, todo, ray, actors, stop)
+    elif processes == 1 or len(todo) == 1:
+        results = run_here(setup, _tasks(index, todo), stop)
+    else:
+        results = run_in_pool(setup, _tasks(index, todo), min(processes, len(todo)), stop)
+    begun = perf_counter()
+    bar = tqdm(
+        total=len(index), initial=summary.done_before, desc="build", unit="photo",
+        disable=not progress, smoothing=0.1,
+    )  # fmt: skip
+    try:
+        with bar, closing(results):
+            for result in results:
+                if "models" not in record:
+                    record["models"] = result.model_hashes
+                    folder.write_record(record)
+                summary.add(result)
+                bar.set_postfix(kept=summary.kept, refresh=False)
+                bar.update(result.photos)
+    finally:
+        summary.seconds = perf_counter() - begun
+        summary.interrupted = summary.done_before + summary.processed < len(index)
+        if summary.processed:
+            run = {"photos": summary.processed, "seconds": round(summary.seconds, 3),
+                   "workers": actors or processes, "ray": ray is not None,
+                   "peak_memory_mb": peak_memory_mb()}  # fmt: skip
+            record["runs"] = [*record["runs"], run][-RUNS_KEPT:]
+            folder.write_record(record)
+
+
+def peak_memory_mb() -> int | None:
+    """Most memory that this process or one of its ended children held, in MB; None if unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return most // (1024 if platform.system() == "Linux" else 2**20)
+
+
+def _tasks(index: PhotoIndex, numbers: list[int]) -> Iterator[Task]:
+    for number in numbers:
+        yield number, index.chunk(number)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _said(value: object) -> str:
+    return repr(value) if isinstance(value, str) else str(value)

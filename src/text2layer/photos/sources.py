@@ -1,0 +1,380 @@
+"""Where photos come from: a folder, a CSV of files, shards (WebDataset, img2dataset), Parquet.
+
+A source gives `PhotoRef`s one by one, always in the same order, and reads no pixel.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from text2layer.errors import DataError, InputError
+from text2layer.photos.photo import PhotoRef
+from text2layer.photos.provenance import (
+    FILE_NAMES,
+    KNOWN,
+    clean_text,
+    field_name,
+    file_column,
+    known_fields,
+    repaired,
+    windows_text,
+)
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
+LISTS = (".csv", ".tsv")
+DELIMITERS = ",\t;"
+MESSAGES_KEPT = 10
+MAX_TEXT = 2**20  # bytes of a caption or of a picture's JSON; more is taken for damage
+ROWS = 1024  # of a Parquet file, read at a time
+NOT_IN_KEYS = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+class PhotoSource(Protocol):
+    """Gives photos.
+
+    Attributes:
+        skipped: how many entries could not be used, by reason; filled while iterating.
+        messages: one sentence for each of the first few.
+    """
+
+    skipped: Counter[str]
+    messages: list[str]
+
+    def __iter__(self) -> Iterator[PhotoRef]:
+        """Photos in an order that does not change."""
+        ...
+
+
+def open_photos(path: str | Path, captions: str | Path | None = None) -> PhotoSource:
+    """Open what a person names as photos.
+
+    Args:
+        path: a folder of pictures (searched through all its subfolders), a folder of .tar shards
+            or one shard, a CSV or TSV with a column of files, a Parquet file or a folder of them.
+        captions: a CSV or TSV that names the files of a folder and their captions; only files in
+            it are taken, in its order.
+
+    Raises:
+        DataError: there is nothing at the path.
+        InputError: it is none of these, or captions were given for something else than a folder.
+    """
+    place = Path(path).absolute()  # photos are read later, by other processes
+    if not place.exists():
+        raise DataError(f"There is nothing at '{path}'; name a folder of photos, shards or a list.")
+    if captions is not None:
+        if not place.is_dir():
+            raise InputError(f"--captions goes with a folder of pictures, but '{path}' is a file.")
+        return ListSource(Path(captions).absolute(), place)
+    if place.is_dir():
+        if any(place.glob("*.tar")):
+            return ShardSource(sorted(place.glob("*.tar")))
+        lists = sorted(place.glob("*.parquet"))
+        if lists and _names_files(lists):  # img2dataset puts others next to its pictures
+            return ParquetSource(lists)
+        return FolderSource(place)
+    suffix = place.suffix.lower()
+    if suffix == ".tar":
+        return ShardSource([place])
+    if suffix == ".parquet":
+        return ParquetSource([place])
+    if suffix in LISTS:
+        return ListSource(place, place.parent)
+    raise InputError(
+        f"'{path}' is no folder, .tar, .parquet, .csv or .tsv; name one of those as photos."
+    )
+
+
+class _Counting:
+    """Counts what a source leaves out."""
+
+    def __init__(self) -> None:
+        self.skipped: Counter[str] = Counter()
+        self.messages: list[str] = []
+
+    def _begin(self) -> None:
+        self.skipped.clear()
+        self.messages.clear()
+
+    def _skip(self, reason: str, message: str) -> None:
+        self.skipped[reason] += 1
+        if len(self.messages) < MESSAGES_KEPT:
+            # names of files that are not UTF-8 hold what no file of ours can
+            self.messages.append(message.encode(errors="backslashreplace").decode())
+
+    def _text(self, data: bytes, where: str) -> str:
+        """A caption's bytes as text; what is not UTF-8 or UTF-16 is read as Windows-1252.
+
+        Nearly any bytes are Windows-1252, so it is only believed where most are plain letters.
+        """
+        if len(data) > MAX_TEXT:
+            self._skip("text too long", f"'{where}' has {len(data):,} bytes of text; left out.")
+            return ""
+        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            text = "" if sum(byte > 127 for byte in data) > len(data) * 0.3 else windows_text(data)
+            if text:
+                said = f"'{where}' is not UTF-8; it was read as Windows-1252."
+                self._skip("text not UTF-8", said)
+                return text
+        if "\0" in text or (data and not text):
+            self._skip("text not readable", f"'{where}' is in no known encoding; left out.")
+            return ""
+        return text.strip()
+
+    def _fields(self, data: bytes, where: str) -> dict[str, Any]:
+        """A picture's JSON object; {} when it cannot be read."""
+        try:
+            fields = json.loads(data) if data.strip() else {}
+        except (ValueError, RecursionError):
+            fields = None
+        if isinstance(fields, dict):
+            return fields
+        self._skip("JSON not readable", f"'{where}' holds no JSON object; it was passed over.")
+        return {}
+
+    def _listed(
+        self, place: str, root: Path, fields: Mapping[str, Any], table: Path, where: str
+    ) -> Iterator[PhotoRef]:
+        """The photo that a row of a table names, or nothing where there is no such file."""
+        path = root / place
+        if not place or not _is_file(path):
+            self._skip("file missing", f"{where} names '{place[:200]}', which is not there.")
+            return
+        said = known_fields(fields, f"{table.stem}/{place}")
+        yield PhotoRef(key=photo_key(path.stem, place), location=str(path), **said)
+
+
+class FolderSource(_Counting):
+    """Pictures of a folder and its subfolders, by name.
+
+    Beside `a.jpg`, the text of `a.txt` is its caption and the object in `a.json` may say caption,
+    licence, author, source and opt-out. A folder is read name by name, so memory grows with the
+    largest single folder, not with the number of photos. Links to folders are not followed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+
+    def __iter__(self) -> Iterator[PhotoRef]:
+        self._begin()
+        yield from self._walk(self.root)
+
+    def _walk(self, folder: Path) -> Iterator[PhotoRef]:
+        try:
+            with os.scandir(folder) as entries:
+                names = sorted(
+                    (entry.name, entry.is_dir(follow_symlinks=False))
+                    for entry in entries
+                    if entry.is_file() or entry.is_dir(follow_symlinks=False)
+                )
+        except OSError as error:
+            self._skip("folder not readable", f"'{folder}' cannot be read: {error.strerror}.")
+            return
+        for name, is_folder in names:
+            path = folder / name
+            if name.startswith("."):
+                continue
+            if is_folder:
+                yield from self._walk(path)
+            elif path.suffix.lower() in PICTURES:
+                yield self._ref(path)
+
+    def _ref(self, path: Path) -> PhotoRef:
+        fields: dict[str, Any] = {}
+        described = path.with_suffix(".json")
+        if described.is_file():
+            fields = self._fields(_read(described), str(described))
+        place = path.relative_to(self.root).as_posix()
+        said = known_fields(fields, f"{self.root.name}/{place}")
+        written = path.with_suffix(".txt")
+        if written.is_file():
+            text = clean_text(self._text(_read(written), str(written)))
+            said["caption"] = text or said["caption"]
+        return PhotoRef(key=photo_key(path.stem, place), location=str(path), **said)
+
+
+class ListSource(_Counting):
+    """Files that a CSV or TSV names, with their captions; paths are relative to `root`."""
+
+    def __init__(self, table: Path, root: Path) -> None:
+        super().__init__()
+        if table.suffix.lower() not in LISTS:
+            raise InputError(f"Captions come as .csv or .tsv, not '{table.name}'.")
+        if not table.is_file():
+            raise DataError(f"There is no list at '{table}'.")
+        self.table, self.root = table, root
+
+    def __iter__(self) -> Iterator[PhotoRef]:
+        self._begin()
+        csv.field_size_limit(MAX_TEXT)  # 131,072 by default
+        try:
+            # bytes that are not UTF-8 are kept as they are, and judged field by field
+            with self.table.open(
+                encoding=_encoding(self.table), errors="surrogateescape", newline=""
+            ) as file:
+                header = file.readline(MAX_TEXT)
+                file.seek(0)
+                rows = csv.DictReader(file, delimiter=max(DELIMITERS, key=header.count))
+                column = file_column(rows.fieldnames or [], self.table)
+                for row in rows:
+                    yield from self._of_row(row, column, rows.line_num)
+        except (csv.Error, UnicodeError, OSError) as error:
+            raise DataError(f"'{self.table}' cannot be read as a table: {error}.") from None
+
+    def _of_row(self, row: Mapping[str, Any], column: str, line: int) -> Iterator[PhotoRef]:
+        place = (row.get(column) or "").strip()
+        fields = {str(k): repaired(v) for k, v in row.items() if k != column}
+        where = f"Line {line} of '{self.table.name}'"
+        yield from self._listed(place, self.root, fields, self.table, where)
+
+
+class ShardSource(_Counting):
+    """Pictures in tars, as WebDataset and img2dataset write them: key.jpg, key.txt, key.json."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        super().__init__()
+        self.paths = paths
+
+    def __iter__(self) -> Iterator[PhotoRef]:
+        self._begin()
+        for path in self.paths:
+            try:
+                tar = tarfile.open(path, "r:")  # noqa: SIM115  (closed below)
+            except (tarfile.TarError, OSError, EOFError) as error:
+                self._skip("shard not readable", f"'{path.name}' cannot be read: {error}.")
+                continue
+            with tar:
+                yield from self._of_tar(tar, path)
+
+    def _of_tar(self, tar: tarfile.TarFile, path: Path) -> Iterator[PhotoRef]:
+        stem, members = "", dict[str, tarfile.TarInfo]()
+        try:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # or memory would grow with the tar
+                if not member.isfile():
+                    continue
+                folder, _, name = member.name.rpartition("/")
+                first, _, suffix = name.partition(".")
+                own = f"{folder}/{first}"
+                if own != stem and members:
+                    yield from self._of_members(tar, path, stem, members)
+                    members = {}
+                stem = own
+                members[f".{suffix.lower()}"] = member
+        except (tarfile.TarError, OSError, EOFError) as error:
+            self._skip("shard cut short", f"'{path.name}' cannot be read to its end: {error}.")
+        if members:
+            yield from self._of_members(tar, path, stem, members)
+
+    def _of_members(
+        self, tar: tarfile.TarFile, path: Path, stem: str, members: dict[str, tarfile.TarInfo]
+    ) -> Iterator[PhotoRef]:
+        picture = next((members[suffix] for suffix in PICTURES if suffix in members), None)
+        if picture is None:
+            self._skip("no picture", f"'{stem.strip('/')}' in '{path.name}' has no picture.")
+            return
+        fields = {}
+        if ".json" in members:
+            fields = self._fields(_member(tar, members[".json"]), members[".json"].name)
+        place = f"{path.name}/{picture.name}"
+        said = known_fields(fields, place)
+        if ".txt" in members:
+            written = self._text(_member(tar, members[".txt"]), members[".txt"].name)
+            said["caption"] = clean_text(written) or said["caption"]
+        yield PhotoRef(
+            key=photo_key(stem.rpartition("/")[2], place), location=str(path),
+            offset=picture.offset_data, size=picture.size, **said,
+        )  # fmt: skip
+
+
+class ParquetSource(_Counting):
+    """Local files that Parquet tables name, read in batches of rows."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        super().__init__()
+        self.paths = paths
+
+    def __iter__(self) -> Iterator[PhotoRef]:
+        self._begin()
+        try:
+            from pyarrow import ArrowException, parquet
+        except ImportError:
+            raise InputError(
+                "Parquet lists need pyarrow; run pip install 'text2layer[build]'."
+            ) from None
+        for path in self.paths:
+            try:
+                with parquet.ParquetFile(path) as table:
+                    names = table.schema_arrow.names
+                    column = file_column(names, path)
+                    # only what is known: such lists may hold embeddings and whole pictures too
+                    wanted = [name for name in names if name == column or field_name(name) in KNOWN]
+                    for batch in table.iter_batches(ROWS, columns=wanted):
+                        for row in batch.to_pylist():
+                            yield from self._of_row(row, column, path)
+            except (ArrowException, OSError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                self._skip("list not readable", f"'{path.name}' cannot be read: {reason}.")
+
+    def _of_row(self, row: dict[str, Any], column: str, table: Path) -> Iterator[PhotoRef]:
+        place = str(row.get(column) or "").strip()
+        fields = {k: v for k, v in row.items() if k != column}
+        yield from self._listed(place, table.parent, fields, table, f"'{table.name}'")
+
+
+def photo_key(stem: str, place: str) -> str:
+    """Name of a photo, unique by its place in the source: "red-fox-1f3a9c2e04b7"."""
+    readable = NOT_IN_KEYS.sub("_", stem).strip("_")[:150] or "photo"
+    return f"{readable}-{hashlib.sha256(place.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+
+
+def _names_files(lists: list[Path]) -> bool:
+    """Whether the first list that can be read has a column of files, or none can be."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        return True  # ParquetSource says what to install
+    for path in lists:
+        try:
+            names = parquet.read_schema(path).names
+        except (ArrowException, OSError):
+            continue
+        return any(field_name(name) in FILE_NAMES for name in names)
+    return True
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # where Path raises to names that are too long
+
+
+def _encoding(table: Path) -> str:
+    with table.open("rb") as file:
+        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_TEXT + 1)
+    except OSError:
+        return b""
+
+
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    try:
+        file = tar.extractfile(member)
+        return file.read(MAX_TEXT + 1) if file else b""
+    except (tarfile.TarError, OSError, EOFError):  # cut short inside this member
+        return b""

@@ -1,0 +1,113 @@
+"""The stages of a build in their order, and those that make the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from text2layer.blend import composite_over, extend_edge_colours
+from text2layer.models.hole import threshold_level
+from text2layer.models.inpainting import Inpainter, load_inpainter
+from text2layer.models.saliency import SaliencyModel, load_saliency
+from text2layer.photos.photo import Photo, Stage
+from text2layer.photos.rules import Agreement, Rules
+from text2layer.photos.settings import BuildSettings
+
+
+def make_stages(settings: BuildSettings, threads: int = 0) -> list[Stage]:
+    """All stages in order, their networks loaded; what costs least comes first.
+
+    Args:
+        settings: of the build.
+        threads: of one network's operator; 0 leaves it to the libraries. A pool of processes
+            wants 1.
+
+    Raises:
+        InputError: an optional package is missing, or a setting names no known network.
+        WeightsError: weights are missing or damaged.
+    """
+    from text2layer.photos.decode import Decode
+    from text2layer.photos.quality import FillQuality, MaskQuality, load_classifiers
+
+    classifiers = load_classifiers(settings, threads)
+    return [
+        Decode(settings),
+        Saliency(settings, threads),
+        Rules(settings),
+        MaskQuality(settings, classifiers),
+        Agreement(settings, threads),
+        Foreground(settings),
+        Background(settings, threads),
+        FillQuality(settings, classifiers),
+    ]
+
+
+class Saliency:
+    """photo.image -> photo.mask and photo.saliency_maximum."""
+
+    name = "saliency"
+
+    def __init__(
+        self, settings: BuildSettings, threads: int = 0, network: SaliencyModel | None = None
+    ) -> None:
+        self._network = network or load_saliency(settings.saliency, threads)
+        self.model_hashes = {"saliency": self._network.sha256}
+
+    def run(self, photos: Sequence[Photo]) -> None:
+        """Find the salient object of every photo."""
+        images = [photo.image for photo in photos if photo.image is not None]
+        for photo, found in zip(photos, self._network.predict(images), strict=True):
+            photo.mask = found.mask
+            photo.saliency_maximum = found.maximum
+
+
+class Foreground:
+    """photo.image and photo.mask -> photo.foreground.
+
+    The paper: the photo's pixels where the mask exceeds .1. Elsewhere the colours at the edge are
+    continued outward, so that no halo appears when the layer is moved.
+    """
+
+    name = "foreground"
+    model_hashes: dict[str, str]
+
+    def __init__(self, settings: BuildSettings) -> None:
+        self._level = threshold_level(settings.mask_threshold)
+        self.model_hashes = {}
+
+    def run(self, photos: Sequence[Photo]) -> None:
+        """Cut out every photo's object."""
+        for photo in photos:
+            assert photo.image is not None
+            assert photo.mask is not None
+            photo.foreground = extend_edge_colours(photo.image, photo.mask, self._level)
+
+
+class Background:
+    """photo.image and photo.hole -> photo.background; kept pixels stay as they are.
+
+    Score it writes: recomposition_error, mean difference in levels (0..255) between the photo and
+    its layers laid over one another.
+    """
+
+    name = "background"
+
+    def __init__(
+        self, settings: BuildSettings, threads: int = 0, inpainter: Inpainter | None = None
+    ) -> None:
+        self._inpainter = inpainter or load_inpainter(settings.inpainter, threads)
+        self.model_hashes = {}
+        if self._inpainter.sha256:
+            self.model_hashes["inpainter"] = self._inpainter.sha256
+
+    def run(self, photos: Sequence[Photo]) -> None:
+        """Fill the hole that `Rules` has cut into every photo."""
+        for photo in photos:
+            assert photo.image is not None
+            assert photo.hole is not None
+            photo.background = self._inpainter.fill(photo.image, photo.hole)
+            if photo.foreground is not None and photo.mask is not None:
+                whole = composite_over(photo.background, photo.foreground, photo.mask)
+                difference = np.abs(whole.astype(np.int16) - photo.image)
+                photo.scores["recomposition_error"] = round(float(difference.mean()), 3)

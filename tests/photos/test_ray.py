@@ -1,0 +1,113 @@
+"""The same chunks on a Ray cluster of two nodes, one of which is lost during the run."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.photos.toy_photos import write_photos
+from tests.photos.toy_stages import NAME
+from text2layer.errors import InputError
+from text2layer.photos.chunk import read_journal
+from text2layer.photos.run import build
+from text2layer.photos.settings import BuildSettings
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+SETTINGS = BuildSettings(photos_per_shard=5, min_size=1, duplicate_distance=0)
+PHOTOS = 60  # twelve chunks
+STORE = 80 * 2**20  # bytes of a node's object store: the least that Ray takes
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("ray") / "photos", PHOTOS)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster of one node with a core; tests add another."""
+    pytest.importorskip("ray", reason="needs the ray extra")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        # nodes and their workers inherit these; the toy stages are found by PYTHONPATH
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("TOY_STAGES_SECONDS", "0.4")
+        patch.setenv("RAY_health_check_period_ms", "500")
+        patch.setenv("RAY_health_check_failure_threshold", "3")
+        for attempts_left in (2, 1, 0):
+            try:
+                nodes = Cluster(
+                    initialize_head=True,
+                    head_node_args={
+                        "num_cpus": 1,
+                        "object_store_memory": STORE,
+                        "include_dashboard": False,
+                    },
+                )
+                break
+            except Exception as error:  # Ray's own; its agents must answer within 15 seconds
+                if "timed out" not in str(error) or not attempts_left:
+                    raise
+        yield nodes
+        nodes.shutdown()
+
+
+def verdicts(out: Path) -> list[dict]:
+    lines = []
+    for path in sorted((out / "journal").iterdir()):
+        lines += [{k: v for k, v in line.items() if k != "seconds"} for line in read_journal(path)]
+    return lines
+
+
+def test_an_error_of_an_actor_is_one_sentence(cluster: Any, photos: Path, tmp_path: Path) -> None:
+    stages = "tests.photos.toy_stages:no_such_function"
+    with pytest.raises(InputError, match="no_such_function"):
+        build(photos, tmp_path / "out", SETTINGS, ray=cluster.address, stages=stages,
+              report=False, progress=False)  # fmt: skip
+
+
+def test_a_lost_node_costs_nothing(
+    cluster: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    cluster.wait_for_nodes()
+    out = tmp_path / "ray"
+    chunks_at_loss = []
+
+    def lose_a_node() -> None:
+        """Kill the second node, without warning, once the first chunks are done."""
+        while len(list((out / "journal").glob("*.jsonl"))) < 3:
+            time.sleep(0.02)
+        chunks_at_loss.append(len(list((out / "journal").glob("*.jsonl"))))
+        cluster.remove_node(lost, allow_graceful=False)
+
+    killer = threading.Thread(target=lose_a_node, daemon=True)
+    killer.start()
+    summary = build(
+        photos, out, SETTINGS, workers=2, ray=cluster.address, stages=NAME, report=False,
+        progress=False,
+    )  # fmt: skip
+    killer.join(30)
+    assert not killer.is_alive()
+    assert 3 <= chunks_at_loss[0] < PHOTOS // 5  # the node was lost during the run
+    assert (summary.photos, summary.processed, summary.interrupted) == (PHOTOS, PHOTOS, False)
+    here = tmp_path / "here"
+    monkeypatch.setenv("TOY_STAGES_SECONDS", "0")
+    build(photos, here, SETTINGS, workers=1, stages=NAME, report=False, progress=False)
+    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
+        path.name: path.read_bytes() for path in here.glob("*.tar")
+    }
+    assert verdicts(out) == verdicts(here)
+    assert not list(out.rglob("*.part"))
+
+
+def test_no_cluster_is_one_sentence(photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the ray extra")
+    with pytest.raises(InputError, match="No Ray cluster answers"):
+        build(photos, tmp_path / "out", SETTINGS, ray="127.0.0.1:1", stages=NAME, progress=False)
