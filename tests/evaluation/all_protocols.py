@@ -13,7 +13,7 @@ from tests.evaluation.toy_samples import ToyFeatures, toy_judge
 from tests.toy_model import build_pipeline
 from text2layer.evaluation import Evaluation, EvaluationSettings, evaluate
 from text2layer.evaluation.benchmark import PROTOCOLS
-from text2layer.evaluation.collector import is_first_process
+from text2layer.evaluation.collector import is_first_process, processes
 from text2layer.evaluation.results import write_results
 from text2layer.evaluation.run import Networks
 
@@ -37,3 +37,4 @@ if __name__ == "__main__":
     done = measure(library, text_encoder, scratch, int(sys.argv[4]))
     if is_first_process():
         write_results(done.results, out)
+        print(f"{processes().num_processes} processes")

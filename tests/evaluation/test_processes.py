@@ -72,7 +72,7 @@ def test_what_the_first_process_has_kept_no_other_computes_or_overwrites(tmp_pat
 @pytest.mark.slow
 def test_two_processes_give_the_figures_of_one(library, toy_text_encoder, tmp_path):
     root = Path(__file__).parents[2]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     launchers = {
         "one": ("-m",),
         "two": ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"),
@@ -85,5 +85,6 @@ def test_two_processes_give_the_figures_of_one(library, toy_text_encoder, tmp_pa
         ]  # fmt: skip
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=root)
         assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == f"{1 + (name == 'two')} processes"
         found[name] = read_results(tmp_path / name)
     assert_alike(found["one"], found["two"])

@@ -157,25 +157,27 @@ def on_neutral(foreground: Tensor, mask: Tensor) -> Tensor:
 
 def gathered(parts: list[T]) -> list[T]:
     """The parts of all processes."""
-    from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    return gather_object(parts) if PartialState().num_processes > 1 else parts
+    return gather_object(parts) if processes().num_processes > 1 else parts
+
+
+def processes() -> Any:
+    """Which of how many processes this is; without a GPU they talk by gloo."""
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def is_first_process() -> bool:
     """Whether this is the process that writes and prints."""
-    from accelerate import PartialState
-
-    return bool(PartialState().is_main_process)
+    return bool(processes().is_main_process)
 
 
 def _gathered_features(
     mine: dict[tuple[str, str], np.ndarray],
 ) -> dict[tuple[str, str], np.ndarray]:
-    from accelerate import PartialState
-
-    if PartialState().num_processes == 1:
+    if processes().num_processes == 1:
         return mine  # still mapped from their files
     parts = gathered([{key: np.array(rows) for key, rows in mine.items()}])
     keys = dict.fromkeys(key for part in parts for key in part)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from text2layer.data.contact_sheet import contact_sheet, layered_item
 from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.errors import InputError, WeightsError
-from text2layer.evaluation.collector import Collector, gathered
+from text2layer.evaluation.collector import Collector, gathered, processes
 from text2layer.evaluation.drawing import DrawnBatch
 from text2layer.evaluation.features import References
 from text2layer.evaluation.results import ProtocolResult
@@ -57,9 +57,7 @@ class Run:
 
     def batches(self, known: KnownSamples, protocol: str) -> Iterator[KnownBatch]:
         """This process's share of the samples."""
-        from accelerate import PartialState
-
-        state = PartialState()
+        state = processes()
         self._begun[protocol] = time.perf_counter()
         prompts: dict[int, str] = {}
         bar = tqdm(
