@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.training.runs import assert_same_checkpoint, metrics, weights
 from tests.training.toy_source import DiscSource, stop_at
 from text2layer.errors import WeightsError
+from text2layer.models.adapter import add_adapter
 from text2layer.models.denoiser import build_denoiser, denoise
 from text2layer.models.lpips import LPIPS
 from text2layer.training import graph
@@ -231,9 +232,12 @@ def test_an_update_waits_for_nothing(
     assert waits.seen == seeds
 
 
-def test_the_whole_network_is_one_graph_of_torch_compile():
+@pytest.mark.parametrize("adapted", [False, True])
+def test_the_whole_network_is_one_graph_of_torch_compile(adapted):
     torch.manual_seed(0)
     network = build_denoiser("tiny-pooled", 4, 16)
+    if adapted:
+        add_adapter(network, 2)
     inputs = (
         torch.randn(2, 4, 16, 16), torch.randn(2, 4, 16, 16), torch.zeros(2, 4),
         torch.tensor([3.0, 900.0]), torch.randn(2, 5, 16), torch.ones(2, 5, dtype=torch.bool),

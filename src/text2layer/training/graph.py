@@ -115,6 +115,7 @@ class GraphUpdate:
             return
         if kind not in self.recorded:
             held = batch and Batch({k: v.clone() for k, v in batch.tensors.items()}, batch.kind)
+            self.optimizer.zero_grad(set_to_none=True)  # nothing is freed while recording
             graph = torch.cuda.CUDAGraph()
             graph.register_generator_state(self.generator)
             with torch.cuda.graph(graph, pool=self.pool):
