@@ -45,7 +45,7 @@ def test_from_a_library_to_a_picture(run, library: Path, tmp_path: Path) -> None
         "--protocols", "prompt, reconstruct", "--batch-size", 9, "--out", out,
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    assert "## prompt (version 1)" in result.stdout
+    assert "## prompt (version 2)" in result.stdout
     written = {"results.json", "scores.safetensors", "table.md", "plots.png"}
     assert {path.name for path in out.iterdir()} == {*written, "sheet-reconstruct.png"}
 

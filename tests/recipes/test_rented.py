@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from tests.recipe import RECIPES, recipe
@@ -13,6 +14,14 @@ from tests.toy_model import build_autoencoder
 from text2layer.errors import InputError
 from text2layer.models.denoiser import build_denoiser
 from text2layer.training import denoiser, matting
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate():
+    """Accelerate keeps the precision of whoever trained first in this process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

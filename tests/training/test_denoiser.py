@@ -80,31 +80,17 @@ def test_epsilon_follows_stable_diffusions_schedule_and_asks_for_the_noise(denoi
 
 def test_noise_levels_are_logit_normal(denoiser_settings):
     objective = build(denoiser_settings(batch_size=2000, timestep_mean=-1.0, timestep_std=0.5))
-    seen: list[Tensor] = []
-
-    def error(network, batch, level, generator, rows):
-        seen.append(level)
-        return torch.zeros(())
-
-    objective.error = error
-    objective(0, torch.Generator().manual_seed(0))
-    normal = torch.logit(seen[0])
+    drawn = objective.draw(torch.Generator().manual_seed(0))
+    normal = torch.logit(drawn.tensors["level"])
     assert float(normal.mean()) == pytest.approx(-1.0, abs=0.05)
     assert float(normal.std()) == pytest.approx(0.5, abs=0.05)
 
 
 def test_noise_is_not_made_of_the_numbers_that_drew_the_samples(denoiser_settings):
     objective = build(denoiser_settings(batch_size=4))
-    noises = []
-
-    def error(network, batch, level, generator, rows):
-        noises.append(torch.rand(64, generator=generator, dtype=torch.float64))
-        return torch.zeros(())
-
-    objective.error = error
-    objective(0, torch.Generator().manual_seed(3))
-    start = torch.rand(512, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    assert not set(noises[0].tolist()) & set(start.tolist())
+    noise = objective.draw(torch.Generator().manual_seed(3)).tensors["noise"]
+    start = torch.randn(noise.numel(), generator=torch.Generator().manual_seed(3))
+    assert not set(noise.flatten().tolist()) & set(start.tolist())
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny-paper"])

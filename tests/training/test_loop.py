@@ -111,14 +111,14 @@ def test_norms_and_biases_are_not_decayed():
 
 
 def test_weights_with_a_rate_of_their_own_are_groups_of_their_own():
-    network = CaT2IAutoencoder.from_preset("tiny", doublings=1, detail_channels=(16,))
+    network = CaT2IAutoencoder.from_preset("tiny", doublings=1, decoder_channels=(32, 16))
     groups = parameter_groups(
-        network, 0.3, lambda name: 20.0 if name.startswith("detail.heads") else 1.0
+        network, 0.3, lambda name: 20.0 if name.startswith("decoder.refine") else 1.0
     )
     assert [group["rate"] for group in groups] == [1.0, 1.0, 20.0, 20.0]
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0, 0.3, 0.0]
     fast = {id(p) for group in groups[2:] for p in group["params"]}
-    assert fast == {id(p) for p in network.detail.heads.parameters()}
+    assert fast == {id(p) for p in network.decoder.refine.parameters()}
     assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
 
 
