@@ -18,7 +18,7 @@ FLOORS = {
     "layers": 0,
     "blend": 0,
     "io": 0,
-    "setting": 0,
+    "options": 0,
     "tensors": 1,
     "models": 1,
     "pretrained": 1,

@@ -24,5 +24,12 @@ class WeightsError(Text2LayerError, RuntimeError):
     """Weights that are missing, damaged, or not what their name promises."""
 
 
+class DivergenceError(WeightsError):
+    """A training run whose loss is no longer a finite number.
+
+    A `WeightsError` too, for that is what 0.1.0 raises; nothing is wrong with any weights.
+    """
+
+
 class DataError(Text2LayerError, RuntimeError):
     """A library, shard or record that cannot be read."""

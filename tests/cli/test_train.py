@@ -135,6 +135,24 @@ def test_bad_settings_get_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("option", ["--gradient-checkpointing", "--warm-start"])
+def test_matting_offers_only_what_it_can_use(run, option) -> None:
+    result = run("train", "matting", option)
+    assert result.exit_code == 2
+    assert f"No such option: {option}" in result.stderr
+    assert option not in run("train", "matting", "--help").stdout
+    assert option in run("train", "autoencoder", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--adversarial-weight", ".5", "--adversarial-start", "0"), ("--mask-block",)],
+)
+def test_a_baseline_refuses_what_it_has_no_place_for(run, library: Path, options) -> None:
+    asked = run("train", "autoencoder", "--preset", "bench-plain", "--data", library, *options)
+    assert "cannot be used with preset bench-plain" in assert_one_sentence(asked)
+
+
 def test_a_bad_evaluation_gets_one_sentence(run, library: Path, tmp_path: Path) -> None:
     data = ("--data", library)
     assert str(tmp_path) in assert_one_sentence(run("evaluate", tmp_path, *data))

@@ -1,13 +1,12 @@
 """`text2layer dataset build|report`: photographs to a filtered layered data set."""
 
-import inspect
 import json
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from text2layer.cli.options import Described, options_of, settings_of, takes
 from text2layer.cli.sources import on_terminal, report_skipped
 from text2layer.photos.settings import BuildSettings
 
@@ -17,8 +16,12 @@ if TYPE_CHECKING:
 PHOTOS_HELP = "A folder of pictures, WebDataset shards, or a Parquet list of files."
 OUT_HELP = "A new or empty folder, or one that the same command has begun."
 
+PLACES: list[Described] = [
+    ("photos", Path, ..., typer.Argument(help=PHOTOS_HELP, show_default=False)),
+    ("out", Path, ..., typer.Argument(help=OUT_HELP, show_default=False)),
+]
 # what decides where and how a build runs, not what it gives
-RUNNING: tuple[tuple[str, Any, Any, Any], ...] = (
+RUNNING: list[Described] = [
     ("captions", Path | None, None, typer.Option(help="A CSV or TSV with a file column.")),
     ("workers", int | None, None, typer.Option(
         help="Processes, or actors on Ray; half of the cores by default.", min=1)),
@@ -28,14 +31,12 @@ RUNNING: tuple[tuple[str, Any, Any, Any], ...] = (
         help="Stages of your own, made by MODULE:FUNCTION.", metavar="MODULE:FUNCTION")),
     ("report", bool, True, typer.Option(help="Write report.html and report.json in the end.")),
     ("as_json", bool, False, typer.Option("--json", help="Print the summary as JSON.")),
-)  # fmt: skip
+]  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
     """Add `build`, with one option per field of its settings, and `report` to the group."""
-    parameters = _parameters()
-    build.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    build.__annotations__ = {item.name: item.annotation for item in parameters}
+    takes(build, [*PLACES, *options_of(BuildSettings), *RUNNING])
     app.command("build")(build)
     app.command("report")(report)
 
@@ -45,10 +46,8 @@ def build(photos: Path, out: Path, as_json: bool, **given: Any) -> None:
     from text2layer.photos.chunk import DEFAULT_STAGES
     from text2layer.photos.run import build as run_build
 
-    names = {item.name for item in fields(BuildSettings)}
-    settings = BuildSettings(**{name: value for name, value in given.items() if name in names})
     summary = run_build(
-        photos, out, settings,
+        photos, out, settings_of(BuildSettings, given),
         captions=given["captions"], workers=given["workers"], ray=given["ray"],
         stages=given["stages"] or DEFAULT_STAGES, report=given["report"], progress=on_terminal(),
     )  # fmt: skip
@@ -87,26 +86,3 @@ def _say(summary: "BuildSummary", with_report: bool) -> None:
     for (stage, reason), count in summary.reasons.most_common():
         typer.echo(f"  {count} {stage}: {reason}", err=True)
     typer.echo(summary.out / "report.html" if with_report else summary.out)
-
-
-def _parameters() -> list[inspect.Parameter]:
-    """PHOTOS, OUT, one option for each field of the settings, and those of RUNNING."""
-    hints = get_type_hints(BuildSettings)
-    listed: list[tuple[str, Any, Any, Any]] = [
-        ("photos", Path, ..., typer.Argument(help=PHOTOS_HELP, show_default=False)),
-        ("out", Path, ..., typer.Argument(help=OUT_HELP, show_default=False)),
-    ]
-    listed += [
-        (item.name, hints[item.name], item.default, typer.Option(help=item.metadata["help"]))
-        for item in fields(BuildSettings)
-    ]
-    listed += RUNNING
-    return [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if default is ... else default,
-            annotation=Annotated[hint, shown],
-        )
-        for name, hint, default, shown in listed
-    ]

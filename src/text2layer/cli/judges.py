@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from text2layer.cli.options import options_of, settings_of, takes
 from text2layer.cli.sources import on_terminal, open_source
 from text2layer.errors import InputError
+from text2layer.judges.settings import QualitySettings, RelevanceSettings
 
 if TYPE_CHECKING:
     from text2layer.judges.cases import Case
@@ -82,20 +84,15 @@ def quality(
     inpainter: Annotated[
         str, typer.Option(help="Network that gives the composed fills; '' for none.")
     ] = "migan",
-    backbone: Annotated[
-        str, typer.Option(help="Or the hub id of a transformers EfficientNet.")
-    ] = "efficientnet-lite0",
-    precision: Annotated[
-        float, typer.Option(help="That the stored thresholds reach, held out.", min=0.01, max=1)
-    ] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    **given: Any,
 ) -> None:
     """Train the mask and the fill classifier on labels; print how they do on held-out ones."""
-    from text2layer.judges.quality_training import QualitySettings, train_quality
+    from text2layer.judges.quality_training import train_quality
 
     if photos is None and library is None:
         raise InputError("Name what to learn from: --photos BUILD, --library LIBRARY, or both.")
-    settings = QualitySettings(precision=precision, backbone=backbone)
+    settings = settings_of(QualitySettings, given)
 
     def cases() -> Iterator["Case"]:
         if photos is not None:
@@ -112,32 +109,22 @@ def relevance(
     data: Annotated[
         str, typer.Option(help="A picture library, or a folder of shards.", show_default=False)
     ],
-    samples: Annotated[int, typer.Option(help="Pictures to train on.", min=1)] = 8000,
-    held_out: Annotated[
-        int, typer.Option(help="Pictures of the val split, and of the test split.", min=1)
-    ] = 1000,
-    size: Annotated[int, typer.Option(help="Their width and height in pixels.", min=8)] = 128,
-    gallery: Annotated[
-        int, typer.Option(help="Pairs to choose from where retrieval is measured.", min=2)
-    ] = 100,
-    steps: Annotated[int, typer.Option(help="Of the optimiser, at most.", min=1)] = 400,
     text_encoder: Annotated[
         str, typer.Option(help="Weights name or folder of a text encoder.")
     ] = "minilm",
     cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps the features for another run.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of pictures, weights and batches.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    **given: Any,
 ) -> None:
     """Train the probe of text relevance; print its retrieval figures on held-out pairs."""
-    from text2layer.judges.relevance_training import RelevanceSettings, train_relevance
+    from text2layer.judges.relevance_training import train_relevance
     from text2layer.models.inception import NAME, InceptionFeatures
 
-    settings = RelevanceSettings(
-        samples=samples, held_out=held_out, size=size, gallery=gallery, steps=steps, seed=seed
-    )
-    train, val, test = (open_source(data, split, size, "cpu") for split in ("train", "val", "test"))
+    settings = settings_of(RelevanceSettings, given)
+    splits = ("train", "val", "test")
+    train, val, test = (open_source(data, split, settings.size, "cpu") for split in splits)
     report = train_relevance(
         (train, val, test),
         InceptionFeatures(),
@@ -149,6 +136,14 @@ def relevance(
         progress=on_terminal(),
     )
     typer.echo(json.dumps(report, indent=2) if as_json else _relevance_table(report))
+
+
+takes(quality, options_of(QualitySettings, only=("backbone", "precision")), beside=True)
+takes(
+    relevance,
+    options_of(RelevanceSettings, only=("samples", "held_out", "size", "gallery", "steps", "seed")),
+    beside=True,
+)
 
 
 def _listen(port: int) -> socket.socket:

@@ -1,14 +1,14 @@
 """`text2layer train autoencoder|denoiser|matting`: options made from the trainers' settings."""
 
-import inspect
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any
 
 import typer
 
 from text2layer.cli.judges import quality, relevance
+from text2layer.cli.options import preset_options, takes
 from text2layer.cli.sources import first_process, open_source
 from text2layer.training.settings import PRESETS, settings_from
 
@@ -16,40 +16,6 @@ app = typer.Typer(help="Train a model of your own.", no_args_is_help=True)
 
 app.command("quality")(quality)
 app.command("relevance")(relevance)
-
-# the preset chooses the architecture, so the field of that name is not an option of its own
-CHOSEN_BY_PRESET = "preset"
-
-
-def _options(trainer: str) -> list[inspect.Parameter]:
-    """One option per settings field, None meaning 'as the preset says'."""
-    names = ", ".join(PRESETS[trainer])
-    settings = next(iter(PRESETS[trainer].values()))
-    hints = get_type_hints(type(settings))
-    base = PRESETS[trainer]["base"]
-    described: list[tuple[str, Any, str | None, str]] = [
-        ("preset", str, "base", f"Where settings not given here come from: {names}.")
-    ]
-    for item in fields(settings):
-        if item.name != CHOSEN_BY_PRESET:
-            text = item.metadata["help"] + _said(getattr(base, item.name))
-            described.append((item.name, hints[item.name] | None, None, text))
-    return [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=default,
-            annotation=Annotated[hint, typer.Option(help=text, show_default=False)],
-        )
-        for name, hint, default, text in described
-    ]
-
-
-def _said(value: object) -> str:
-    """How the base preset's value is shown: ` [base: 8]`, ` [base: on]`, or nothing for ""."""
-    if isinstance(value, bool):
-        value = "on" if value else "off"
-    return "" if value == "" else f" [base: {value}]"
 
 
 def _command(trainer: str, train: Callable[[Any], Any], text: str) -> None:
@@ -67,9 +33,7 @@ def _command(trainer: str, train: Callable[[Any], Any], text: str) -> None:
         if result.interrupted and not settings.max_minutes:
             raise typer.Exit(130)  # a run that was cut off by hand has not succeeded
 
-    parameters = _options(trainer)
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {item.name: item.annotation for item in parameters}
+    takes(command, preset_options(PRESETS[trainer]))
     command.__doc__ = text
     app.command(trainer)(command)
 

@@ -34,32 +34,11 @@ from text2layer.judges.quality import (
     load_backbone,
     save_quality,
 )
-from text2layer.setting import setting
+from text2layer.judges.settings import QualitySettings as QualitySettings
 
 # labels of photos from which the thresholds are theirs and not the composed ones'
 LEAST_PHOTOS = 40
 STEPS = 200  # of L-BFGS at most; it stops at the optimum, usually before 50
-
-
-@dataclass(frozen=True)
-class QualitySettings:
-    """How the heads are trained."""
-
-    precision: float = setting(0.9, "Precision that the stored thresholds reach, held out.")
-    decay: float = setting(3e-3, "Weight of the squared weights in the loss.")
-    photo_share: float = setting(0.6, "Weight of the photo labels; composed ones get the rest.")
-    folds: int = setting(5, "Parts of the cross-validation over photos.")
-    backbone: str = setting("efficientnet-lite0", "Or a hub id of a transformers EfficientNet.")
-
-    def __post_init__(self) -> None:
-        if not 0 < self.precision <= 1:
-            raise InputError(f"precision must lie in 0..1, got {self.precision}.")
-        if self.decay <= 0:
-            raise InputError(f"decay must be above 0, got {self.decay}.")
-        if not 0 < self.photo_share < 1:
-            raise InputError(f"photo_share must lie between 0 and 1, got {self.photo_share}.")
-        if self.folds < 2:
-            raise InputError(f"folds must be at least 2, got {self.folds}.")
 
 
 @dataclass(frozen=True)

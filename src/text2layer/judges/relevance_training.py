@@ -38,47 +38,10 @@ from text2layer.judges.relevance import (
     save_relevance,
     with_colours,
 )
-from text2layer.setting import setting
+from text2layer.judges.settings import RelevanceSettings as RelevanceSettings
 from text2layer.tensors import colour_to_bytes
 
 COMPOSED_AT_ONCE = 50
-LEAST_GALLERY = 2
-
-
-@dataclass(frozen=True)
-class RelevanceSettings:
-    """How the probe is trained."""
-
-    samples: int = setting(8000, "Pictures composed to train on.")
-    held_out: int = setting(1000, "Pictures composed of the val split, and of the test split.")
-    captions: int = setting(4, "Captions of a picture to draw from.")
-    size: int = setting(128, "Width and height of the pictures in pixels.")
-    seed: int = setting(0, "Of pictures, captions, weights and batches.")
-    width: int = setting(128, "Dimensions of the common sphere.")
-    hidden: int = setting(0, "Width of a hidden layer in each tower; 0 for none.")
-    steps: int = setting(400, "Optimiser steps at most.")
-    batch_size: int = setting(512, "Pairs in a step.")
-    learning_rate: float = setting(2e-3, "Of AdamW, falling to 0 along a half cosine.")
-    weight_decay: float = setting(1.0, "Of AdamW.")
-    dropout: float = setting(0.8, "Share of each tower's inputs that a step does not see.")
-    validate_every: int = setting(25, "Steps between measurements on the val split.")
-    gallery: int = setting(100, "Pairs to choose from where retrieval is measured.")
-    galleries: int = setting(20, "Random galleries that are averaged over.")
-
-    def __post_init__(self) -> None:
-        for name in (
-            "samples", "held_out", "captions", "size", "width", "steps", "batch_size",
-            "learning_rate", "validate_every", "galleries",
-        ):  # fmt: skip
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} must be above 0, got {getattr(self, name)}.")
-        for name in ("hidden", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must not be below 0, got {getattr(self, name)}.")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must lie in 0..1, got {self.dropout}.")
-        if self.gallery < LEAST_GALLERY:
-            raise InputError(f"gallery must be {LEAST_GALLERY} or more, got {self.gallery}.")
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,6 @@ class DenoiserObjective(Objective):
             return noisy, level * 1000, noise - latents
         timestep = (level * self.scheduler.config.num_train_timesteps).long()
         noisy = self.scheduler.add_noise(latents, noise, timestep)
-        if self.scheduler.config.prediction_type == "v_prediction":
-            return noisy, timestep, self.scheduler.get_velocity(latents, noise, timestep)
         return noisy, timestep, noise
 
     def checkpoint_gradients(self) -> None:

@@ -33,7 +33,6 @@ from text2layer.training.objective import compile_blocks as compile_blocks
 from text2layer.training.objective import step_generator as step_generator
 from text2layer.training.precision import resolve_precision
 from text2layer.training.settings import TrainingSettings
-from text2layer.training.warm_start import warm_start
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,9 @@ def train(
         data_hash: fingerprint of the training data, stored in every checkpoint.
 
     Raises:
-        WeightsError: when a checkpoint cannot be read or written or belongs to another run.
+        WeightsError: when a checkpoint cannot be read or belongs to another run.
+        WriteError: when a checkpoint cannot be written.
+        DivergenceError: when the loss is no finite number.
         InputError: when the requested device is not there, the output folder holds checkpoints
             of a run that is not to be resumed, or the batch cannot be shared evenly.
     """
@@ -146,7 +147,7 @@ def train(
     state = run.resume()
     step = int(state.get("step", 0))
     newest = checkpoints.checkpoint_path(run.folder, step)
-    if settings.gradient_checkpointing:
+    if run.objective.recomputes:
         run.objective.checkpoint_gradients()
     if settings.compile:
         run.objective.compile_network()
@@ -185,9 +186,8 @@ def train(
 
 def _fits_a_graph(objective: Objective, accelerator: Accelerator) -> bool:
     """Whether an update can be recorded: one process, nothing in it that waits or scales losses."""
-    settings = objective.settings
     alone = processes.count() == 1 and accelerator.mixed_precision != "fp16"
-    return alone and not settings.gradient_checkpointing and objective.fits_a_graph()
+    return alone and not objective.recomputes and objective.fits_a_graph()
 
 
 def _accelerator(settings: TrainingSettings) -> Accelerator:
@@ -263,7 +263,7 @@ class _Run:
             parameter_groups(self.network, settings.weight_decay, self.objective.rate_of),
             lr=settings.learning_rate,
             betas=(settings.beta1, settings.beta2),
-            fused=True,  # one pass over the weights: a third of the time on a CPU (docs/log.md)
+            fused=True,  # one pass over the weights, which a GPU and a graph gain from
         )
         self.ema = make_ema(self.network, settings.ema_decay)
         self.newest_loss: tuple[int, Tensor | float] = 0, 0.0
@@ -275,7 +275,7 @@ class _Run:
         )
 
     def check_loss(self) -> None:
-        """Raise WeightsError if the newest loss is not a finite number."""
+        """Raise DivergenceError if the newest loss is not a finite number."""
         check_finite(self.newest_loss[0], float(self.newest_loss[1]), self.folder)
 
     def look_due(self, step: int, ended: bool) -> bool:
@@ -321,12 +321,8 @@ class _Run:
                 "or resume it."
             )
         if not found:
-            if self.settings.init:
-                for model in (self.network, self.ema.module):
-                    self.objective.load_init(model)
-            if self.settings.warm_start:
-                warm_start(self.network, Path(self.settings.warm_start))
-                self.ema.module.load_state_dict(self.network.state_dict())
+            self.objective.load_start(self.network)
+            self.ema.module.load_state_dict(self.network.state_dict())
             return {}
         newest = found[-1]
         state = checkpoints.read_state(newest)

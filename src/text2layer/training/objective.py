@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from text2layer.data.source import ReadsAhead, SampleSource
-from text2layer.errors import WeightsError
+from text2layer.errors import DivergenceError
 from text2layer.training import checkpoints, processes
-from text2layer.training.settings import TrainingSettings
+from text2layer.training.settings import TrainingSettings, WorldSettings
+from text2layer.training.warm_start import warm_start
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,18 @@ class Objective(nn.Module):
             size = self.settings.batch_size
             self.source.prepare(size, generator, processes.rows(size))
 
+    @property
+    def recomputes(self) -> bool:
+        """Whether activations are computed twice instead of kept (`checkpoint_gradients`)."""
+        return isinstance(self.settings, WorldSettings) and self.settings.gradient_checkpointing
+
+    def load_start(self, network: ModelMixin) -> None:
+        """Give an untrained network the weights that the settings name, if they name any."""
+        if self.settings.init:
+            self.load_init(network)
+        if isinstance(self.settings, WorldSettings) and self.settings.warm_start:
+            warm_start(network, Path(self.settings.warm_start))
+
     def load_init(self, network: ModelMixin) -> None:
         """Give a network of this shape the weights of `settings.init`."""
         checkpoints.load_weights(network, Path(self.settings.init))
@@ -122,9 +135,9 @@ def step_draws(seed: int, step: int) -> tuple[int, torch.Generator]:
 
 
 def check_finite(step: int, loss: float, folder: Path | str) -> None:
-    """Raise WeightsError if the loss of a step is not a finite number."""
+    """Raise DivergenceError if the loss of a step is not a finite number."""
     if not math.isfinite(loss):
-        raise WeightsError(
+        raise DivergenceError(
             f"The loss became {loss} at step {step} of {folder}; lower learning_rate and "
             "resume from the last checkpoint."
         )

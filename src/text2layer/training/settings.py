@@ -1,17 +1,23 @@
 """Settings of the trainers: one dataclass each, and PRESETS. Imports no torch.
 
-Every field carries its doc line in `metadata["help"]`; the command line is made from them.
+Every field carries its doc line and its limits (`options`); the command line is made from them. A
+trainer has the settings that it can use, and no others.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from text2layer.errors import InputError
-from text2layer.setting import setting
+from text2layer.options import check_fields, setting, share
+
+# architectures (field `preset`) that have what some settings are about
+WITH_HEADS = ("tiny", "bench", "base", "paper")  # the paper's decoder: a trunk and its heads
+LAYERED = (*WITH_HEADS, "base-256")  # layers in one latent
+WITH_TRUNK = (*WITH_HEADS, "tiny-plain", "bench-plain")  # blocks that can be computed twice
+FLOWS = ("tiny", "tiny-pooled", "bench", "small", "base", "large", "base-unet")  # rectified flow
+LPIPS_SMALLEST = 16  # pixels: VGG16 halves them four times
 
 
 @dataclass(frozen=True)
@@ -24,49 +30,57 @@ class TrainingSettings:
     )
     out: str = setting("runs/run", "Folder for checkpoints, metrics.jsonl and previews.")
     init: str = setting("", "Folder of saved weights to start from instead of random ones.")
-    warm_start: str = setting(
-        "", "Folder of Stable Diffusion 1.x (vae/, unet/) to start from; fits the paper's presets."
-    )
     resume: bool = setting(True, "Continue from the newest checkpoint in the output folder.")
-    steps: int = setting(1000, "Number of optimiser updates of the whole run.")
-    batch_size: int = setting(16, "Samples per update, of all processes together.")
-    size: int = setting(128, "Width and height of training pictures, pixels.")
-    learning_rate: float = setting(3e-4, "Peak learning rate.")
-    warmup_steps: int = setting(100, "Updates of linear warm-up.")
-    decay_fraction: float = setting(0.3, "Last share of the run in which the rate falls to zero.")
-    weight_decay: float = setting(0.01, "AdamW's weight decay.")
-    beta1: float = setting(0.9, "AdamW's first beta.")
-    beta2: float = setting(0.99, "AdamW's second beta.")
-    max_grad_norm: float = setting(1.0, "Gradient norm above which gradients are scaled down.")
-    ema_decay: float = setting(0.999, "Decay of the averaged weights (warmed up from 0).")
-    mixed_precision: str = setting(
-        "auto", "auto | no | bf16 | fp16; auto takes bf16 where the device multiplies it fast."
+    steps: int = setting(1000, "Number of optimiser updates of the whole run.", at_least=1)
+    batch_size: int = setting(16, "Samples per update, of all processes together.", at_least=1)
+    size: int = setting(128, "Width and height of training pictures, pixels.", at_least=1)
+    learning_rate: float = setting(3e-4, "Peak learning rate.", above=0)
+    warmup_steps: int = setting(100, "Updates of linear warm-up.", at_least=0)
+    decay_fraction: float = share(0.3, "Last share of the run in which the rate falls to zero.")
+    weight_decay: float = setting(0.01, "AdamW's weight decay.", at_least=0)
+    beta1: float = setting(0.9, "AdamW's first beta.", at_least=0, below=1)
+    beta2: float = setting(0.99, "AdamW's second beta.", at_least=0, below=1)
+    max_grad_norm: float = setting(
+        1.0, "Gradient norm above which gradients are scaled down.", above=0
     )
-    device: str = setting("auto", "auto | cpu | cuda.")
+    ema_decay: float = setting(
+        0.999, "Decay of the averaged weights (warmed up from 0).", at_least=0, below=1
+    )
+    mixed_precision: str = setting(
+        "auto",
+        "auto | no | bf16 | fp16; auto takes bf16 where the device multiplies it fast.",
+        choices=("auto", "no", "bf16", "fp16"),
+    )
+    device: str = setting("auto", "auto | cpu | cuda.", choices=("auto", "cpu", "cuda"))
     seed: int = setting(0, "Seed of weights, data order and noise.")
-    checkpoint_every: int = setting(500, "Updates between checkpoints.")
-    keep_checkpoints: int = setting(2, "Newest checkpoints to keep.")
-    preview_every: int = setting(500, "Updates between preview sheets; 0 for none.")
-    validate_every: int = setting(250, "Updates between validation losses; 0 for none.")
-    max_minutes: float = setting(0.0, "Stop after so many minutes, preparation included; 0: never.")
+    checkpoint_every: int = setting(500, "Updates between checkpoints.", at_least=1)
+    keep_checkpoints: int = setting(2, "Newest checkpoints to keep.", at_least=1)
+    preview_every: int = setting(500, "Updates between preview sheets; 0 for none.", at_least=0)
+    validate_every: int = setting(250, "Updates between validation losses; 0 for none.", at_least=0)
+    max_minutes: float = setting(
+        0.0, "Stop after so many minutes, preparation included; 0: never.", at_least=0
+    )
     timed: bool = setting(
-        False, "Let the learning rate fall by the end of max_minutes, for hours that are rented."
+        False, "Let the learning rate fall by the end of max_minutes, for time-limited runs."
     )
     compile: bool = setting(False, "Compile the network's blocks: faster on a GPU after a minute.")
     graph: bool = setting(
         False,
         "On one GPU record an update once and replay it; on a CPU the same code runs as it is.",
     )
-    gradient_checkpointing: bool = setting(
-        False, "Compute activations twice instead of keeping them: less memory, a third more time."
-    )
 
 
 @dataclass(frozen=True)
 class WorldSettings(TrainingSettings):
-    """What the trainers share that may learn a small world (`data.world`)."""
+    """What autoencoder and denoiser share: large networks, and a small world (`data.world`)."""
 
-    canonical: float = setting(
+    warm_start: str = setting(
+        "", "Folder of Stable Diffusion 1.x (vae/, unet/) to start from; fits the paper's presets."
+    )
+    gradient_checkpointing: bool = setting(
+        False, "Compute activations twice instead of keeping them: less memory, a third more time."
+    )
+    canonical: float = share(
         0.0,
         "Share of pictures whose object stands in the canonical place; the rest is placed freely.",
     )
@@ -74,7 +88,9 @@ class WorldSettings(TrainingSettings):
         "",
         "List of the library's cut-outs to draw, an id a line, a tab and a weight; empty for all.",
     )
-    background_crops: int = setting(0, "Windows that a background is seen through; 0 for any.")
+    background_crops: int = setting(
+        0, "Windows that a background is seen through; 0 for any.", at_least=0
+    )
     scene_weights: str = setting(
         "", "How often backgrounds of a scene are drawn, like 'building interior=0.3'; the rest: 1."
     )
@@ -85,34 +101,53 @@ class AutoencoderSettings(WorldSettings):
     """Training of the composition-aware autoencoder."""
 
     out: str = setting("runs/autoencoder", "Folder for checkpoints, metrics.jsonl and previews.")
+    gradient_checkpointing: bool = setting(
+        False,
+        "Compute activations twice instead of keeping them: less memory, a third more time.",
+        presets=WITH_TRUNK,
+    )
     preset: str = setting(
         "base",
         "Architecture: tiny | bench | base | base-256 | paper; baselines tiny-plain | bench-plain.",
     )
-    num_foregrounds: int = setting(1, "Foreground layers per picture.")
-    auxiliary_head: bool = setting(True, "Predict the whole picture too; off is 'no-sup'.")
-    image_weight: float = setting(1.0, "Weight of l1 and LPIPS of I beside those of F and B.")
-    mask_block: bool = setting(False, "Give the mask's head a last residual block of its own.")
-    composition: str = setting("joint", "Composition loss: joint | dim.")
-    l1_weight: float = setting(1.0, "Weight of l1 of F, B and I.")
-    lpips_weight: float = setting(0.0, "Weight of LPIPS-VGG of F, B and I; 0 is off.")
-    lpips_share: float = setting(1.0, "Share of each batch that LPIPS looks at.")
+    num_foregrounds: int = setting(1, "Foreground layers per picture.", at_least=1, presets=LAYERED)
+    auxiliary_head: bool = setting(
+        True, "Predict the whole picture too; off is 'no-sup'.", presets=LAYERED
+    )
+    image_weight: float = setting(
+        1.0, "Weight of l1 and LPIPS of I beside those of F and B.", at_least=0
+    )
+    mask_block: bool = setting(
+        False, "Give the mask's head a last residual block of its own.", presets=WITH_HEADS
+    )
+    composition: str = setting("joint", "Composition loss: joint | dim.", choices=("joint", "dim"))
+    l1_weight: float = setting(1.0, "Weight of l1 of F, B and I.", at_least=0)
+    lpips_weight: float = setting(0.0, "Weight of LPIPS-VGG of F, B and I; 0 is off.", at_least=0)
+    lpips_share: float = share(1.0, "Share of each batch that LPIPS looks at.")
     lpips_crop: int = setting(
-        0, "Side of the window that LPIPS looks at, pixels; 0 for whole pictures."
+        0, "Side of the window that LPIPS looks at, pixels; 0 for whole pictures.", at_least=0
     )
-    adversarial_weight: float = setting(0.0, "Weight of the PatchGAN term; 0 is off.")
-    adversarial_start: int = setting(50_000, "Update at which the discriminator joins.")
-    mask_l1_weight: float = setting(1.0, "Weight of l1 of the mask.")
-    composition_weight: float = setting(2.0, "Weight of the composition loss.")
-    laplacian_weight: float = setting(3.0, "Weight of the mask's Laplacian loss.")
-    mask_weight: float = setting(1.0, "The paper's lambda between pictures and mask.")
-    kl_weight: float = setting(1e-6, "Weight of the KL term, per latent sum and picture pixel.")
-    equivariance: float = setting(0.0, "Share of updates with a scaled latent (EQ-VAE).")
+    adversarial_weight: float = setting(
+        0.0, "Weight of the PatchGAN term; 0 is off.", at_least=0, presets=WITH_HEADS
+    )
+    adversarial_start: int = setting(50_000, "Update at which the discriminator joins.", at_least=0)
+    mask_l1_weight: float = setting(1.0, "Weight of l1 of the mask.", at_least=0)
+    composition_weight: float = setting(2.0, "Weight of the composition loss.", at_least=0)
+    laplacian_weight: float = setting(3.0, "Weight of the mask's Laplacian loss.", at_least=0)
+    mask_weight: float = setting(1.0, "The paper's lambda between pictures and mask.", at_least=0)
+    kl_weight: float = setting(
+        1e-6, "Weight of the KL term, per latent sum and picture pixel.", at_least=0
+    )
+    equivariance: float = share(0.0, "Share of updates with a scaled latent (EQ-VAE).")
     latent_noise: float = setting(
-        0.0, "Most noise added to latents before they are decoded, in deviations of a channel."
+        0.0,
+        "Most noise added to latents before they are decoded, in deviations of a channel.",
+        at_least=0,
     )
-    partial: float = setting(0.15, "Share of samples with an empty or neutral part.")
-    crop: int = setting(0, "Side of the window cut out of each batch, pixels; 0 takes it whole.")
+    partial: float = share(0.15, "Share of samples with an empty or neutral part.")
+    crop: int = setting(
+        0, "Side of the window cut out of each batch, pixels; 0 takes it whole.", at_least=0
+    )
     freeze_encoder: bool = setting(
         False, "Train the decoder alone: latents of init, and denoisers made for them, stay valid."
     )
@@ -130,20 +165,24 @@ class DenoiserSettings(WorldSettings):
     )
     autoencoder: str = setting("", "Folder of the trained autoencoder.")
     parts: str = setting(
-        "", "Of a plain autoencoder: layers (SD-AE-UNet) | image (flat); empty for all it codes."
+        "",
+        "Of a plain autoencoder: layers (SD-AE-UNet) | image (flat); empty for all it codes.",
+        choices=("", "layers", "image"),
     )
     text_encoder: str = setting("minilm", "Text encoder: a name of the weights table or a path.")
-    cache_samples: int = setting(0, "Samples encoded once before training; 0 encodes on the fly.")
+    cache_samples: int = setting(
+        0, "Samples encoded once before training; 0 encodes on the fly.", at_least=0
+    )
     cache_file: str = setting(
         "", "Where encoded samples are kept: a file, none, or nothing for OUT/latents.safetensors."
     )
-    caption_variants: int = setting(3, "Captions drawn per cached sample.")
-    caption_dropout: float = setting(0.1, "Share of empty captions, for guidance.")
-    job_text: float = setting(0.7, "Share of samples with nothing given.")
-    job_background: float = setting(0.1, "Share with the background given.")
-    job_foreground: float = setting(0.1, "Share with the foreground given.")
-    job_image: float = setting(0.1, "Share with the whole picture given.")
-    job_reference: float = setting(0.0, "Share with another drawing of the object given.")
+    caption_variants: int = setting(3, "Captions drawn per cached sample.", at_least=1)
+    caption_dropout: float = share(0.1, "Share of empty captions, for guidance.")
+    job_text: float = share(0.7, "Share of samples with nothing given.")
+    job_background: float = share(0.1, "Share with the background given.")
+    job_foreground: float = share(0.1, "Share with the foreground given.")
+    job_image: float = share(0.1, "Share with the whole picture given.")
+    job_reference: float = share(0.0, "Share with another drawing of the object given.")
     even_concepts: bool = setting(False, "Draw concepts alike, not cut-outs.")
     full_captions: bool = setting(
         False, "Captions that say all that varies: style, time, place and size."
@@ -151,29 +190,38 @@ class DenoiserSettings(WorldSettings):
     hold_out_pairings: bool = setting(
         False, "Leave one in ten pairs of concept and scene out of training, for validation."
     )
-    imperfect: float = setting(0.25, "Share of given parts that are blurred, JPEG or badly cut.")
-    timestep_mean: float = setting(0.0, "Mean of the logit-normal timestep (rectified flow).")
-    timestep_std: float = setting(1.0, "Deviation of the logit-normal timestep.")
+    imperfect: float = share(0.25, "Share of given parts that are blurred, JPEG or badly cut.")
+    timestep_mean: float = setting(
+        0.0, "Mean of the logit-normal timestep (rectified flow).", presets=FLOWS
+    )
+    timestep_std: float = setting(
+        1.0, "Deviation of the logit-normal timestep.", at_least=0, presets=FLOWS
+    )
     sampling_shift: float = setting(
-        1.0, "Shift of the sampling steps towards noise (rectified flow, arXiv 2403.03206)."
+        1.0,
+        "Shift of the sampling steps towards noise (rectified flow, arXiv 2403.03206).",
+        above=0,
+        presets=FLOWS,
     )
     distil_steps: int = setting(
-        0, "Teach init to draw in so many steps without guidance; 0 trains as ever."
+        0, "Teach init to draw in so many steps without guidance; 0 trains as ever.", at_least=0
     )
-    distil_rank: int = setting(32, "Rank of the adapter that the student learns.")
-    distil_substeps: int = setting(3, "Steps of the teacher in each step of the student.")
-    distil_guidance: float = setting(5.0, "Guidance scale of the teacher.")
-    preview_guidance: float = setting(3.0, "Guidance scale of preview pictures.")
-    preview_steps: int = setting(20, "Sampling steps of preview pictures.")
+    distil_rank: int = setting(32, "Rank of the adapter that the student learns.", at_least=1)
+    distil_substeps: int = setting(
+        3, "Steps of the teacher in each step of the student.", at_least=1
+    )
+    distil_guidance: float = setting(5.0, "Guidance scale of the teacher.", at_least=0)
+    preview_guidance: float = setting(3.0, "Guidance scale of preview pictures.", at_least=0)
+    preview_steps: int = setting(20, "Sampling steps of preview pictures.", at_least=1)
 
 
 @dataclass(frozen=True)
 class MattingSettings(TrainingSettings):
-    """Training of the network that gives a picture taken apart its mask."""
+    """Training of the network that gives a decomposed picture its mask."""
 
     out: str = setting("runs/matting", "Folder for checkpoints, metrics.jsonl and previews.")
     preset: str = setting("base", "Architecture: tiny | base.")
-    imperfect: float = setting(0.15, "Share of pictures that are blurred or JPEG.")
+    imperfect: float = share(0.15, "Share of pictures that are blurred or JPEG.")
 
 
 # rows of the benchmark (docs/benchmark.md)
@@ -285,73 +333,41 @@ def settings_from(trainer: str, preset: str, /, **overrides: Any) -> Any:
     return check(replace(base, **overrides))
 
 
-AT_LEAST_ONE = (
-    "steps", "batch_size", "size", "checkpoint_every", "keep_checkpoints", "num_foregrounds",
-    "caption_variants", "preview_steps", "distil_substeps", "distil_rank",
-)  # fmt: skip
-NOT_NEGATIVE = (
-    "warmup_steps", "weight_decay", "preview_every", "validate_every", "max_minutes",
-    "image_weight", "l1_weight", "lpips_weight", "adversarial_weight", "adversarial_start",
-    "mask_l1_weight", "composition_weight", "laplacian_weight", "mask_weight", "kl_weight",
-    "cache_samples", "timestep_std", "preview_guidance", "crop", "lpips_crop", "latent_noise",
-    "distil_steps", "distil_guidance", "background_crops",
-)  # fmt: skip
-SHARES = (
-    "decay_fraction", "equivariance", "lpips_share", "partial", "caption_dropout", "job_text",
-    "job_background", "job_foreground", "job_image", "job_reference", "imperfect", "canonical",
-)  # fmt: skip
-ABOVE_ZERO = ("learning_rate", "max_grad_norm", "sampling_shift")
-BELOW_ONE = ("beta1", "beta2", "ema_decay")
-CHOICES = {
-    "mixed_precision": ("auto", "no", "bf16", "fp16"),
-    "device": ("auto", "cpu", "cuda"),
-    "composition": ("joint", "dim"),
-    "parts": ("", "layers", "image"),
-}
-
-
-LPIPS_SMALLEST = 16  # pixels: VGG16 halves them four times
-
-
 def check(settings: S) -> S:
     """Return the settings, or raise InputError for the first value that cannot be used."""
-    limits: list[tuple[tuple[str, ...], Callable[[float], bool], str]] = [
-        (AT_LEAST_ONE, lambda value: value >= 1, "be at least 1"),
-        (NOT_NEGATIVE, lambda value: 0 <= value < math.inf, "be 0 or more"),
-        (SHARES, lambda value: 0 <= value <= 1, "lie in 0..1"),
-        (BELOW_ONE, lambda value: 0 <= value < 1, "be at least 0 and below 1"),
-        (ABOVE_ZERO, lambda value: 0 < value < math.inf, "be above 0"),
-    ]
-    for names, fits, words in limits:
-        for name in names:
-            value = getattr(settings, name, None)
-            if value is not None and not fits(value):
-                raise InputError(f"{name} must {words}, got {value}.")
-    if isinstance(settings, AutoencoderSettings):
-        if settings.crop > settings.size:
-            raise InputError(f"crop {settings.crop} is larger than size {settings.size}.")
-        if 0 < settings.lpips_crop < LPIPS_SMALLEST:
-            raise InputError(
-                f"lpips_crop must be 0 or at least {LPIPS_SMALLEST}, got {settings.lpips_crop}."
-            )
-        if settings.mask_block and settings.warm_start:
-            raise InputError("Stable Diffusion has no mask_block; leave one of it and warm_start.")
-        if settings.freeze_encoder and not settings.init:
-            raise InputError("freeze_encoder keeps the encoder of init; name its folder.")
-    if settings.init and settings.warm_start:
-        raise InputError("init and warm_start both name weights to start from; give one.")
+    check_fields(settings)
     if settings.timed and not settings.max_minutes:
         raise InputError("timed needs max_minutes, the length of the run.")
-    for name, known in CHOICES.items():
-        value = getattr(settings, name, known[0])
-        if value not in known:
-            raise InputError(f"{name} must be {' or '.join(known)}, got {value!r}.")
+    if isinstance(settings, WorldSettings) and settings.init and settings.warm_start:
+        raise InputError("init and warm_start both name weights to start from; give one.")
+    if isinstance(settings, AutoencoderSettings):
+        _check_autoencoder(settings)
     if isinstance(settings, DenoiserSettings):
-        if settings.distil_steps and not settings.init:
-            raise InputError("distil_steps needs a teacher; name its folder as init.")
-        shares = [settings.job_text, settings.job_background]
-        shares += [settings.job_foreground, settings.job_image]
-        shares += [settings.job_reference]
-        if abs(sum(shares) - 1) > 1e-6:
-            raise InputError(f"The job shares must sum to 1, they sum to {sum(shares):.4g}.")
+        _check_denoiser(settings)
     return settings
+
+
+def _check_autoencoder(settings: AutoencoderSettings) -> None:
+    if settings.crop > settings.size:
+        raise InputError(f"crop {settings.crop} is larger than size {settings.size}.")
+    if 0 < settings.lpips_crop < LPIPS_SMALLEST:
+        raise InputError(
+            f"lpips_crop must be 0 or at least {LPIPS_SMALLEST}, got {settings.lpips_crop}."
+        )
+    if settings.mask_block and settings.warm_start:
+        raise InputError("Stable Diffusion has no mask_block; leave one of it and warm_start.")
+    if settings.freeze_encoder and not settings.init:
+        raise InputError("freeze_encoder keeps the encoder of init; name its folder.")
+
+
+def _check_denoiser(settings: DenoiserSettings) -> None:
+    if settings.distil_steps and not settings.init:
+        raise InputError("distil_steps needs a teacher; name its folder as init.")
+    shares = sum(
+        (
+            settings.job_text, settings.job_background, settings.job_foreground,
+            settings.job_image, settings.job_reference,
+        )
+    )  # fmt: skip
+    if abs(shares - 1) > 1e-6:
+        raise InputError(f"The job shares must sum to 1, they sum to {shares:.4g}.")
