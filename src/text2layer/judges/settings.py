@@ -19,7 +19,9 @@ class QualitySettings:
         0.6, "Weight of the photo labels; composed ones get the rest.", above=0, below=1
     )
     folds: int = setting(5, "Parts of the cross-validation over photos.", at_least=2)
-    backbone: str = setting("efficientnet-lite0", "efficientnet-lite0, or the hub id of an EfficientNet.")
+    backbone: str = setting(
+        "efficientnet-lite0", "efficientnet-lite0, or the hub id of an EfficientNet."
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
