@@ -25,7 +25,7 @@ def test_plots_that_cannot_be_drawn_are_said_at_once(run, tmp_path: Path, monkey
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as if it were not installed
     out = tmp_path / "scores"
     asked = run("evaluate", "no-such-model", "--data", "no-such-data", "--out", out)
-    assert "pip install 'text2layer[build]'" in assert_one_sentence(asked)
+    assert "matplotlib: run pip install -c constraints.txt '.[build]'" in assert_one_sentence(asked)
     assert not out.exists()
 
 

@@ -14,6 +14,7 @@ from text2layer.cli.options import options_of, settings_of, takes
 from text2layer.cli.sources import on_terminal, open_source
 from text2layer.errors import InputError
 from text2layer.judges.settings import QualitySettings, RelevanceSettings
+from text2layer.options import require
 
 if TYPE_CHECKING:
     from text2layer.judges.cases import Case
@@ -47,10 +48,7 @@ def label(
         raise InputError(f"The folder for {file} does not exist: make it first.")
     queue = LabelQueue(data, file, by or _user(), count, seed)
     app = build_label_app(queue)
-    try:
-        import uvicorn
-    except ImportError:
-        raise InputError("The label page needs uvicorn: pip install 'text2layer[build]'.") from None
+    uvicorn = require("uvicorn", "uvicorn", "The label page")
     listening = _listen(port)
     address = f"http://{HOST}:{listening.getsockname()[1]}/"
     typer.echo(f"{len(queue.keys)} samples at {address}", err=True)

@@ -21,6 +21,7 @@ import numpy as np
 from text2layer.errors import InputError, Text2LayerError
 from text2layer.evaluation.interval import Interval, bootstrap_mean
 from text2layer.io.atomic import writing
+from text2layer.options import require
 
 FORMAT = 1  # of results.json
 RESULTS, SCORES, TABLE = "results.json", "scores.safetensors", "table.md"
@@ -313,8 +314,4 @@ def check_plots() -> None:
 
 
 def _figure() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("Plots need matplotlib: pip install 'text2layer[build]'.") from None
-    return Figure
+    return require("matplotlib.figure", "matplotlib", "Drawing plots").Figure

@@ -14,6 +14,7 @@ from PIL import Image
 from text2layer.blend import composite_over
 from text2layer.errors import DataError, InputError
 from text2layer.judges.labels import KINDS, REASONS, LabelQueue
+from text2layer.options import require
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -33,12 +34,10 @@ def build_label_app(queue: LabelQueue) -> "FastAPI":
     Raises:
         InputError: FastAPI is not installed.
     """
-    try:
-        from fastapi import Body, FastAPI, Request, Response
-        from fastapi.responses import HTMLResponse, JSONResponse
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
-    except ImportError:
-        raise InputError("The label page needs FastAPI: pip install 'text2layer[build]'.") from None
+    require("fastapi", "FastAPI", "The label page")
+    from fastapi import Body, FastAPI, Request, Response
+    from fastapi.responses import HTMLResponse, JSONResponse
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     app = FastAPI(title="text2layer label", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))

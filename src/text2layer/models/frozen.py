@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from text2layer.errors import InputError, WeightsError
+from text2layer.errors import WeightsError
+from text2layer.options import require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,12 +32,7 @@ def open_session(path: Path, threads: int = 0) -> Any:
         InputError: onnxruntime is not installed.
         WeightsError: the file is not a network that it can run.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise InputError(
-            "Running ONNX networks needs onnxruntime: pip install 'text2layer[build]'."
-        ) from None
+    onnxruntime = require("onnxruntime", "onnxruntime", "Running ONNX networks")
     options = onnxruntime.SessionOptions()
     # planned memory is half as much again (IS-Net 2.1 GB instead of 1.3) and not faster
     options.enable_mem_pattern = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from text2layer.errors import InputError
+from text2layer.options import require
 
 if TYPE_CHECKING:
     import numpy as np  # not at run time: a build's settings come from here, and so does --help
@@ -54,10 +54,4 @@ def cut_hole(
 
 def opencv() -> Any:
     """OpenCV, or InputError that says how to install it."""
-    try:
-        import cv2
-    except ImportError:
-        raise InputError(
-            "Cutting holes and counting parts needs OpenCV: pip install 'text2layer[build]'."
-        ) from None
-    return cv2
+    return require("cv2", "OpenCV", "Cutting holes and counting parts")

@@ -17,6 +17,7 @@ from PIL import Image
 
 from text2layer.errors import InputError, WeightsError
 from text2layer.models.frozen import module_sha256, open_session
+from text2layer.options import require
 from text2layer.pretrained import WEIGHTS, resolve
 
 NAMES = ("migan", "opencv")
@@ -107,13 +108,7 @@ class OpencvInpainter:
     def __init__(self) -> None:
         self.name = "opencv"
         self.sha256 = ""
-        try:
-            import cv2
-        except ImportError:
-            raise InputError(
-                "The inpainter 'opencv' needs OpenCV: pip install 'text2layer[build]'."
-            ) from None
-        self._cv2 = cv2
+        self._cv2 = require("cv2", "OpenCV", "The inpainter 'opencv'")
 
     def fill(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
         """See `Inpainter.fill`."""

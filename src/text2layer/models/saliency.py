@@ -215,11 +215,9 @@ def stretch(values: np.ndarray, size: tuple[int, int]) -> SaliencyMap:
 
 def _from_transformers(name: str, threads: int) -> SaliencyModel:
     """A network for AutoModelForImageSegmentation from a folder or the hub."""
-    try:
-        import torch
-        from transformers import AutoModelForImageSegmentation
-    except ImportError:
-        raise InputError("A network from the hub needs transformers and torch.") from None
+    import torch
+    from transformers import AutoModelForImageSegmentation
+
     if threads:
         torch.set_num_threads(threads)
     trusted = os.environ.get(TRUST, "") == "1"

@@ -19,6 +19,7 @@ from typing import Any
 
 from text2layer import errors
 from text2layer.errors import InputError, Text2LayerError
+from text2layer.options import require
 from text2layer.photos.chunk import ChunkResult, journal_result
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.index import PhotoIndex
@@ -106,12 +107,7 @@ def run_on_ray(
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
     """The ray module, connected to a cluster; a connection that was there before stays."""
-    try:
-        import ray
-    except ImportError:
-        raise InputError(
-            "Ray is not installed; run pip install 'text2layer[ray]', or leave out --ray."
-        ) from None
+    ray = require("ray", "Ray", "Work on a cluster", extra="ray", instead="leave out --ray")
     if ray.is_initialized():
         yield ray
         return

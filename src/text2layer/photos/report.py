@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from text2layer import __version__
 from text2layer.data.statistics import Statistics
-from text2layer.errors import DataError, InputError
+from text2layer.errors import DataError
 from text2layer.io.atomic import writing
+from text2layer.options import require
 from text2layer.photos.chunk import read_journal
 from text2layer.photos.examples import KEPT, SEPARATOR
 from text2layer.photos.folder import BuildFolder, write_json
@@ -26,6 +27,7 @@ OTHER = "other"
 MOST_LICENSES = 100
 
 TEMPLATE = "report.html.jinja"
+NO_REPORT = "give --no-report"
 INK, BAR, GRID = "#1f2933", "#3d6f9e", "#d9dee4"
 MOST_BARS = 15
 LEAST_RANGE = 5  # of a histogram's numbers, so that a single bar does not fill the plot
@@ -183,13 +185,8 @@ def draw_report(figures: dict[str, Any], examples: Path) -> str:
     Raises:
         InputError: jinja2 or matplotlib is missing.
     """
-    try:
-        from jinja2 import Environment
-    except ImportError:
-        raise InputError(
-            "The report needs jinja2; run pip install 'text2layer[build]', or give --no-report."
-        ) from None
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    jinja2 = require("jinja2", "jinja2", "The report", instead=NO_REPORT)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = _number
     environment.filters["percent"] = lambda value: "-" if value is None else f"{value:.1%}"
     text = files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
@@ -287,13 +284,8 @@ def _bars(values: dict[str, float], label: str) -> str:
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
     """A figure in inches and its axes; not pyplot, which keeps figures alive."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError(
-            "The report needs matplotlib; run pip install 'text2layer[build]', or give --no-report."
-        ) from None
-    figure = Figure((width, height), layout="constrained")
+    matplotlib = require("matplotlib.figure", "matplotlib", "The report", instead=NO_REPORT)
+    figure = matplotlib.Figure((width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, colors=INK)

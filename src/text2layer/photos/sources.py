@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from text2layer.errors import DataError, InputError
+from text2layer.options import require
 from text2layer.photos.photo import PhotoRef
 from text2layer.photos.provenance import (
     FILE_NAMES,
@@ -308,12 +309,9 @@ class ParquetSource(_Counting):
 
     def __iter__(self) -> Iterator[PhotoRef]:
         self._begin()
-        try:
-            from pyarrow import ArrowException, parquet
-        except ImportError:
-            raise InputError(
-                "Parquet lists need pyarrow; run pip install 'text2layer[build]'."
-            ) from None
+        require("pyarrow", "pyarrow", "Reading Parquet lists")
+        from pyarrow import ArrowException, parquet
+
         for path in self.paths:
             try:
                 with parquet.ParquetFile(path) as table:

@@ -9,9 +9,8 @@ hardly touch.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from scipy import ndimage
 
 from text2layer.blend import extend_edge_colours, resize_colour, solve_colour
 from text2layer.errors import InputError
@@ -35,7 +34,7 @@ def faint_parts(mask: np.ndarray) -> np.ndarray:
     doubtful: np.ndarray = mask >= threshold_level(MASK_THRESHOLD)
     sure = mask >= SURE_LEVEL
     if sure.any():
-        distance = scipy_ndimage().distance_transform_edt(~sure)
+        distance = ndimage.distance_transform_edt(~sure)
         doubtful &= distance > REACH * max(mask.shape)
     return doubtful
 
@@ -61,7 +60,6 @@ def find_subjects(mask: np.ndarray, max_subjects: int) -> np.ndarray:
     """
     if max_subjects < 1:
         raise InputError(f"At least one layer must be allowed, not {max_subjects}.")
-    ndimage = scipy_ndimage()
     cores, count = ndimage.label(mask >= SURE_LEVEL, EIGHT)
     parts, _ = ndimage.label(mask >= threshold_level(MASK_THRESHOLD), EIGHT)
     labels = np.zeros(mask.shape, np.int32)
@@ -90,7 +88,7 @@ def _largest_cores(cores: np.ndarray, parts: np.ndarray) -> tuple[np.ndarray, np
     sure = np.bincount(parts[cores > 0], minlength=parts.max() + 1)  # pixels of each part
     is_foreground = sure >= min(least, sure.max())
     areas = np.bincount(cores.ravel())[1:]
-    part = scipy_ndimage().maximum(parts, cores, np.arange(1, len(areas) + 1)).astype(int)
+    part = ndimage.maximum(parts, cores, np.arange(1, len(areas) + 1)).astype(int)
     by_area = np.argsort(-areas, kind="stable")
     leaders = by_area[np.unique(part[by_area], return_index=True)[1]]  # each part's largest core
     largest = np.zeros(len(sure))
@@ -103,9 +101,7 @@ def _largest_cores(cores: np.ndarray, parts: np.ndarray) -> tuple[np.ndarray, np
 
 def nearest_label(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each pixel of (H, W) the nearest label above 0, and how far it is in pixels."""
-    distance, (rows, columns) = scipy_ndimage().distance_transform_edt(
-        labels == 0, return_indices=True
-    )
+    distance, (rows, columns) = ndimage.distance_transform_edt(labels == 0, return_indices=True)
     return labels[rows, columns], distance
 
 
@@ -125,7 +121,7 @@ def lift_subjects(
         A layer for each subject, "Subject 1" first, cropped to its region. Its alpha is the mask
         inside the region and 0 outside.
     """
-    boxes = scipy_ndimage().find_objects(regions)
+    boxes = ndimage.find_objects(regions)
     layers = []
     for number, box in enumerate(boxes, start=1):
         if box is not None:
@@ -161,14 +157,3 @@ def edge_colours(photo: np.ndarray, background: np.ndarray, alpha: np.ndarray) -
     coarse = extend_edge_colours(colour[::step, ::step], alpha[::step, ::step], SOLVED_LEVEL)
     continued = resize_colour(coarse, (alpha.shape[1], alpha.shape[0]))
     return np.where((alpha >= SOLVED_LEVEL)[..., None], colour, continued)
-
-
-def scipy_ndimage() -> Any:
-    """scipy.ndimage, or InputError that says how to install it."""
-    try:
-        from scipy import ndimage
-    except ImportError:
-        raise InputError(
-            "Telling subjects apart needs SciPy: pip install 'text2layer[build]'."
-        ) from None
-    return ndimage
