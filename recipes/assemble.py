@@ -15,7 +15,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from text2layer.checksums import CHECKSUMS, write_checksums
+from text2layer.files import CHECKSUMS, write_checksums
 from text2layer.models.denoiser import build_scheduler
 from text2layer.models.text_encoder import load_text_encoder
 from text2layer.models.transformer import LayerTransformer2DModel

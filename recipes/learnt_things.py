@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from text2layer.checksums import CHECKSUMS, write_checksums
 from text2layer.errors import InputError
 from text2layer.evaluation.results import read_results
+from text2layer.files import CHECKSUMS, write_checksums
 from text2layer.pipelines.learnt import LearntThing, write_learnt
 from text2layer.pipelines.loading import model_hash, read_index
 

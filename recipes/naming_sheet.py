@@ -26,7 +26,7 @@ from text2layer.data.contact_sheet import GAP, INK, PAPER
 from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library
 from text2layer.data.world import concept_name, is_held_out, read_drawings, usual_names
 from text2layer.errors import InputError
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 from text2layer.pipelines import Text2LayerPipeline, released_model
 from text2layer.pipelines.learnt import read_learnt
 

@@ -42,7 +42,7 @@ from text2layer.evaluation.known_layers import as_components
 from text2layer.evaluation.mask_overlap import soft_iou
 from text2layer.evaluation.objects import cut_to_object
 from text2layer.evaluation.picture_similarity import perceptual_distance
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 from text2layer.models.lpips import LPIPS
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.tensors import bytes_to_mask, colour_to_bytes, mask_to_bytes

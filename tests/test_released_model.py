@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from text2layer.checksums import CHECKSUMS, verify_checksums
 from text2layer.errors import WeightsError
+from text2layer.files import CHECKSUMS, verify_checksums
 from text2layer.pipelines import Text2LayerPipeline, loading, released_model
 from text2layer.pretrained import resolve
 

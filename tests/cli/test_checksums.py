@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from text2layer.checksums import CHECKSUMS, verify_checksums, write_checksums
 from text2layer.errors import WeightsError
+from text2layer.files import CHECKSUMS, verify_checksums, write_checksums
 from text2layer.pipelines import released_model
 
 

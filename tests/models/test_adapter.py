@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from tests.toy_model import TEXT_WIDTH, build_network
 from text2layer.errors import InputError, WeightsError
+from text2layer.files import file_sha256
 from text2layer.models.adapter import (
     FewSteps,
     add_adapter,
@@ -20,7 +21,6 @@ from text2layer.models.adapter import (
     save_adapter,
 )
 from text2layer.models.denoiser import denoise
-from text2layer.pretrained.store import file_sha256
 
 
 def answer(network) -> torch.Tensor:

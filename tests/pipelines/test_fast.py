@@ -8,9 +8,9 @@ import torch
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 
 from text2layer.errors import WeightsError
+from text2layer.files import file_sha256
 from text2layer.models.adapter import FewSteps, add_adapter, save_adapter
 from text2layer.pipelines import Text2LayerPipeline
-from text2layer.pretrained.store import file_sha256
 
 
 @pytest.fixture

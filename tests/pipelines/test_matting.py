@@ -9,11 +9,11 @@ import torch
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 
 from text2layer.errors import WeightsError
+from text2layer.files import weights_hash
 from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.matting import MattingNetwork
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.pipelines.attempts import MATTED_ATTEMPTS, best_attempts
-from text2layer.pipelines.loading import weights_hash
 from text2layer.pipelines.rough_layers import rough_layers
 from text2layer.tensors import colour_to_tensor
 from text2layer.training.export import export_network

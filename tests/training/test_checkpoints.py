@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from text2layer.errors import WeightsError
+from text2layer.errors import WeightsError, WriteError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.training import checkpoints
 
@@ -74,8 +75,12 @@ class FullDisk:
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")],
-    ids=["system", "torch"],
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("PytorchStreamWriter failed"),
+        SafetensorError("No space left on device"),
+    ],
+    ids=["system", "torch", "safetensors"],
 )
 def test_a_write_that_fails_midway_leaves_the_earlier_checkpoint(
     error, model, tmp_path, monkeypatch
@@ -83,10 +88,17 @@ def test_a_write_that_fails_midway_leaves_the_earlier_checkpoint(
     save(tmp_path, 1, model, keep=1)
     before = files(tmp_path)
     monkeypatch.setattr(torch, "save", FullDisk(error))
-    with pytest.raises(WeightsError, match=r"checkpoint-00000002 cannot be written") as raised:
+    with pytest.raises(WriteError, match=r"checkpoint-00000002 could not be written") as raised:
         save(tmp_path, 2, model, keep=1)
     assert "\n" not in str(raised.value)
     assert files(tmp_path) == before
+
+
+def test_what_a_killed_run_left_is_removed(model, tmp_path):
+    (tmp_path / ".text2layer-0123456789ab.part" / "model").mkdir(parents=True)
+    (tmp_path / ".text2layer-ba9876543210.part").touch()
+    target = save(tmp_path, 1, model)
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_ctrl_c_during_a_write_leaves_the_earlier_checkpoint(model, tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from tests.training.runs import metrics
 from tests.training.toy_source import DiscSource
-from text2layer.checksums import verify_checksums
 from text2layer.errors import InputError
+from text2layer.files import verify_checksums
 from text2layer.models.adapter import merge_adapter, read_note
 from text2layer.models.denoiser import build_denoiser, build_scheduler, flag_tensor, set_steps
 from text2layer.pipelines import Text2LayerPipeline

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from text2layer.checksums import CHECKSUMS, verify_checksums
+from text2layer.errors import WriteError
+from text2layer.files import CHECKSUMS, verify_checksums
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.training.export import export_pipeline, save_model
 
@@ -63,15 +64,24 @@ def test_a_newer_export_takes_the_place_of_the_older(pipeline, tmp_path):
 def test_an_export_that_fails_leaves_the_older(at, pipeline, tmp_path, monkeypatch):
     folder = save_model(pipeline.autoencoder, tmp_path / "model")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    real = os.replace
+    real, full = os.rename, OSError(28, "No space left on device")
+    calls = []
 
-    def full(source: Path, target: Path) -> None:
-        if at == "writing" or (Path(target).name == "model" and Path(source).suffix == ".tmp"):
-            raise OSError(28, "No space left on device")
+    def rename(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:  # the older is out of the way, the new one not yet in place
+            raise full
         real(source, target)
 
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
+    def save_pretrained(model: object, out: Path) -> None:
+        (out / "half").write_bytes(b"a file")
+        raise full
+
+    if at == "writing":
+        monkeypatch.setattr(type(pipeline.autoencoder), "save_pretrained", save_pretrained)
+    else:
+        monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(WriteError, match=r"model could not be written: the disk is full"):
         save_model(pipeline.autoencoder, folder)
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

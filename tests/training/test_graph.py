@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.training.runs import assert_same_checkpoint, metrics, weights
 from tests.training.toy_source import DiscSource, stop_at
-from text2layer.errors import WeightsError
+from text2layer.errors import DivergenceError
 from text2layer.models.adapter import add_adapter
 from text2layer.models.denoiser import build_denoiser, denoise
 from text2layer.models.lpips import LPIPS
@@ -156,7 +156,7 @@ def test_a_loss_that_is_not_finite_is_told_and_never_saved(autoencoder_settings)
             return {**losses, "loss": losses["loss"] * (float("nan") if step == 5 else 1.0)}
 
     settings = autoencoder_settings(steps=9, checkpoint_every=4, graph=True)
-    with pytest.raises(WeightsError, match="The loss became nan at step 5"):
+    with pytest.raises(DivergenceError, match="The loss became nan at step 5"):
         train(lambda device: Broken(settings, DiscSource(), DiscSource(), device), settings, "data")
     assert [path.name for path in Path(settings.out).glob("checkpoint-*")] == [
         "checkpoint-00000004"

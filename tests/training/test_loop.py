@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tests.training.runs import metrics, weights
 from tests.training.toy_source import DiscSource
-from text2layer.errors import InputError, WeightsError
+from text2layer.errors import DivergenceError, InputError, WeightsError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.denoiser import build_denoiser
 from text2layer.training import checkpoints
@@ -199,7 +199,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(
     def make(device: torch.device) -> Objective:
         return Broken(settings, source, source, device)
 
-    with pytest.raises(WeightsError, match=r"The loss became nan at step 2.*lower learning_rate"):
+    with pytest.raises(
+        DivergenceError, match=r"The loss became nan at step 2.*lower learning_rate"
+    ):
         train(make, settings, source.fingerprint)
     newest = checkpoints.list_checkpoints(Path(settings.out))[-1]
     assert newest.name == "checkpoint-00000002"

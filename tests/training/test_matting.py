@@ -8,8 +8,8 @@ from torch import Tensor
 
 from tests.training.runs import metrics
 from tests.training.toy_source import DiscSource
-from text2layer.checksums import verify_checksums
 from text2layer.evaluation.mask_overlap import soft_iou
+from text2layer.files import verify_checksums
 from text2layer.models.losses import overlap
 from text2layer.models.matting import MattingNetwork
 from text2layer.pipelines.loading import load_matting

@@ -80,7 +80,7 @@ def view(
     """Show samples on one sheet: foreground, background, mask, whole, and the caption."""
     from text2layer.data.contact_sheet import contact_sheet
     from text2layer.data.opening import is_library
-    from text2layer.io.atomic import writing
+    from text2layer.files import writing
 
     check_picture(output)
     if is_library(data):

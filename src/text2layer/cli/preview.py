@@ -12,8 +12,8 @@ def write_preview(layered: "LayeredImage", path: Path) -> None:
     import numpy as np
 
     from text2layer.data.contact_sheet import grid
+    from text2layer.files import writing
     from text2layer.io import pictures, xmp
-    from text2layer.io.atomic import writing
 
     alone = [layered.on_canvas(layer) for layer in layered.foregrounds]
     cutouts = [np.dstack(one) for one in alone or [(layered.foreground, layered.mask)]]

@@ -104,7 +104,7 @@ def verify_command(
 
 def _verified(name: str) -> Path:
     """Verify one set of weights; return where it lies."""
-    from text2layer.checksums import verify_checksums
+    from text2layer.files import verify_checksums
     from text2layer.pipelines import released_model
     from text2layer.pretrained import verify
 

@@ -18,7 +18,7 @@ from text2layer.data.schema import Sample, SampleMetadata
 from text2layer.data.shards import ShardWriter
 from text2layer.data.source import Placement
 from text2layer.errors import DataError, InputError
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
 BATCH = 16

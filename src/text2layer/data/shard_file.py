@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from text2layer.errors import DataError, InputError
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 
 SHARD_NAME = "{prefix}-{number:06d}.tar"
 
@@ -46,7 +46,7 @@ def writing_shard(path: Path) -> Iterator[ShardFile]:
     and longer names, which keys of the schema may give, are held too.
 
     Raises:
-        InputError, FormatError: `path` cannot be written (see `io.atomic.writing`).
+        InputError, FormatError: `path` cannot be written (see `files.writing`).
     """
     with writing(path) as handle, tarfile.open(
         fileobj=handle, mode="w", format=tarfile.PAX_FORMAT

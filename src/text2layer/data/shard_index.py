@@ -7,6 +7,7 @@ from pathlib import Path
 
 from text2layer.data.schema import MAX_BYTES
 from text2layer.errors import DataError
+from text2layer.files import file_sha256
 
 Places = dict[str, tuple[int, int]]  # suffix -> offset and size of its bytes in the tar
 Skip = Callable[[str, str], None]  # takes a reason to count and a sentence about the case
@@ -73,8 +74,7 @@ def hash_shards(paths: Sequence[Path]) -> str:
     """SHA-256 (hex) over the content of all shards, in order."""
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
 
 

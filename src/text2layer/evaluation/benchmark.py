@@ -33,7 +33,7 @@ from text2layer.evaluation.objects import objects
 from text2layer.evaluation.prompt_following import follow_prompt
 from text2layer.evaluation.results import ProtocolResult, plot_scores, write_results
 from text2layer.evaluation.run import JUDGE, Networks, Run, check_judge
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.plain_autoencoder import PlainAutoencoder
 from text2layer.pipelines import Text2LayerPipeline, released_model

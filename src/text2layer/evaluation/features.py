@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from text2layer.errors import InputError
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 
 DIGITS = 24  # of the hash that names a file
 CHUNK_ROWS = 1024  # rows turned to float64 at a time: 16 MiB for 2048 features

@@ -20,7 +20,7 @@ import numpy as np
 
 from text2layer.errors import InputError, Text2LayerError
 from text2layer.evaluation.interval import Interval, bootstrap_mean
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 from text2layer.options import require
 
 FORMAT = 1  # of results.json

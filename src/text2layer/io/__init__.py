@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from text2layer.errors import FormatError, InputError, Text2LayerError
+from text2layer.files import writing
 from text2layer.io import folder, ora, pictures, psd, xmp
 from text2layer.io.assembly import Loaded, assemble
-from text2layer.io.atomic import writing
 from text2layer.io.budget import MAX_PIXELS, PixelBudget
 from text2layer.layers import Layer, LayeredImage
 

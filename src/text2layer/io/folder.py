@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from text2layer.errors import FormatError, InputError
+from text2layer.files import writing_folder
 from text2layer.io import pictures, xmp
 from text2layer.io.assembly import Loaded
-from text2layer.io.atomic import writing_folder
 from text2layer.io.budget import PixelBudget
 from text2layer.layers import Layer, LayeredImage
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from text2layer.data.source import SampleSource
 from text2layer.errors import DataError, InputError
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 from text2layer.judges.relevance import (
     COLOUR_WIDTH,
     RANKS,

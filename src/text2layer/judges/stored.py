@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from text2layer.errors import InputError
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"  # one folder for each judge
 CONFIG_FILE = "config.json"

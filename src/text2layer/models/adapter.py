@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.pretrained.store import file_sha256
+from text2layer.files import file_sha256
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin

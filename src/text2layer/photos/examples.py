@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 from text2layer.photos.photo import Photo
 
 PER_KIND = 6  # strips of each kind

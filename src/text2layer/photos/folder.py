@@ -11,10 +11,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from text2layer.errors import DataError, InputError
-from text2layer.io.atomic import writing
+from text2layer.files import UNFINISHED, remove_unfinished, writing
 
 LOCK = ".lock"
-UNFINISHED = ".text2layer-*.part"  # what `writing` leaves when its process is killed
 
 
 class BuildFolder:
@@ -88,9 +87,7 @@ class BuildFolder:
     def remove_unfinished(self) -> None:
         """Delete temporary files that a killed build has left."""
         for folder in (self.root, self.journals, self.examples):
-            for file in folder.glob(UNFINISHED):
-                with suppress(OSError):
-                    file.unlink()
+            remove_unfinished(folder)
 
     def read_record(self) -> dict[str, Any]:
         """What `build.json` says; empty for a new folder; DataError if it is damaged."""

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from text2layer import __version__
 from text2layer.data.statistics import Statistics
 from text2layer.errors import DataError
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 from text2layer.options import require
 from text2layer.photos.chunk import read_journal
 from text2layer.photos.examples import KEPT, SEPARATOR

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from text2layer.errors import WeightsError
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 
 CONCEPTS = "concepts.json"
 COUNTS = ("top1", "seeds")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from text2layer.errors import Text2LayerError, WeightsError
+from text2layer.files import weights_hash
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,18 +115,6 @@ def load_matting(folder: Path, dtype: torch.dtype | None = None) -> MattingNetwo
 def model_hash(folder: Path, adapter: Path | None = None) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 over the model's own weights."""
     return weights_hash(*(folder / name for name in COMPONENTS[:2]), *filter(None, [adapter]))
-
-
-def weights_hash(*folders: Path) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 over the weights of folders."""
-    digest = hashlib.sha256()
-    for part in folders:
-        for file in sorted(part.glob("*.safetensors")):
-            digest.update(file.name.encode())
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 @contextmanager

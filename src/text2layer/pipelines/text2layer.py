@@ -17,6 +17,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from text2layer.errors import InputError, WeightsError
+from text2layer.files import weights_hash
 from text2layer.layers import LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
 from text2layer.models.denoiser import (
@@ -174,7 +175,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         pipeline.model_name = (adapter or folder.resolve()).name
         pipeline.model_hash = loading.model_hash(folder, adapter)
         if matting is not None:
-            pipeline.matting_hash = loading.weights_hash(matting)
+            pipeline.matting_hash = weights_hash(matting)
         return pipeline
 
     def _add_fast_adapter(self, adapter: Path, model: Path) -> None:

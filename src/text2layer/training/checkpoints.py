@@ -6,15 +6,16 @@
         optimizer.pt    optimiser state (read with weights_only=True)
         state.json      step, settings, hash of the training data
 
-A checkpoint is written under a temporary name and renamed when complete.
+A folder is written under a temporary name and renamed when complete (`files`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from text2layer.errors import WeightsError
+from text2layer.errors import WeightsError, WriteError
+from text2layer.files import WEIGHTS_FILES, remove_unfinished, writing_folder
 from text2layer.models.denoiser import fill_flags
 from text2layer.pipelines.loading import autoencoder_config as autoencoder_config
 from text2layer.pipelines.loading import load_autoencoder as load_autoencoder
@@ -50,33 +52,50 @@ def save_checkpoint(
     state: dict[str, Any],
     keep: int,
 ) -> Path:
-    """Write one checkpoint atomically, then drop all but the newest `keep`.
+    """Write one checkpoint or nothing, then drop all but the newest `keep`.
 
     Raises:
-        WeightsError: when it cannot be written; earlier checkpoints stay as they are.
+        WriteError: when it cannot be written; earlier checkpoints stay as they are.
     """
     target = checkpoint_path(run, step)
-    temporary = run / f".{target.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        model.save_pretrained(temporary / "model")
-        ema.save_pretrained(temporary / "ema")
-        torch.save(optimizer_state, temporary / "optimizer.pt")
-        (temporary / "state.json").write_text(json.dumps({"step": step, **state}, indent=2))
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap OSError
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(
-            f"The checkpoint {target} cannot be written ({reason}); free some space, then the same "
-            "command goes on from the one before."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    remove_unfinished(run)  # of the same run when it was killed
+    with replacing(target) as folder:
+        model.save_pretrained(folder / "model")
+        ema.save_pretrained(folder / "ema")
+        try:
+            torch.save(optimizer_state, folder / "optimizer.pt")
+        except RuntimeError as error:  # how torch tells of a full disk
+            raise _not_written(target, error) from error
+        (folder / "state.json").write_text(json.dumps({"step": step, **state}, indent=2))
     for old in list_checkpoints(run)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of `out` when all went well.
+
+    The folder above is made if need be.
+
+    Raises:
+        WriteError: when something cannot be written; an older `out` stays as it is.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with writing_folder(out, may_replace=lambda older: None) as folder:
+            yield folder
+            for file in folder.rglob(WEIGHTS_FILES):
+                file.chmod(0o644)  # safetensors writes files for the owner alone
+    except SafetensorError as error:  # how safetensors tells of a full disk
+        raise _not_written(out, error) from error
+
+
+def _not_written(out: Path, error: Exception) -> WriteError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return WriteError(
+        f"{out} could not be written ({reason}); free some space, then run the same command again."
+    )
 
 
 def load_weights(model: ModelMixin, folder: Path) -> None:

@@ -20,17 +20,16 @@ from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from text2layer.checksums import write_checksums
 from text2layer.data.source import SampleSource
 from text2layer.errors import InputError
+from text2layer.files import file_sha256, write_checksums
 from text2layer.models.adapter import FewSteps, add_adapter, merge, save_adapter
 from text2layer.models.denoiser import GIVEN, build_scheduler, denoise, is_flow, set_steps
 from text2layer.models.text_encoder import encode_prompts
 from text2layer.pipelines.text2layer import Text2LayerPipeline
-from text2layer.pretrained.store import file_sha256
-from text2layer.training.checkpoints import load_weights
+from text2layer.training.checkpoints import load_weights, replacing
 from text2layer.training.denoiser import DenoiserObjective
-from text2layer.training.export import export_pipeline, replacing
+from text2layer.training.export import export_pipeline
 from text2layer.training.latents import LatentBatch
 from text2layer.training.settings import DenoiserSettings
 

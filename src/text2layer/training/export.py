@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers import ModelMixin
 from torch import nn
 
-from text2layer.checksums import write_checksums
+from text2layer.files import write_checksums
 from text2layer.pipelines.text2layer import Text2LayerPipeline
+from text2layer.training.checkpoints import replacing
 
 
 def export_pipeline(
@@ -68,27 +65,3 @@ def _forget_origins(folder: Path) -> None:
         config = json.loads(file.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)
         file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """Give a temporary folder that takes the place of `out` when all went well."""
-    temporary, old = (out.with_name(f".{out.name}.{suffix}") for suffix in ("tmp", "old"))
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for file in temporary.rglob("*.safetensors"):
-            file.chmod(0o644)  # safetensors writes files for the owner alone
-        if out.exists():
-            os.replace(out, old)
-        try:
-            os.replace(temporary, out)
-        except OSError:
-            if old.exists():
-                os.replace(old, out)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

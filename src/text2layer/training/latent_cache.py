@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from text2layer.data.composer import Composer
 from text2layer.data.source import EVERY, SampleSource
 from text2layer.data.world import read_drawings
 from text2layer.errors import InputError
+from text2layer.files import writing_path
 from text2layer.models.denoiser import flag_tensor
 from text2layer.models.frozen import parameter_hash
 from text2layer.models.text_encoder import encode_prompts
@@ -93,10 +93,9 @@ class CachedLatents:
             if tensors is None:
                 tensors = encode_samples(live, generator)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_name(f".{path.name}.tmp")
                 whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-                save_file(whole, temporary, metadata={"key": key})
-                os.replace(temporary, path)
+                with writing_path(path) as file:
+                    save_file(whole, file, metadata={"key": key})
         return cls(live.settings, live.device, tensors)
 
     def draw(self, batch_size: int, generator: torch.Generator, rows: slice = EVERY) -> LatentBatch:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from text2layer.io.atomic import writing
+from text2layer.files import writing
 from text2layer.training.settings import TrainingSettings
 
 EVERY = 10  # updates per line

@@ -10,7 +10,8 @@ import pytest
 from tests.io.stacks import rich
 from text2layer import io
 from text2layer.errors import FormatError, InputError, WriteError
-from text2layer.io import atomic, pictures
+from text2layer.files import writing, writing_path
+from text2layer.io import pictures
 from text2layer.layers import Layer, LayeredImage
 
 NAMES = ("a.psd", "a.ora", "a.png", "a.webp", "a.layers")
@@ -152,7 +153,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
     ):
         with pytest.raises((FormatError, InputError), match=word):
             io.save(rich(), tmp_path / path)
-    with pytest.raises(InputError, match="is a folder"), atomic.writing(tmp_path):
+    with pytest.raises(InputError, match="is a folder"), writing(tmp_path):
         pass
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -180,3 +181,25 @@ def test_links_and_permissions_of_a_replaced_file_stay(tmp_path):
     finally:
         os.umask(mask)
     assert (tmp_path / "new.png").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_another_library_writes_is_whole_or_not_there(tmp_path):
+    target = tmp_path / "a.safetensors"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+
+    def fill_the_disk():
+        with writing_path(target) as file:
+            file.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(WriteError, match="disk is full"):
+        fill_the_disk()
+    assert content(tmp_path) == {str(target): b"old"}
+    with writing_path(target) as file:
+        file.write_bytes(b"new")
+        assert target.read_bytes() == b"old"
+    assert content(tmp_path) == {str(target): b"new"}
+    assert target.stat().st_mode & 0o777 == 0o640
+    with pytest.raises(InputError, match="is a folder"), writing_path(tmp_path):
+        pass

@@ -1,0 +1,236 @@
+"""Files: whole or not there, and the hashes that name them.
+
+A file or folder is written under a temporary name beside its place, then renamed. SHA256SUMS of a
+model folder has the form that `sha256sum --check` reads too.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from text2layer.errors import InputError, WeightsError, WriteError
+
+UNFINISHED = ".text2layer-*.part"  # what is left when a process is killed while it writes
+CHECKSUMS = "SHA256SUMS"
+WEIGHTS_FILES = "*.safetensors"
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EFBIG: "the file would exceed the size limit of this disk or process",
+    errno.EACCES: "permission is denied; choose a folder that you may write to",
+    errno.EPERM: "permission is denied; choose a folder that you may write to",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file that becomes `path` when the block ends, and leaves nothing if it fails.
+
+    An existing file stays untouched until it is replaced in one step, also on Ctrl-C.
+
+    Raises:
+        InputError: the folder is missing, or `path` is a folder or a device.
+        WriteError: the system refused, for example because the disk is full.
+    """
+    target = _file_target(path)
+    temporary = target.parent / _temporary_name()
+    try:
+        handle = os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666), "w+b")
+        try:
+            if os.path.exists(target):
+                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        finally:
+            with suppress(OSError):  # a full disk speaks once, not again when closing
+                handle.close()
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _sentence(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Like `writing`, for what opens its file itself: the name of a file that becomes `path`."""
+    target = _file_target(path)
+    temporary = target.parent / _temporary_name()
+    try:
+        yield temporary
+        if os.path.exists(target):
+            os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+        _sync_folder(temporary)
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _sentence(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_folder(
+    path: str | os.PathLike[str], may_replace: Callable[[Path], None]
+) -> Iterator[Path]:
+    """An empty folder that becomes `path` when the block ends, and leaves nothing if it fails.
+
+    Args:
+        path: the folder to make.
+        may_replace: called with an existing folder before it is replaced; raises to refuse.
+    """
+    target = Path(os.path.realpath(path))
+    _check_parent(path, target)
+    if os.path.exists(target):
+        if not os.path.isdir(target):
+            raise InputError(f"{path} is a file: give the name of a folder.")
+        may_replace(target)
+    temporary = target.parent / _temporary_name()
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in (*temporary.rglob("*"), temporary):
+            _sync_folder(file)
+        _swap_in(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _sentence(path, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left half-written; for a folder that no other writes to now."""
+    for path in folder.glob(UNFINISHED):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 (hex) of a file, computed once per process while its size and time stay the same."""
+    status = file.stat()
+    return _sha256_of_state(file, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256_of_state(file: Path, size: int, mtime_ns: int) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights_hash(*folders: Path) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 over the weights of folders."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted(folder.glob(WEIGHTS_FILES)):
+            digest.update(file.name.encode())
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def write_checksums(folder: Path) -> Path:
+    """Write the hashes of all files of a model folder beside them; return the file."""
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != CHECKSUMS
+    )
+    lines = [f"{file_sha256(folder / name)}  {name}\n" for name in names]
+    with writing(folder / CHECKSUMS) as file:
+        file.write("".join(lines).encode())
+    return folder / CHECKSUMS
+
+
+def verify_checksums(folder: Path) -> int:
+    """Compare every file that SHA256SUMS names with its hash; return how many there are.
+
+    Raises:
+        WeightsError: the folder has no readable SHA256SUMS, a file is missing or has another hash,
+            or weights lie there that it does not name.
+    """
+    try:
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        expected = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{str(folder)!r} has no readable {CHECKSUMS}; give the folder of an exported model."
+        ) from error
+    for name, digest in expected.items():
+        file = folder / name
+        if not file.is_file():
+            raise WeightsError(f"{str(file)!r} is missing; copy the model again.")
+        if file_sha256(file) != digest:
+            raise WeightsError(f"{str(file)!r} is not the file that was released; copy it again.")
+    for file in sorted(folder.rglob(WEIGHTS_FILES)):
+        if file.relative_to(folder).as_posix() not in expected:
+            raise WeightsError(f"{str(file)!r} is no part of this model; remove it.")
+    return len(expected)
+
+
+def _swap_in(temporary: Path, target: Path) -> None:
+    """Rename a finished folder to `target`; the old one is put back if that fails."""
+    if not os.path.exists(target):
+        temporary.rename(target)
+        return
+    old = target.parent / _temporary_name()
+    target.rename(old)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _file_target(path: str | os.PathLike[str]) -> Path:
+    """The file that `path` means; InputError if none can be there."""
+    target = Path(os.path.realpath(path))  # a link stays a link, the file it names is replaced
+    _check_parent(path, target)
+    if os.path.isdir(target):  # os.path says no, where Path raises, to names it cannot look up
+        raise InputError(f"{path} is a folder: give the name of a file.")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise InputError(f"{path} is not a regular file: give the name of a file.")
+    return target
+
+
+def _check_parent(path: str | os.PathLike[str], target: Path) -> None:
+    if not os.path.isdir(target.parent):
+        raise InputError(f"The folder for {path} does not exist: make it first.")
+
+
+def _temporary_name() -> str:
+    return f".text2layer-{secrets.token_hex(6)}.part"
+
+
+def _sync_folder(path: Path) -> None:
+    """Bring a folder's or file's content to the disk, where the system can do so."""
+    with suppress(PermissionError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _sentence(path: str | os.PathLike[str], error: OSError) -> WriteError:
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return WriteError(f"{path} could not be written: {reason}.")
