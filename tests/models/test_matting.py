@@ -7,6 +7,7 @@ import torch
 
 from text2layer.errors import InputError
 from text2layer.models.efficientnet import EfficientNetLite0
+from text2layer.models.frozen import Held
 from text2layer.models.matting import MattingNetwork
 from text2layer.tensors import bytes_to_colour, padded
 
@@ -62,7 +63,7 @@ def looking() -> MattingNetwork:
     network = MattingNetwork(
         block_out_channels=(8, 8, 16), middle_blocks=1, backbone="efficientnet-lite0"
     ).eval()
-    network.frozen = (EfficientNetLite0(pretrained=False),)
+    network.frozen = Held(EfficientNetLite0(pretrained=False))
     return network.requires_grad_(False)
 
 
@@ -77,8 +78,8 @@ def test_a_backbone_is_silent_until_it_is_trained(looking: MattingNetwork):
 
 def test_a_backbone_sees_levels_as_it_was_trained_on(looking: MattingNetwork):
     seen = []
-    looking.frozen[0].register_forward_pre_hook(lambda *_: pytest.fail("maps, not features"))
-    looking.frozen[0].stem.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    looking.frozen.network.register_forward_pre_hook(lambda *_: pytest.fail("maps, not features"))
+    looking.frozen.network.stem.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     levels = torch.tensor([0, 127, 255]).view(3, 1, 1, 1).expand(3, 3, 16, 16)
     looking.look(bytes_to_colour(levels))
     expected = (levels.float() - 127) / 128
@@ -90,12 +91,12 @@ def test_a_backbone_is_neither_saved_nor_trained(looking: MattingNetwork, tmp_pa
     looking.looks[0].weight.data.normal_()
     looking(picture()).sum().backward()
     assert looking.looks[0].weight.grad is not None
-    backbone = list(looking.frozen[0].parameters())
+    backbone = list(looking.frozen.network.parameters())
     assert all(p.grad is None for p in backbone)
     assert {id(p) for p in looking.parameters()}.isdisjoint(map(id, backbone))
     looking.save_pretrained(tmp_path)
     again = MattingNetwork.from_pretrained(tmp_path)
-    assert again.frozen == ()
+    assert again.frozen is None
     assert len(again.looks) == 3
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 400_000
 

@@ -16,6 +16,7 @@ from text2layer.errors import InputError
 from text2layer.files import verify_checksums
 from text2layer.models.adapter import merge_adapter, read_note
 from text2layer.models.denoiser import build_denoiser, build_scheduler, flag_tensor, set_steps
+from text2layer.models.frozen import Held
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.training.denoiser import train_denoiser
 from text2layer.training.distillation import DistillationObjective
@@ -56,11 +57,13 @@ def test_one_plain_step_of_the_teacher_is_what_the_teacher_itself_does(build):
     objective = build(distil_substeps=1, distil_guidance=1.0)
     level = torch.tensor([0.0, 0.3, 0.6, 0.999])
     own = objective.error(
-        objective.teacher[0], batch_of(4), level, torch.Generator().manual_seed(1)
+        objective.teacher.network, batch_of(4), level, torch.Generator().manual_seed(1)
     )
     assert float(own) < 1e-10
     guided = build(distil_substeps=1, distil_guidance=4.0)
-    other = guided.error(guided.teacher[0], batch_of(4), level, torch.Generator().manual_seed(1))
+    other = guided.error(
+        guided.teacher.network, batch_of(4), level, torch.Generator().manual_seed(1)
+    )
     assert float(other) > 1e-4
 
 
@@ -78,7 +81,7 @@ class Straight(nn.Module):
 
 def test_the_way_is_guided_but_not_where_a_picture_is_taken_apart(build):
     objective = build(distil_substeps=3, distil_guidance=5.0)
-    objective.teacher = (Straight(),)
+    objective.teacher = Held(Straight())
     flags = flag_tensor([None, "image"], torch.empty(0))
     batch = batch_of(2, flags)
     noisy, start, end = torch.zeros(2, 4, 4, 4), torch.tensor([1.0, 0.8]), torch.tensor([0.7, 0.2])

@@ -12,6 +12,7 @@ from tests.training.toy_source import DiscSource, stop_at
 from text2layer.errors import DivergenceError
 from text2layer.models.adapter import add_adapter
 from text2layer.models.denoiser import build_denoiser, denoise
+from text2layer.models.frozen import Held
 from text2layer.models.lpips import LPIPS
 from text2layer.training import graph
 from text2layer.training.autoencoder import AutoencoderObjective, corner, cut, train_autoencoder
@@ -83,7 +84,7 @@ def test_an_autoencoder_learns_what_it_learns_from_ordinary_updates(
         def objective(device):
             made = AutoencoderObjective(settings, source, source, device)
             torch.manual_seed(3)
-            made.perceptual = (LPIPS("alex", pretrained=False),)
+            made.perceptual = Held(LPIPS("alex", pretrained=False))
             return made
 
         return objective

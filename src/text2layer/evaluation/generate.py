@@ -73,8 +73,8 @@ def generate(drawer: Drawer, known: KnownSamples, networks: Networks, run: Run) 
         result.add_means(collector.per_sample())
         collector.measure_sets(result)
     probed = gathered(probed)
-    if probed:
-        add_retrieval(result, networks.get("probe"), probed)
+    if probed and (probe := networks.get("probe")) is not None:
+        add_retrieval(result, probe, probed)
     return run.finish(result, drawer, known, networks)
 
 
@@ -96,9 +96,10 @@ def embedded(
     Raises:
         WeightsError: the features are not of the network that the probe was trained on.
     """
-    if features is None or (probe := networks.get("probe")) is None:
+    probe, inception = networks.get("probe"), networks.get("inception")
+    if features is None or probe is None or inception is None:
         return None
-    probe.check_extractor(networks.get("inception"))
+    probe.check_extractor(inception)
     return embed_pairs(probe, with_colours(features, drawn.composite), texts)
 
 

@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,14 @@ from text2layer.evaluation.collector import Collector, gathered, processes
 from text2layer.evaluation.drawing import DrawnBatch
 from text2layer.evaluation.features import References
 from text2layer.evaluation.results import ProtocolResult
+
+if TYPE_CHECKING:
+    from text2layer.judges.relevance import FeatureExtractor, RelevanceProbe
+    from text2layer.models.clip import Clip
+    from text2layer.models.efficientnet import EfficientNetLite0
+    from text2layer.models.inception import InceptionFeatures
+    from text2layer.models.lpips import LPIPS
+    from text2layer.models.saliency import SaliencyModel
 
 JUDGE = "isnet"  # of masks: neither the composer nor the flat baseline's U^2-Net
 NAMES = {"lpips": "lpips-alex", "objects": "efficientnet-lite0"}  # as `text2layer weights` has them
@@ -175,7 +183,7 @@ class Networks:
     def __init__(
         self, judge: str = JUDGE, clip: str = "", probe: str = "", device: str = "cpu"
     ) -> None:
-        self._makers: dict[str, Callable[[], Any]] = {
+        self._makers: dict[str, Callable[[], object]] = {
             "inception": lambda: _inception(device),
             "judge": lambda: _judge(judge),
             "lpips": lambda: _lpips(device),
@@ -184,7 +192,7 @@ class Networks:
             "clip": lambda: _clip(clip),
         }
         self._judge_name = judge
-        self._loaded: dict[str, Any] = {}
+        self._loaded: dict[str, object] = {}
         self.missing: dict[str, str] = {}
 
     @classmethod
@@ -197,7 +205,19 @@ class Networks:
         }
         return networks
 
-    def get(self, name: str) -> Any:
+    @overload
+    def get(self, name: Literal["inception"]) -> FeatureExtractor | None: ...
+    @overload
+    def get(self, name: Literal["judge"]) -> SaliencyModel | None: ...
+    @overload
+    def get(self, name: Literal["lpips"]) -> LPIPS | None: ...
+    @overload
+    def get(self, name: Literal["objects"]) -> EfficientNetLite0 | None: ...
+    @overload
+    def get(self, name: Literal["probe"]) -> RelevanceProbe | None: ...
+    @overload
+    def get(self, name: Literal["clip"]) -> Clip | None: ...
+    def get(self, name: str) -> object:
         """The network, or None with a reason in `missing`.
 
         Raises:
@@ -225,37 +245,37 @@ def _hash_of(name: str) -> str:
     return WEIGHTS[NAMES[name]].sha256 if name in NAMES else ""
 
 
-def _inception(device: str) -> Any:
+def _inception(device: str) -> InceptionFeatures:
     from text2layer.models.inception import InceptionFeatures
 
     return InceptionFeatures(device=device)
 
 
-def _judge(name: str) -> Any:
+def _judge(name: str) -> SaliencyModel:
     from text2layer.models.saliency import load_saliency
 
     return load_saliency(name)
 
 
-def _lpips(device: str) -> Any:
+def _lpips(device: str) -> LPIPS:
     from text2layer.models.lpips import LPIPS
 
     return LPIPS("alex").to(device)
 
 
-def _objects(device: str) -> Any:
+def _objects(device: str) -> EfficientNetLite0:
     from text2layer.models.efficientnet import EfficientNetLite0
 
     return EfficientNetLite0().to(device)
 
 
-def _probe(folder: str) -> Any:
+def _probe(folder: str) -> RelevanceProbe:
     from text2layer.judges.relevance import load_relevance
 
     return load_relevance(folder or None)
 
 
-def _clip(name: str) -> Any:
+def _clip(name: str) -> Clip:
     if not name:
         raise WeightsError("no CLIP was named (--clip FOLDER or hub id)")
     from text2layer.models.clip import load_clip

@@ -1,4 +1,4 @@
-"""Frozen third-party networks: how one is opened, and the hash that says which one it was.
+"""Frozen networks: how one is opened and held, and the hash that says which one it was.
 
 Results, builds and models store these hashes, so what goes into them cannot change.
 """
@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from text2layer.errors import WeightsError
 from text2layer.options import require
@@ -17,8 +17,24 @@ from text2layer.options import require
 if TYPE_CHECKING:
     from torch import nn
 
+Network = TypeVar("Network")
+
 # of those that onnxruntime may offer: the ones whose results stay close to the CPU's
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+class Held(Generic[Network]):
+    """A network that another one uses and does not own.
+
+    A module that is an attribute of another module is trained, saved and moved with it. This holder
+    is no module, so that what it holds is left alone.
+
+    Args:
+        network: what is held.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
 
 
 def open_session(path: Path, threads: int = 0) -> Any:

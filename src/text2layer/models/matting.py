@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from text2layer.errors import InputError
 from text2layer.models.efficientnet import ROWS, WEIGHTS_NAME, EfficientNetLite0
+from text2layer.models.frozen import Held
 from text2layer.tensors import padded
 
 LAST_CHANNELS = 16  # at full resolution, beside the picture
@@ -63,7 +64,7 @@ class MattingNetwork(ModelMixin, ConfigMixin):
                 f"A matting network looks through {WEIGHTS_NAME} at {len(BACKBONE_CHANNELS)} "
                 f"resolutions or fewer, not through {backbone!r} at {len(channels)}."
             )
-        self.frozen: tuple[EfficientNetLite0, ...] = ()  # neither trained nor saved
+        self.frozen: Held[EfficientNetLite0] | None = None
         self.looks = nn.ModuleList()
         if backbone:
             self.looks.extend(
@@ -129,9 +130,10 @@ class MattingNetwork(ModelMixin, ConfigMixin):
         """
         if not self.looks:
             return []
-        if not self.frozen:
-            self.frozen = (EfficientNetLite0().to(memory_format=torch.channels_last),)  # type: ignore[call-overload]
-        backbone = self.frozen[0].to(picture)  # where the picture is, and as precise
+        if self.frozen is None:
+            network = EfficientNetLite0()
+            self.frozen = Held(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        backbone = self.frozen.network.to(picture)  # where the picture is, and as precise
         with torch.no_grad():
             maps = backbone.maps((picture * 127.5 + 0.5) / 128)  # (level - 127) / 128
         chosen = (maps[row] for row in BACKBONE_ROWS)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from text2layer.data.source import Composition
 from text2layer.models import plain_autoencoder
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
+from text2layer.models.frozen import Held
 from text2layer.models.losses import (
     CompositionLoss,
     kl_loss,
@@ -33,6 +34,8 @@ from text2layer.training.settings import AutoencoderSettings
 
 if TYPE_CHECKING:
     from text2layer.data.source import SampleSource
+    from text2layer.models.lpips import LPIPS
+    from text2layer.training.adversary import Adversary
 
 EQUIVARIANCE_SCALES = (0.5, 0.75)
 VALIDATION_SAMPLES = 64
@@ -67,16 +70,16 @@ class AutoencoderObjective(Objective):
             for part in encoder_parts(self.network):
                 part.requires_grad_(False)
         self.validation = validation.compose(VALIDATION_SAMPLES, step_generator(1, 0))
-        self.perceptual: tuple[Any, ...] = ()  # in a tuple: neither trained nor saved
+        self.perceptual: Held[LPIPS] | None = None
         if settings.lpips_weight:
             from text2layer.models.lpips import LPIPS
 
-            self.perceptual = (LPIPS().to(device),)
-        self.adversary: tuple[Any, ...] = ()
+            self.perceptual = Held(LPIPS().to(device))
+        self.adversary: Adversary | None = None
         if settings.adversarial_weight:
             from text2layer.training.adversary import Adversary
 
-            self.adversary = (Adversary(settings, device),)
+            self.adversary = Adversary(settings, device)
 
     def train(self, mode: bool = True) -> AutoencoderObjective:
         """As ever; beside a frozen encoder the heads' batch norms keep the statistics they have.
@@ -161,14 +164,14 @@ class AutoencoderObjective(Objective):
             ours, true = part_of(prediction, seen), part_of(target, seen)
             if place is not None:
                 ours, true = (cut(part, place, settings.lpips_crop) for part in (ours, true))
-            lpips = perceptual_losses(ours, true, self.perceptual[0])
+            lpips = perceptual_losses(ours, true, self.perceptual.network)
         with torch.autocast(latents.device.type, enabled=False):
             composition = cast(CompositionLoss, settings.composition)
             losses = lpips | reconstruction_losses(prediction, target, composition)
             losses["kl"] = kl
             losses["loss"] = weighted_sum(losses, settings)
             if self.adversary and step >= settings.adversarial_start:
-                term, weight = self.adversary[0].generator_term(
+                term, weight = self.adversary.generator_term(
                     prediction, target, losses["loss"], self.network
                 )
                 losses["adversarial"] = term
@@ -178,7 +181,7 @@ class AutoencoderObjective(Objective):
     def after_update(self, step: int) -> dict[str, float]:
         """Train the discriminator on the batch just seen."""
         if self.adversary and step >= self.settings.adversarial_start:
-            return {"discriminator": self.adversary[0].update()}
+            return {"discriminator": self.adversary.update()}
         return {}
 
     def validate(self, network: ModelMixin) -> dict[str, float]:
@@ -206,12 +209,12 @@ class AutoencoderObjective(Objective):
 
     def extra_state(self) -> dict[str, Any]:
         """The discriminator and its optimiser."""
-        return self.adversary[0].state_dict() if self.adversary else {}
+        return self.adversary.state_dict() if self.adversary else {}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Take back the discriminator."""
         if self.adversary and state:
-            self.adversary[0].load_state_dict(state)
+            self.adversary.load_state_dict(state)
 
 
 def build_autoencoder(settings: AutoencoderSettings) -> CaT2IAutoencoder | PlainAutoencoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -46,6 +47,21 @@ VALIDATION_BATCH = 64
 LATENT_CACHE_SEED = 7
 INITIAL_CAPTIONS = 256  # captions whose token states the text layer is fitted to
 LATENT_CELLS = 16  # least cells a side that positions are laid out for
+
+
+@dataclass(frozen=True)
+class FrozenParts:
+    """What a pipeline has besides its denoiser; no module, so that it is neither trained nor saved.
+
+    Attributes:
+        autoencoder: gives the latents.
+        tokenizer: of the text encoder.
+        text_encoder: gives the token states.
+    """
+
+    autoencoder: CaT2IAutoencoder | PlainAutoencoder
+    tokenizer: Any
+    text_encoder: Any
 
 
 class DenoiserObjective(Objective):
@@ -98,7 +114,7 @@ class DenoiserObjective(Objective):
             held_out.draw(VALIDATION_BATCH, generator)
             for _ in range(VALIDATION_SAMPLES // VALIDATION_BATCH)
         ]
-        self.frozen = (autoencoder, tokenizer, text_encoder)  # a tuple: neither trained nor saved
+        self.frozen = FrozenParts(autoencoder, tokenizer, text_encoder)
         self.draws_on_device = self.fits_a_graph()
 
     def draw(self, generator: torch.Generator) -> Batch:
@@ -205,9 +221,9 @@ class DenoiserObjective(Objective):
 
     def pipeline(self, network: ModelMixin) -> Text2LayerPipeline:
         """The pipeline around the given denoiser."""
-        autoencoder, tokenizer, text_encoder = self.frozen
+        frozen = self.frozen
         return Text2LayerPipeline(
-            autoencoder, network, text_encoder, tokenizer, self.scheduler,
+            frozen.autoencoder, network, frozen.text_encoder, frozen.tokenizer, self.scheduler,
             default_size=self.settings.size,
             default_steps=self.settings.preview_steps,
             default_guidance_scale=self.settings.preview_guidance,

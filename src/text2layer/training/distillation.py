@@ -25,6 +25,7 @@ from text2layer.errors import InputError
 from text2layer.files import file_sha256, write_checksums
 from text2layer.models.adapter import FewSteps, add_adapter, merge, save_adapter
 from text2layer.models.denoiser import GIVEN, build_scheduler, denoise, is_flow, set_steps
+from text2layer.models.frozen import Held
 from text2layer.models.text_encoder import encode_prompts
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 from text2layer.training.checkpoints import load_weights, replacing
@@ -67,12 +68,11 @@ class DistillationObjective(DenoiserObjective):
         super().__init__(settings, source, validation, device)
         load_weights(self.network, Path(settings.init))
         teacher = copy.deepcopy(self.network)
-        self.teacher = (teacher.eval().requires_grad_(False),)  # a tuple: neither trained nor saved
+        self.teacher = Held(teacher.eval().requires_grad_(False))
         add_adapter(self.network, settings.distil_rank)
         set_steps(self.scheduler, settings.distil_steps)
         self.sigmas = self.scheduler.sigmas.to(device)  # (steps + 1,), 1 to 0
-        _, tokenizer, text_encoder = self.frozen
-        self.empty = encode_prompts(tokenizer, text_encoder, [""])
+        self.empty = encode_prompts(self.frozen.tokenizer, self.frozen.text_encoder, [""])
 
     def load_init(self, network: ModelMixin) -> None:
         """Nothing is left to load: the student is the teacher with a silent adapter."""
@@ -106,9 +106,10 @@ class DistillationObjective(DenoiserObjective):
         step = (start - end) / self.settings.distil_substeps
         for number in range(self.settings.distil_substeps):
             level = (start - number * step).repeat(2) * 1000
+            twice = torch.cat([noisy] * 2)
             with sdpa_kernel(ANY_ATTENTION):  # no backward pass follows
                 both = denoise(
-                    self.teacher[0], torch.cat([noisy] * 2), condition, flags, level, states, mask
+                    self.teacher.network, twice, condition, flags, level, states, mask
                 ).float()
             without, with_words = both.chunk(2)
             velocity = torch.lerp(without, with_words, scale[:, None, None, None])
