@@ -2,19 +2,18 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from text2layer.data.skipped import Skipped
 from text2layer.errors import DataError
 
 SPLITS = ("train", "val", "test")
 # two more that a composer knows: drawings of known concepts that training leaves out (before
 # backgrounds of "test"), and known drawings before backgrounds that they are never trained with
 DRAWINGS, PAIRINGS = "drawings", "pairings"
-MESSAGES_KEPT = 10
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,7 @@ class Library:
     Attributes:
         foregrounds: usable foreground records, in file order.
         backgrounds: usable background records; those that show a subject are left out.
+        skip: counts an unusable record; call it with a reason and a sentence.
         skipped: how many records were left out, by reason.
         messages: one sentence for each of the first few that were left out.
 
@@ -91,8 +91,8 @@ class Library:
     def __init__(self, root: str | Path, split: str | None = None) -> None:
         self.root = Path(root)
         self.split = split
-        self.skipped: Counter[str] = Counter()
-        self.messages: list[str] = []
+        self.skip = Skipped()
+        self.skipped, self.messages = self.skip.counts, self.skip.messages
         if split is not None and split not in SPLITS:
             raise DataError(f"The split '{split}' is unknown; use one of {', '.join(SPLITS)}.")
         if not self.root.is_dir():
@@ -142,17 +142,9 @@ class Library:
         wanted = {PAIRINGS: "train", DRAWINGS: "test"}.get(split or "", split)
         return [r for r in self.backgrounds if wanted is None or r.split == wanted]
 
-    def skip(self, reason: str, message: str) -> None:
-        """Count one unusable record and keep its message if it is among the first."""
-        self.skipped[reason] += 1
-        if len(self.messages) < MESSAGES_KEPT:
-            self.messages.append(message)
-
     def summary(self) -> str:
         """What was left out, in words: "2 missing file, 1 bad JSON"."""
-        if not self.skipped:
-            return "nothing skipped"
-        return ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
+        return str(self.skip)
 
     def _read(self, name: str, kind: type[Record]) -> list[Record]:
         records: list[Record] = []

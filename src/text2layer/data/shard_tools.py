@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,12 @@ from tqdm import tqdm
 from text2layer.data.schema import METADATA, SPLITS, decode_metadata, decode_sample
 from text2layer.data.shard_file import ShardSeries
 from text2layer.data.shard_index import index_shard, read_members, shard_paths
+from text2layer.data.skipped import Skipped
 from text2layer.data.statistics import Statistics, measure_mask
 from text2layer.errors import DataError, InputError
 
 Shards = str | Path | Sequence[str | Path]
 GROUPS = ("picture", "source", "stored")
-MESSAGES_KEPT = 10
-
-
-@dataclass
-class Skipped:
-    """What could not be used: counts by reason, and a sentence for each of the first few."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    messages: list[str] = field(default_factory=list)
-
-    def __call__(self, reason: str, message: str) -> None:
-        self.counts[reason] += 1
-        if len(self.messages) < MESSAGES_KEPT:
-            self.messages.append(message)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Shards: plain tars of layered samples, as the `webdataset` library reads them."""
 
 import random
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
@@ -18,11 +17,10 @@ from text2layer.blend import composite_over, resize_colour, resize_colour_and_al
 from text2layer.data.schema import METADATA, Sample, decode_metadata, decode_sample, encode_sample
 from text2layer.data.shard_file import ShardSeries
 from text2layer.data.shard_index import hash_shards, index_shard, read_members, shard_paths
+from text2layer.data.skipped import Skipped
 from text2layer.data.source import EVERY, Composition, Part
 from text2layer.errors import DataError, InputError
 from text2layer.tensors import bytes_to_colour, bytes_to_mask
-
-MESSAGES_KEPT = 10
 
 
 class ShardWriter:
@@ -117,8 +115,8 @@ class ShardReader:
     ) -> None:
         self.paths = shard_paths(shards)
         self.split, self.shuffle_buffer, self.seed = split, shuffle_buffer, seed
-        self.skipped: Counter[str] = Counter()
-        self.messages: list[str] = []
+        self._skip = Skipped()
+        self.skipped, self.messages = self._skip.counts, self._skip.messages
 
     def __iter__(self) -> Iterator[Sample]:
         samples = self._samples()
@@ -147,11 +145,6 @@ class ShardReader:
                     continue
                 if self.split is None or sample.metadata.split == self.split:
                     yield sample
-
-    def _skip(self, reason: str, message: str) -> None:
-        self.skipped[reason] += 1
-        if len(self.messages) < MESSAGES_KEPT:
-            self.messages.append(message)
 
 
 class ShardComposer:
@@ -187,8 +180,8 @@ class ShardComposer:
         self.height, self.width = (size, size) if isinstance(size, int) else size
         self.device = torch.device(device)
         self.paths = shard_paths(shards)
-        self.skipped: Counter[str] = Counter()
-        self.messages: list[str] = []
+        self._skip = Skipped()
+        self.skipped, self.messages = self._skip.counts, self._skip.messages
         self._pool = ThreadPoolExecutor(workers)
         self._ahead: tuple[list[int], list[Future[Sample]]] = [], []
         self._samples = []
@@ -286,11 +279,6 @@ class ShardComposer:
     def _batch(self, pictures: Sequence[np.ndarray]) -> Tensor:
         stacked = torch.from_numpy(np.stack(pictures)).to(self.device)
         return stacked.permute(0, 3, 1, 2).contiguous()
-
-    def _skip(self, reason: str, message: str) -> None:
-        self.skipped[reason] += 1
-        if len(self.messages) < MESSAGES_KEPT:
-            self.messages.append(message)
 
 
 def resized_sample(sample: Sample, width: int, height: int) -> Sample:

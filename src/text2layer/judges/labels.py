@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from text2layer.data.schema import KEY, Sample, decode_sample
 from text2layer.data.shard_index import Places, index_shard, read_members, shard_paths
+from text2layer.data.skipped import Skipped
 from text2layer.errors import DataError, InputError
 from text2layer.files import writing
 
@@ -173,10 +174,11 @@ class LabelQueue:
         if count is not None and count < 1:
             raise InputError(f"A random sample needs a count of 1 or more, got {count}.")
         self.folder, self.labels_file, self.by = folder, labels, by
-        self.skipped: Counter[str] = Counter()
+        skip = Skipped()
+        self.skipped = skip.counts
         self._places: dict[str, tuple[Path, Places]] = {}
         for path in shard_paths(folder):
-            for key, places in index_shard(path, lambda reason, _: self.skipped.update([reason])):
+            for key, places in index_shard(path, skip):
                 if KEY.fullmatch(key):
                     self._places[key] = (path, places)
         if not self._places:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from text2layer.data.skipped import Skipped
 from text2layer.errors import DataError, InputError
 from text2layer.options import require
 from text2layer.photos.photo import PhotoRef
@@ -33,7 +34,6 @@ from text2layer.photos.provenance import (
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
 LISTS = (".csv", ".tsv")
 DELIMITERS = ",\t;"
-MESSAGES_KEPT = 10
 MAX_TEXT = 2**20  # bytes of a caption or of a picture's JSON; more is taken for damage
 ROWS = 1024  # of a Parquet file, read at a time
 NOT_IN_KEYS = re.compile(r"[^A-Za-z0-9_-]+")
@@ -98,18 +98,8 @@ class _Counting:
     """Counts what a source leaves out."""
 
     def __init__(self) -> None:
-        self.skipped: Counter[str] = Counter()
-        self.messages: list[str] = []
-
-    def _begin(self) -> None:
-        self.skipped.clear()
-        self.messages.clear()
-
-    def _skip(self, reason: str, message: str) -> None:
-        self.skipped[reason] += 1
-        if len(self.messages) < MESSAGES_KEPT:
-            # names of files that are not UTF-8 hold what no file of ours can
-            self.messages.append(message.encode(errors="backslashreplace").decode())
+        self._skip = Skipped()
+        self.skipped, self.messages = self._skip.counts, self._skip.messages
 
     def _text(self, data: bytes, where: str) -> str:
         """A caption's bytes as text; what is not UTF-8 or UTF-16 is read as Windows-1252.
@@ -169,7 +159,7 @@ class FolderSource(_Counting):
         self.root = root
 
     def __iter__(self) -> Iterator[PhotoRef]:
-        self._begin()
+        self._skip.clear()
         yield from self._walk(self.root)
 
     def _walk(self, folder: Path) -> Iterator[PhotoRef]:
@@ -218,7 +208,7 @@ class ListSource(_Counting):
         self.table, self.root = table, root
 
     def __iter__(self) -> Iterator[PhotoRef]:
-        self._begin()
+        self._skip.clear()
         csv.field_size_limit(MAX_TEXT)  # 131,072 by default
         try:
             # bytes that are not UTF-8 are kept as they are, and judged field by field
@@ -249,7 +239,7 @@ class ShardSource(_Counting):
         self.paths = paths
 
     def __iter__(self) -> Iterator[PhotoRef]:
-        self._begin()
+        self._skip.clear()
         for path in self.paths:
             try:
                 tar = tarfile.open(path, "r:")  # noqa: SIM115  (closed below)
@@ -308,7 +298,7 @@ class ParquetSource(_Counting):
         self.paths = paths
 
     def __iter__(self) -> Iterator[PhotoRef]:
-        self._begin()
+        self._skip.clear()
         require("pyarrow", "pyarrow", "Reading Parquet lists")
         from pyarrow import ArrowException, parquet
 
