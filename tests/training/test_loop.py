@@ -17,6 +17,7 @@ from tests.training.toy_source import DiscSource
 from text2layer.errors import DivergenceError, InputError, WeightsError
 from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.denoiser import build_denoiser
+from text2layer.models.matting import MattingNetwork
 from text2layer.training import checkpoints
 from text2layer.training.autoencoder import AutoencoderObjective, train_autoencoder
 from text2layer.training.loop import (
@@ -66,6 +67,25 @@ def test_compiled_blocks_keep_the_names_of_their_weights():
     compile_blocks(network)
     assert list(network.state_dict()) == names
     assert all(block._compiled_call_impl is not None for block in network.transformer_blocks)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: build_denoiser("tiny-paper", 4, 16),
+        lambda: MattingNetwork.from_preset("tiny"),
+        lambda: CaT2IAutoencoder.from_preset("tiny"),
+    ],
+    ids=["unet", "matting", "autoencoder"],
+)
+def test_what_is_compiled_is_what_is_called(build):
+    """A list of parts is never called: compiling it would do nothing at all."""
+    network = build()
+    compile_blocks(network)
+    compiled = [module for module in network.modules() if module._compiled_call_impl is not None]
+    assert not any(isinstance(module, (nn.ModuleList, nn.ModuleDict)) for module in compiled)
+    held = {id(p) for module in compiled for p in module.parameters()}
+    assert {id(p) for p in network.parameters()} == held
 
 
 def test_every_seed_and_step_draws_its_own_numbers():

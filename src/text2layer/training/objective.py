@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,9 +147,18 @@ def compile_blocks(network: nn.Module) -> None:
     """Let torch.compile fuse what a network repeats, in place; names of weights stay.
 
     Of a transformer each block is compiled (they share one compilation), of other networks every
-    direct part.
+    direct part; of a list of parts, which is never called itself, each of its parts.
     """
     blocks = getattr(network, "transformer_blocks", None)
-    for block in network.children() if blocks is None else blocks:
+    for block in _called_parts(network) if blocks is None else blocks:
         if any(True for _ in block.parameters()):
             block.compile(dynamic=False)
+
+
+def _called_parts(network: nn.Module) -> Iterator[nn.Module]:
+    """The direct parts of a network, of lists and dicts what is in them."""
+    for part in network.children():
+        if isinstance(part, nn.ModuleList | nn.ModuleDict):
+            yield from _called_parts(part)
+        else:
+            yield part
