@@ -282,3 +282,21 @@ def test_every_foreign_name_can_be_made_fit(name):
 def test_a_fit_name_is_left_alone(name):
     if name.strip() and not set(name) & set("\ufffe\uffff"):
         assert clean_name(name, "Layer 1") == name
+
+
+def test_a_picture_shows_and_saves_itself(tmp_path):
+    from io import BytesIO
+
+    from PIL import Image
+
+    from text2layer import load
+
+    colour = np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8)
+    layered = LayeredImage(colour[::-1].copy(), (Layer(colour, colour[..., 0].copy()),))
+    assert np.array_equal(np.asarray(layered.to_pil()), layered.composite)
+    shown = Image.open(BytesIO(layered._repr_png_()))
+    assert np.array_equal(np.asarray(shown), layered.composite)
+    layered.save(tmp_path / "mine.ora")
+    assert load(tmp_path / "mine.ora") == layered
+    layered.save(tmp_path / "mask.png", part="mask")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "mask.png")), layered.mask)

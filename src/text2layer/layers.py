@@ -8,16 +8,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import operator
+import os
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from io import BytesIO
 from numbers import Real
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
 from text2layer import blend
 from text2layer.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_NAME_LENGTH = 255  # UTF-16 units, what a PSD's unicode layer name is known to carry
 MAX_SIDE = 30_000  # pixels, what a PSD can hold; longer sides need PSB
@@ -228,6 +233,24 @@ class LayeredImage:
     def composite(self) -> np.ndarray:
         """(H, W, 3) uint8: what the visible layers look like over the background."""
         return blend.blend(self.background, self.foregrounds)
+
+    def to_pil(self) -> Image.Image:
+        """The composite as a PIL picture."""
+        from PIL import Image
+
+        return Image.fromarray(self.composite)
+
+    def save(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write to a file or folder; see `text2layer.io.save`."""
+        from text2layer import io
+
+        io.save(self, path, **options)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the composite."""
+        stream = BytesIO()
+        self.to_pil().save(stream, "PNG")
+        return stream.getvalue()
 
     @property
     def foreground(self) -> np.ndarray:

@@ -9,11 +9,11 @@ import torch
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 
 from text2layer.errors import WeightsError
-from text2layer.files import weights_hash
 from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.matting import MattingNetwork
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.pipelines.attempts import MATTED_ATTEMPTS, best_attempts
+from text2layer.pipelines.loading import tensors_hash
 from text2layer.pipelines.rough_layers import rough_layers
 from text2layer.tensors import colour_to_tensor
 from text2layer.training.export import export_network
@@ -87,7 +87,7 @@ def test_the_layers_still_make_the_picture(model: Path):
     made = load(model)("a red ball", image=picture(70, 93), generator=seeded()).layers[0]
     assert np.array_equal(made.composite, picture(70, 93))
     assert made.metadata["attempts"] == MATTED_ATTEMPTS
-    assert made.metadata["matting_hash"] == weights_hash(model.with_name("mine-matting"))
+    assert made.metadata["matting_hash"] == tensors_hash(model.with_name("mine-matting"))
     assert 0 < made.mask.mean() < 255
 
 
@@ -133,7 +133,7 @@ def test_each_prompt_is_heard(model: Path):
 def test_it_can_lie_in_the_model_folder_too(model: Path, tmp_path: Path):
     load(model).save_pretrained(tmp_path / "whole")
     inside = load(tmp_path / "whole")
-    assert inside.matting_hash == weights_hash(tmp_path / "whole" / "matting")
+    assert inside.matting_hash == tensors_hash(tmp_path / "whole" / "matting")
     torch.testing.assert_close(apart(inside).mask, apart(load(model)).mask)
 
 

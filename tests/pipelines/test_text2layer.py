@@ -538,7 +538,7 @@ def test_pictures_with_transparency_are_laid_over_white(pipeline):
         ({"guidance_scale": -1}, r"must lie in 0\.\.100"),
         ({"num_images_per_prompt": 0}, "makes 1 to 64 pictures, 0 were asked for"),
         ({"num_images_per_prompt": 65}, "65 were asked for"),
-        ({"output_type": "pil"}, "must be layered, pt or latent, got 'pil'"),
+        ({"output_type": "jpg"}, "must be layered, pil, np, pt or latent, got 'jpg'"),
         ({"generator": [torch.Generator(), torch.Generator()]}, "2 generators .* for 1 pictures"),
         ({"background": "forest.png"}, "A given background must be a picture .* got str"),
         ({"background": np.zeros((64, 64), np.uint8)}, "must be a picture"),

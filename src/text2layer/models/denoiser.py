@@ -170,6 +170,17 @@ def is_flow(scheduler: SchedulerMixin) -> bool:
     return isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
 
 
+def predicts_velocity(scheduler: SchedulerMixin) -> bool:
+    """Whether a scheduler samples with a rectified flow's velocity; else it wants noise (epsilon).
+
+    Euler and Heun of flow matching do, and DPM-Solver++, UniPC and others whose config says
+    ``use_flow_sigmas=True, prediction_type="flow_prediction"``.
+    """
+    if scheduler.__class__.__name__.startswith("FlowMatch"):
+        return True
+    return getattr(scheduler.config, "prediction_type", None) == "flow_prediction"
+
+
 def set_steps(
     scheduler: SchedulerMixin, steps: int, device: torch.device | str | None = None
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from text2layer.pipelines.frame import Frame, Window, window_of
 from text2layer.tensors import colour_to_tensor, mask_to_tensor
 
 MAX_PICTURES = 64  # of one call
+OUTPUT_TYPES = ("layered", "pil", "np", "pt", "latent")
 RIGHTS = ("caption", "source", "author", "license")  # what a reference's own metadata may say
 
 
@@ -83,7 +85,7 @@ class Given:
         return {"foreground": colour, "mask": mask}
 
 
-def check_prompts(prompt: str | Sequence[str], may_be_empty: bool = False) -> list[str]:
+def check_prompts(prompt: str | Sequence[str] | None, may_be_empty: bool = False) -> list[str]:
     """Return the prompts as a list; an empty one is refused unless it `may_be_empty`."""
     if not isinstance(prompt, (str, Sequence)):
         raise InputError(f"A prompt must be text or a list of texts, got {prompt!r}.")
@@ -94,6 +96,39 @@ def check_prompts(prompt: str | Sequence[str], may_be_empty: bool = False) -> li
         if not isinstance(text, str) or not (text.strip() or may_be_empty):
             raise InputError(f"The prompt is empty ({text!r}); say what the picture shows.")
     return prompts
+
+
+def check_embeds(prompt: Any, embeds: Tensor) -> list[str]:
+    """Return empty prompts, as many as token states (N, L, D) are given instead of them."""
+    if prompt is not None:
+        raise InputError("Give a prompt or prompt_embeds, not both.")
+    if not isinstance(embeds, Tensor) or embeds.ndim != 3 or not len(embeds):
+        raise InputError(f"prompt_embeds must be a tensor (N, L, D), got {_describe(embeds)}.")
+    return [""] * len(embeds)
+
+
+def checked_embeds(
+    embeds: Tensor, mask: Tensor | None, count: int, encoder: Any
+) -> tuple[Tensor, Tensor]:
+    """Return given token states (count, L, D) and their mask (count, L), of one or of all prompts.
+
+    Raises:
+        InputError: a shape does not fit the other, the prompts or the text encoder.
+    """
+    width = getattr(getattr(encoder, "config", None), "hidden_size", embeds.shape[-1])
+    if embeds.ndim != 3 or embeds.shape[-1] != width or len(embeds) not in (1, count):
+        raise InputError(
+            f"prompt_embeds must have shape ({count}, L, {width}), got {tuple(embeds.shape)}."
+        )
+    if mask is None:
+        mask = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+    if mask.shape != embeds.shape[:2]:
+        raise InputError(
+            f"The attention mask of prompt_embeds must have shape {tuple(embeds.shape[:2])}, got "
+            f"{tuple(mask.shape)}."
+        )
+    repeats = count // len(embeds)
+    return embeds.repeat(repeats, 1, 1), mask.bool().repeat(repeats, 1)
 
 
 def check_negative(negative: str | Sequence[str] | None, count: int) -> list[str]:
@@ -141,6 +176,21 @@ def check_attempts(
     return attempts
 
 
+def check_output_type(output_type: str) -> None:
+    """Raise InputError for an output type that there is not."""
+    if output_type not in OUTPUT_TYPES:
+        raise InputError(
+            f"output_type must be {', '.join(OUTPUT_TYPES[:-1])} or {OUTPUT_TYPES[-1]}, got "
+            f"{output_type!r}."
+        )
+
+
+def step_options(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+    """Options of a scheduler's step: the generators of its noise, where it takes them."""
+    takes = "generator" in inspect.signature(scheduler.step).parameters
+    return {"generator": generators if len(generators) > 1 else generators[0]} if takes else {}
+
+
 def check_names(chosen: Sequence[str], known: Sequence[str]) -> None:
     """Raise InputError unless a step callback asks for tensors that exist."""
     unknown = [name for name in chosen if name not in known]
@@ -148,29 +198,50 @@ def check_names(chosen: Sequence[str], known: Sequence[str]) -> None:
         raise InputError(f"A step callback can have {' and '.join(known)}, not {unknown[0]!r}.")
 
 
+def check_count(count: int) -> None:
+    """Raise InputError unless a number of pictures per prompt is whole and above 0."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise InputError(f"num_images_per_prompt must be a whole number, got {count!r}.")
+    if count < 1:
+        raise InputError(f"One call makes 1 to {MAX_PICTURES} pictures, {count} were asked for.")
+
+
 def check_generators(
     generator: torch.Generator | Sequence[torch.Generator] | None, pictures: int
 ) -> list[torch.Generator]:
-    """Return one generator per picture.
+    """Return one generator per picture, fresh from the seed that its metadata names.
 
-    A single generator draws a seed for every picture after the first, which keeps its own; so the
-    first picture of a batch equals the picture made alone, and each can be made again from the
-    seed in its metadata.
+    A picture takes the seed of its generator if that was not used before, else a seed that the
+    generator draws. So the first picture of a new generator is the one of its seed, as in
+    diffusers; a generator that is used again gives another picture; and each picture can be made
+    again from its own seed. The generator's state is read and advanced.
+
+    Args:
+        generator: one for all pictures, or one each; None draws a seed by torch's own.
+        pictures: how many.
+
+    Raises:
+        InputError: the list has another length, or holds something else.
     """
     if generator is None:
         generator = torch.Generator().manual_seed(int(torch.randint(2**31 - 1, ()).item()))
-    if isinstance(generator, torch.Generator):
-        seeds = [int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
-                 for _ in range(pictures - 1)]  # fmt: skip
-        first = torch.Generator(generator.device).manual_seed(generator.initial_seed())
-        rest = [torch.Generator(generator.device).manual_seed(seed) for seed in seeds]
-        return [first, *rest]
-    if len(generator) != pictures:
+    given = [generator] * pictures if isinstance(generator, torch.Generator) else list(generator)
+    if len(given) != pictures:
         raise InputError(
-            f"{len(generator)} generators were given for {pictures} pictures; give one or "
-            f"{pictures}."
+            f"{len(given)} generators were given for {pictures} pictures; give one or {pictures}."
         )
-    return list(generator)
+    for one in given:
+        if not isinstance(one, torch.Generator):
+            raise InputError(f"A generator must be a torch.Generator, got {one!r}.")
+    return [_next_generator(one) for one in given]
+
+
+def _next_generator(generator: torch.Generator) -> torch.Generator:
+    """A generator fresh from a seed, and the given one advanced."""
+    fresh = torch.Generator(generator.device).manual_seed(generator.initial_seed())
+    new = torch.equal(generator.get_state(), fresh.get_state())
+    drawn = torch.randint(2**31 - 1, (), generator=generator, device=generator.device)
+    return fresh if new else fresh.manual_seed(int(drawn))
 
 
 def check_given(

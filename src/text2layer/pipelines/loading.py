@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +15,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from text2layer.errors import Text2LayerError, WeightsError
-from text2layer.files import weights_hash
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,11 +24,50 @@ if TYPE_CHECKING:
     from text2layer.models.plain_autoencoder import PlainAutoencoder
 
 PIPELINE_CLASS = "Text2LayerPipeline"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 COMPONENTS = ("autoencoder", "denoiser", "scheduler")
 LOADER_ERRORS = (
     AttributeError, ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError,
     SafetensorError,
 )  # fmt: skip
+
+
+def find_folder(name: str | os.PathLike[str], options: dict[str, Any]) -> Path:
+    """The folder of a model: on this machine, or of a hub id, fetched if it is not in the cache.
+
+    Args:
+        name: a path, or "owner/name".
+        options: of `from_pretrained`; those of the hub are used and taken out.
+
+    Raises:
+        WeightsError: the hub cannot be reached, or has no such model.
+    """
+    folder = Path(name)
+    hub = {key: options.pop(key) for key in HUB_OPTIONS if key in options}
+    if folder.exists() or not HUB_ID.fullmatch(str(name)) or folder.parent.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "SHA256SUMS"]  # never a pickle, never code
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=patterns, **hub))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"There is no folder {str(name)!r}, and no model of that name could be fetched from "
+            f"the hub ({reason[:200]}); check the name and the network."
+        ) from error
+
+
+def trained_with_flow(folder: Path) -> bool:
+    """Whether a model's own scheduler is one of rectified flow."""
+    with one_sentence(folder):
+        file = folder / "scheduler" / "scheduler_config.json"
+        config = json.loads(file.read_text(encoding="utf-8"))
+        named = str(config["_class_name"]).startswith("FlowMatch")
+        return named or config.get("prediction_type") == "flow_prediction"
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -113,8 +154,32 @@ def load_matting(folder: Path, dtype: torch.dtype | None = None) -> MattingNetwo
 
 
 def model_hash(folder: Path, adapter: Path | None = None) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 over the model's own weights."""
-    return weights_hash(*(folder / name for name in COMPONENTS[:2]), *filter(None, [adapter]))
+    """`tensors_hash` of the model's own networks, and of the adapter that is merged into them."""
+    return tensors_hash(*(folder / name for name in COMPONENTS[:2]), *filter(None, [adapter]))
+
+
+def tensors_hash(*folders: Path) -> str:
+    """Name the weights of folders by what they are, however they are stored.
+
+    A model that is loaded and saved again has the same hash, though its files differ: in their
+    headers, in how many there are, in half or full precision.
+
+    Returns:
+        The first 16 hexadecimal digits of the SHA-256 over the name, shape and float32 values of
+        every tensor, by folder and name.
+    """
+    digest = hashlib.sha256()
+    for folder in folders:
+        places = {}
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(file, framework="pt") as weights:
+                places.update(dict.fromkeys(weights.keys(), file))
+        opened = {file: safe_open(file, framework="pt") for file in set(places.values())}
+        for name in sorted(places):
+            tensor = opened[places[name]].get_tensor(name).float().contiguous()
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @contextmanager

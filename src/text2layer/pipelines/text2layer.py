@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, PixArtTransformer2DModel, UNet2DConditionModel
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
 from torch import Tensor
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.files import weights_hash
 from text2layer.layers import LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
 from text2layer.models.denoiser import (
@@ -28,6 +31,7 @@ from text2layer.models.denoiser import (
     flag_tensor,
     is_flow,
     patch_size,
+    predicts_velocity,
     set_steps,
 )
 from text2layer.models.matting import MattingNetwork
@@ -37,13 +41,18 @@ from text2layer.models.text_encoder import (
     check_tokenizer,
     encode_prompts,
 )
+from text2layer.models.transformer import LayerTransformer2DModel
 from text2layer.pipelines import editing, inputs, loading
 from text2layer.pipelines.assemble import assemble, moved
 from text2layer.pipelines.attempts import STEPS, best_attempts
 from text2layer.pipelines.frame import frame_for
 from text2layer.pipelines.placement import check_moved
 from text2layer.pipelines.rough_layers import rough_layers
+from text2layer.pipelines.texts import Texts
 from text2layer.tensors import padded, tensor_to_colour
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass
@@ -54,10 +63,48 @@ class Text2LayerPipelineOutput(BaseOutput):
         layers: one `LayeredImage` per picture, or, for output_type "pt", the decoded
             `LayerComponents`; for "latent", latents (N, C, h, w) in the denoiser's space.
         predicted_images: the auxiliary head's pictures, (H, W, 3) uint8 each; empty without it.
+        images: the composites: for output_type "pil" a list of PIL pictures, for "np" an array
+            (N, H, W, 3) float32 in [0, 1]; None for the others.
     """
 
-    layers: Any
+    layers: list[LayeredImage]
     predicted_images: list[np.ndarray]
+    images: list[Image.Image] | np.ndarray | None = None
+
+
+class _CallLock:
+    """A lock that a copied pipeline gets anew."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[type[_CallLock], tuple[()]]:
+        return _CallLock, ()
+
+
+def _one_at_a_time(call: Callable[P, R]) -> Callable[P, R]:
+    """Let one call of a pipeline run at a time; a call within a call may."""
+
+    @functools.wraps(call)
+    def locked(*args: P.args, **kwargs: P.kwargs) -> R:
+        pipeline = cast("Text2LayerPipeline", args[0])
+        with pipeline._call_lock.lock:
+            return call(*args, **kwargs)
+
+    return locked
+
+
+def _output(
+    made: Any, predicted: list[np.ndarray], output_type: str, return_dict: bool
+) -> Text2LayerPipelineOutput:
+    """The output of a call, or its tuple."""
+    images: Any = None
+    if output_type in ("pil", "np"):
+        images = [one.to_pil() for one in made]
+    if output_type == "np":
+        images = np.stack([np.asarray(one, np.float32) / 255 for one in images])
+    output = Text2LayerPipelineOutput(made, predicted, images)
+    return output if return_dict else cast("Text2LayerPipelineOutput", output.to_tuple())
 
 
 class Text2LayerPipeline(DiffusionPipeline):
@@ -65,6 +112,10 @@ class Text2LayerPipeline(DiffusionPipeline):
 
     How many foregrounds there are, the autoencoder decides; with several, all come in that pass,
     named Foreground 1, Foreground 2, ..., bottom first.
+
+    One call runs at a time: threads that share a pipeline wait for one another, because callbacks
+    see and change its state. Give each thread a pipeline of its own (`copy.deepcopy`, or
+    `from_pipe`, which shares the weights) where they must not wait.
 
     Args:
         autoencoder: turns latents into layers.
@@ -78,6 +129,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         max_prompt_tokens: longest prompt.
         text_encoder_name: weights name or path, for models saved without their text encoder.
         matting: gives pictures that are taken apart their masks; None leaves them to the decoder.
+        rectified_flow: whether the denoiser gives a velocity; None says what the scheduler wants.
 
     Example:
         >>> pipe = Text2LayerPipeline.from_pretrained(released_model())  # doctest: +SKIP
@@ -93,7 +145,7 @@ class Text2LayerPipeline(DiffusionPipeline):
     def __init__(
         self,
         autoencoder: CaT2IAutoencoder | PlainAutoencoder,
-        denoiser: Any,
+        denoiser: LayerTransformer2DModel | PixArtTransformer2DModel | UNet2DConditionModel,
         text_encoder: Any,
         tokenizer: Any,
         scheduler: SchedulerMixin,
@@ -103,6 +155,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         max_prompt_tokens: int = MAX_PROMPT_TOKENS,
         text_encoder_name: str = "minilm",
         matting: MattingNetwork | None = None,
+        rectified_flow: bool | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -119,10 +172,17 @@ class Text2LayerPipeline(DiffusionPipeline):
             default_guidance_scale=default_guidance_scale,
             max_prompt_tokens=max_prompt_tokens,
             text_encoder_name=text_encoder_name,
+            rectified_flow=predicts_velocity(scheduler)
+            if rectified_flow is None
+            else rectified_flow,
         )
         self.model_name = ""
         self.model_hash = ""
         self.matting_hash = ""
+        self._call_lock = _CallLock()
+        self._guidance_scale = float(default_guidance_scale)
+        self._num_timesteps = 0
+        self._interrupt = False
 
     @classmethod
     def from_pretrained(
@@ -139,7 +199,8 @@ class Text2LayerPipeline(DiffusionPipeline):
         MODEL/matting; `matting=None` does without.
 
         Args:
-            pretrained_model_name_or_path: the folder, MODEL.
+            pretrained_model_name_or_path: the folder, MODEL, or a hub id, "owner/name", of such a
+                folder; hub ids know no MODEL-fast and no MODEL-matting beside them.
             fast: add the adapter of the folder MODEL-fast beside it: the model then draws in the
                 few steps that it was taught, without guidance.
             kwargs: those of `DiffusionPipeline.from_pretrained`.
@@ -152,8 +213,10 @@ class Text2LayerPipeline(DiffusionPipeline):
             from text2layer.pipelines import released_model
 
             pretrained_model_name_or_path = released_model()
-        folder = Path(pretrained_model_name_or_path)
+        folder = loading.find_folder(pretrained_model_name_or_path, kwargs)
         index = loading.read_index(folder)
+        if index.get("rectified_flow") is None and "scheduler" in kwargs:
+            kwargs["rectified_flow"] = loading.trained_with_flow(folder)
         kwargs = {
             "use_safetensors": True,  # never a pickle
             **loading.text_encoder_components(folder, index, kwargs),
@@ -175,8 +238,16 @@ class Text2LayerPipeline(DiffusionPipeline):
         pipeline.model_name = (adapter or folder.resolve()).name
         pipeline.model_hash = loading.model_hash(folder, adapter)
         if matting is not None:
-            pipeline.matting_hash = weights_hash(matting)
+            pipeline.matting_hash = loading.tensors_hash(matting)
         return pipeline
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Text2LayerPipeline:
+        """A pipeline of the same parts, of which `kwargs` replace some; nothing is copied."""
+        made: Text2LayerPipeline = super().from_pipe(pipeline, **kwargs)
+        for name in ("model_name", "model_hash", "matting_hash"):
+            setattr(made, name, getattr(pipeline, name, ""))
+        return made
 
     def _add_fast_adapter(self, adapter: Path, model: Path) -> None:
         """Merge the adapter of a folder into the denoiser of this model; see `from_pretrained`."""
@@ -191,10 +262,41 @@ class Text2LayerPipeline(DiffusionPipeline):
         """Widths and heights must be multiples of this many pixels."""
         return self.autoencoder.latent_factor
 
+    @property
+    def guidance_scale(self) -> float:
+        """Of the running or last call; a callback sets `_guidance_scale` for the next steps."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the next step asks the network twice."""
+        return self._guidance_scale > 1
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of the running or last call."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback asked to stop, by setting `_interrupt`."""
+        return self._interrupt
+
+    def encode_prompt(self, prompt: str | Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token states (N, L, D) and mask (N, L) of prompts; a call takes them as `prompt_embeds`.
+
+        Raises:
+            InputError: a prompt is no text, or too long.
+        """
+        prompts = inputs.check_prompts(prompt, may_be_empty=True)
+        limit = self.config.max_prompt_tokens
+        return encode_prompts(self.tokenizer, self.text_encoder, prompts, limit)
+
+    @_one_at_a_time
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] | None = None,
         *,
         foreground: Any = None,
         background: Any = None,
@@ -211,7 +313,12 @@ class Text2LayerPipeline(DiffusionPipeline):
         attempts: int | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        prompt_attention_mask: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        negative_prompt_attention_mask: Tensor | None = None,
         output_type: str = "layered",
+        return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Tensor] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> Text2LayerPipelineOutput:
@@ -246,12 +353,22 @@ class Text2LayerPipeline(DiffusionPipeline):
             num_images_per_prompt: pictures for each prompt.
             attempts: with `image`: how often it is taken apart; the layers that make it best are
                 kept. By default as `pipelines.attempts` says, or 1 with given `latents`.
-            generator: one, or one per picture; each picture's seed is in its metadata.
+            generator: one, or one per picture, read and advanced; each picture's seed is in its
+                metadata, unless it cannot be made again from it: with given `latents` or
+                `prompt_embeds`, or where a callback changed something. See
+                `inputs.check_generators`.
             latents: starting noise (N, C, h, w) instead of the generators'; of a picture taken
                 apart (N * attempts, C, h, w).
-            output_type: "layered", "pt" (`LayerComponents` in [-1, 1] and [0, 1]) or "latent".
+            prompt_embeds: token states (N, L, D) instead of prompts; see `encode_prompt`.
+            prompt_attention_mask: (N, L) of `prompt_embeds`; by default all tokens count.
+            negative_prompt_embeds: likewise instead of `negative_prompt`, (N, L, D) or (1, L, D).
+            negative_prompt_attention_mask: of `negative_prompt_embeds`.
+            output_type: "layered"; "pil" or "np", the same and the composites as `images`; "pt"
+                (`LayerComponents` in [-1, 1] and [0, 1]) or "latent".
+            return_dict: False gives the fields of the output that are not None as a tuple.
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step; a
-                returned dict replaces tensors. Set `pipeline._interrupt = True` to stop early.
+                returned dict replaces tensors. It may set `pipeline._guidance_scale`, and
+                `pipeline._interrupt = True` to stop early; diffusers' callbacks work.
             callback_on_step_end_tensor_inputs: names of `tensors`: latents, prompt_embeds.
 
         Returns:
@@ -262,57 +379,68 @@ class Text2LayerPipeline(DiffusionPipeline):
             WeightsError: the network gave NaN or infinity.
         """
         # 1. Check inputs
+        self._check_scheduler()
         num_foregrounds = self.autoencoder.config.num_foregrounds
         given = inputs.check_given(foreground, background, image, num_foregrounds, reference)
         self._check_known(given)
         window = given.square_window() if num_foregrounds == 1 else None
-        if window is not None and output_type == "layered" and width is None and height is None:
+        inputs.check_output_type(output_type)
+        layered = output_type in ("layered", "pil", "np")
+        if window is not None and layered and width is None and height is None:
             asked = check_moved(at, scale, given.kind, window.size, num_foregrounds, output_type)
             made = self(
                 prompt, background=window.inside, num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale, negative_prompt=negative_prompt,
                 num_images_per_prompt=num_images_per_prompt, attempts=attempts,
-                generator=generator, latents=latents, callback_on_step_end=callback_on_step_end,
+                generator=generator, latents=latents, prompt_embeds=prompt_embeds,
+                prompt_attention_mask=prompt_attention_mask,
+                negative_prompt_embeds=negative_prompt_embeds,
+                negative_prompt_attention_mask=negative_prompt_attention_mask,
+                callback_on_step_end=callback_on_step_end,
                 callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
             )  # fmt: skip
             made.layers = [moved(window.whole(one, asked), at, scale) for one in made.layers]
-            return made
+            return _output(made.layers, made.predicted_images, output_type, return_dict)
         frame = frame_for((width, height), self.config.default_size, self.size_multiple, given.size)
         width, height = frame.canvas
         steps = self._default_steps(given) if num_inference_steps is None else num_inference_steps
         guidance = self._default_guidance(given) if guidance_scale is None else guidance_scale
         asked = check_moved(at, scale, given.kind, frame.size, num_foregrounds, output_type)
-        prompts = inputs.check_prompts(prompt, may_be_empty=given.kind == "image")
+        inputs.check_count(num_images_per_prompt)
+        if prompt_embeds is None:
+            prompts = inputs.check_prompts(prompt, may_be_empty=given.kind == "image")
+        else:
+            prompts = inputs.check_embeds(prompt, prompt_embeds)
         negatives = inputs.check_negative(negative_prompt, len(prompts))
-        prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
-        negatives = [text for text in negatives for _ in range(num_images_per_prompt)]
         attempts = inputs.check_attempts(attempts, given, latents, self.matting is not None)
-        inputs.check_numbers(steps, guidance, len(prompts))
-        if output_type not in ("layered", "pt", "latent"):
-            raise InputError(f"output_type must be layered, pt or latent, got {output_type!r}.")
+        count = len(prompts) * num_images_per_prompt
+        inputs.check_numbers(steps, guidance, count)
         inputs.check_names(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
-        generators = inputs.check_generators(generator, len(prompts))
+        generators = inputs.check_generators(generator, count)
 
         # 2. Encode the prompts (and what guidance steers away from)
-        guided = guidance > 1
-        texts = negatives + prompts if guided else prompts
-        states, mask = encode_prompts(
-            self.tokenizer, self.text_encoder, texts, self.config.max_prompt_tokens
-        )
+        self._guidance_scale = float(guidance)
+        guided = self.do_classifier_free_guidance
+        wanted = self._embeds(prompts, prompt_embeds, prompt_attention_mask)
+        texts = Texts(*wanted)
+        if guided:
+            unwanted = self._embeds(
+                negatives, negative_prompt_embeds, negative_prompt_attention_mask
+            )
+            texts = texts.against(*unwanted)
         device, dtype = self._execution_device, self.denoiser.dtype
-        states, mask = (
-            rows.repeat_interleave(attempts, 0)
-            for rows in (states.to(device, dtype), mask.to(device))
-        )
+        texts = texts.repeated(num_images_per_prompt * attempts).to(device, dtype)
 
         # 3. Timesteps: of a picture with a mask, the last of a layout of one more (SDEdit)
         matting = self.matting if given.kind == "image" else None
         begin = int(matting is not None and is_flow(self.scheduler))
         set_steps(self.scheduler, steps + begin, device)
         timesteps = self.scheduler.timesteps[begin:]
+        self._num_timesteps = len(timesteps)
 
         # 4. Latents: noise, and the encoding of what is given
         repeated = [one for one in generators for _ in range(attempts)]
+        from_seed = latents is None and prompt_embeds is None and negative_prompt_embeds is None
         latents = self._prepare_latents(latents, repeated, width, height, device, dtype)
         tensors = given.as_tensors(frame, num_foregrounds)
         condition, flags = self._prepare_condition(given.kind, tensors, latents)
@@ -323,11 +451,15 @@ class Text2LayerPipeline(DiffusionPipeline):
                 rough = self._rough_latents(picture.to(device), matted).to(latents)
                 self.scheduler.set_begin_index(begin)
                 latents = self.scheduler.scale_noise(rough, timesteps[:1], latents)
-            matted = matted.expand(len(prompts), -1, -1, -1)
+            matted = matted.expand(count, -1, -1, -1)
 
         # 5. Denoise
         self._interrupt = False
+        random = inputs.step_options(self.scheduler, repeated)
+        done = 0
         for index, timestep in enumerate(self.progress_bar(timesteps)):
+            guided = self.do_classifier_free_guidance
+            states, mask = texts.rows(guided, len(latents))
             stacked = torch.cat([latents, latents]) if guided else latents
             stacked = self._scale_model_input(stacked, timestep)
             output = denoise(
@@ -338,14 +470,17 @@ class Text2LayerPipeline(DiffusionPipeline):
             )  # fmt: skip
             if guided:
                 without, with_prompt = output.chunk(2)
-                output = without + guidance * (with_prompt - without)
-            latents = self.scheduler.step(output, timestep, latents, return_dict=False)[0]
+                output = without + self._guidance_scale * (with_prompt - without)
+            latents = self.scheduler.step(output, timestep, latents, return_dict=False, **random)[0]
+            done = index + 1
             if callback_on_step_end is not None:
-                held = {"latents": latents, "prompt_embeds": states}
+                held = {"latents": latents, "prompt_embeds": texts.states}
                 chosen = {name: held[name] for name in callback_on_step_end_tensor_inputs}
                 changed = callback_on_step_end(self, index, timestep, chosen) or {}
                 latents = changed.get("latents", latents)
-                states = changed.get("prompt_embeds", states)
+                texts = texts.replaced(changed.get("prompt_embeds", texts.states), len(latents))
+                from_seed &= latents is held["latents"] and texts.states is held["prompt_embeds"]
+                from_seed &= self._guidance_scale == float(guidance)
             if self._interrupt:
                 break
 
@@ -356,23 +491,23 @@ class Text2LayerPipeline(DiffusionPipeline):
                 "damaged, or half precision overflowed; use another checkpoint, or float32."
             )
         if output_type == "latent" and attempts == 1:
-            return Text2LayerPipelineOutput(latents, [])
+            return _output(latents, [], output_type, return_dict)
         parts = self._decode(latents, width, height)
         if picture is not None and attempts > 1:
             best = best_attempts(parts, picture.to(device), attempts, matted)
             latents, parts = latents[best], part_of(parts, best)
         if matted is not None:
             parts.mask = matted
-        if output_type == "latent":
-            return Text2LayerPipelineOutput(latents, [])
-        if output_type == "pt":
-            return Text2LayerPipelineOutput(parts, [])
+        if output_type in ("latent", "pt"):
+            plain = latents if output_type == "latent" else parts
+            return _output(plain, [], output_type, return_dict)
         provenance = [
             {
-                "prompt": prompts[i],
-                "negative_prompt": negatives[i],
-                "seed": generators[i].initial_seed(),
+                "prompt": prompts[i // num_images_per_prompt],
+                "negative_prompt": negatives[i // num_images_per_prompt] if guidance > 1 else "",
+                **({"seed": generators[i].initial_seed()} if from_seed else {}),
                 "steps": steps,
+                **({"steps_done": done} if done < len(timesteps) else {}),
                 "guidance_scale": float(guidance),
                 "given": given.kind,
                 **({"reference": given.metadata} if given.metadata else {}),
@@ -381,13 +516,12 @@ class Text2LayerPipeline(DiffusionPipeline):
                 **({"matting_hash": self.matting_hash} if matted is not None else {}),
                 **self._model_metadata(),
             }
-            for i in range(len(prompts))
+            for i in range(count)
         ]
         predicted = parts.predicted_image
-        return Text2LayerPipelineOutput(
-            layers=[moved(made, at, scale) for made in assemble(parts, given, frame, provenance)],
-            predicted_images=[] if predicted is None else list(tensor_to_colour(predicted)),
-        )
+        pictures = [moved(made, at, scale) for made in assemble(parts, given, frame, provenance)]
+        heads = [] if predicted is None else list(tensor_to_colour(predicted))
+        return _output(pictures, heads, output_type, return_dict)
 
     def add_layer(
         self,
@@ -433,6 +567,33 @@ class Text2LayerPipeline(DiffusionPipeline):
             InputError: see a call; or there is no such layer, or it names no prompt.
         """
         return editing.replace_layer(self, layered, layer, prompt, at, **kwargs)
+
+    def _check_scheduler(self) -> None:
+        """Raise InputError for a scheduler that samples another kind of network."""
+        wanted, given = self.config.rectified_flow, type(self.scheduler).__name__
+        if wanted == predicts_velocity(self.scheduler):
+            return
+        if wanted:
+            raise InputError(
+                f"The model gives a flow's velocity and {given} wants noise: use "
+                "FlowMatchEulerDiscreteScheduler or FlowMatchHeunDiscreteScheduler, or "
+                "DPMSolverMultistepScheduler or UniPCMultistepScheduler with "
+                'use_flow_sigmas=True and prediction_type="flow_prediction".'
+            )
+        raise InputError(
+            f"The model gives noise and {given} wants a flow's velocity: use DDIMScheduler or "
+            "another scheduler of Stable Diffusion."
+        )
+
+    def _embeds(
+        self, prompts: list[str], embeds: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Token states and mask of as many prompts, encoded or as they are given."""
+        if embeds is None:
+            if mask is not None:
+                raise InputError("An attention mask belongs to prompt_embeds; give both or none.")
+            return self.encode_prompt(prompts)
+        return inputs.checked_embeds(embeds, mask, len(prompts), self.text_encoder)
 
     def _prepare_latents(
         self,
@@ -511,3 +672,7 @@ class Text2LayerPipeline(DiffusionPipeline):
             "model_hash": self.model_hash,
             "generator": f"text2layer {__version__}",
         }
+
+
+# so that diffusers' own DiffusionPipeline.from_pretrained(FOLDER) finds the class by its name
+diffusers.Text2LayerPipeline = Text2LayerPipeline
