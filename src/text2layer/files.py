@@ -14,6 +14,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -135,18 +136,6 @@ def _sha256_of_state(file: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def weights_hash(*folders: Path) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 over the weights of folders."""
-    digest = hashlib.sha256()
-    for folder in folders:
-        for file in sorted(folder.glob(WEIGHTS_FILES)):
-            digest.update(file.name.encode())
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()[:16]
-
-
 def write_checksums(folder: Path) -> Path:
     """Write the hashes of all files of a model folder beside them; return the file."""
     names = sorted(
@@ -167,23 +156,48 @@ def verify_checksums(folder: Path) -> int:
         WeightsError: the folder has no readable SHA256SUMS, a file is missing or has another hash,
             or weights lie there that it does not name.
     """
-    try:
-        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
-        expected = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{str(folder)!r} has no readable {CHECKSUMS}; give the folder of an exported model."
-        ) from error
+    expected = _read_checksums(folder)
     for name, digest in expected.items():
-        file = folder / name
-        if not file.is_file():
-            raise WeightsError(f"{str(file)!r} is missing; copy the model again.")
-        if file_sha256(file) != digest:
-            raise WeightsError(f"{str(file)!r} is not the file that was released; copy it again.")
+        _verify_file(folder / name, digest)
     for file in sorted(folder.rglob(WEIGHTS_FILES)):
         if file.relative_to(folder).as_posix() not in expected:
             raise WeightsError(f"{str(file)!r} is no part of this model; remove it.")
     return len(expected)
+
+
+def verify_weights(folder: Path) -> None:
+    """Compare the weights of a folder with its SHA256SUMS, if it has one, before they are used.
+
+    A file is read once per process while its size and time stay the same.
+
+    Raises:
+        WeightsError: a file is missing or has another hash.
+    """
+    if (folder / CHECKSUMS).is_file():
+        for name, digest in _read_checksums(folder).items():
+            if fnmatch(name, WEIGHTS_FILES):
+                _verify_file(folder / name, digest)
+
+
+def _read_checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 by file name, relative to the folder."""
+    try:
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{str(folder)!r} has no readable {CHECKSUMS}; give the folder of an exported model."
+        ) from error
+
+
+def _verify_file(file: Path, digest: str) -> None:
+    if not file.is_file():
+        raise WeightsError(f"{str(file)!r} is missing; copy the model again.")
+    if file_sha256(file) != digest:
+        raise WeightsError(
+            f"{str(file)!r} is not the file that was released ({CHECKSUMS} names another hash); "
+            f"copy it again, or remove {CHECKSUMS} if you changed it yourself."
+        )
 
 
 def _swap_in(temporary: Path, target: Path) -> None:

@@ -228,3 +228,33 @@ def test_the_released_model_lies_inside_the_package():
     import text2layer
 
     assert released_model().is_relative_to(Path(text2layer.__file__).parent)
+
+
+@pytest.mark.parametrize("part", ["denoiser", "matting"])
+def test_a_flipped_bit_in_released_weights_is_found_before_they_draw(
+    part, toy_text_encoder, tmp_path
+):
+    from text2layer.models.matting import MattingNetwork
+    from text2layer.training.export import export_network
+
+    folder = export_pipeline(build_pipeline(toy_text_encoder), tmp_path / "mine", torch.float32)
+    network = MattingNetwork((8, 8), middle_blocks=1)
+    export_network(network, tmp_path / "mine-matting", torch.float32)
+    Text2LayerPipeline.from_pretrained(folder)
+    place = folder / "denoiser" if part == "denoiser" else tmp_path / "mine-matting"
+    file = place / WEIGHTS
+    stored = bytearray(file.read_bytes())
+    stored[-1] ^= 1
+    file.write_bytes(stored)
+    with pytest.raises(WeightsError, match="is not the file that was released"):
+        Text2LayerPipeline.from_pretrained(folder)
+
+
+def test_checksums_of_another_model_do_not_stay_where_one_is_saved(toy_text_encoder, tmp_path):
+    folder = export_pipeline(build_pipeline(toy_text_encoder), tmp_path / "mine", torch.float32)
+    changed = Text2LayerPipeline.from_pretrained(folder)
+    with torch.no_grad():
+        changed.denoiser.proj_out.bias += 1
+    changed.save_pretrained(folder)
+    loaded = Text2LayerPipeline.from_pretrained(folder)
+    assert torch.equal(loaded.denoiser.proj_out.bias, changed.denoiser.proj_out.bias)

@@ -95,7 +95,16 @@ def check_prompts(prompt: str | Sequence[str] | None, may_be_empty: bool = False
     for text in prompts:
         if not isinstance(text, str) or not (text.strip() or may_be_empty):
             raise InputError(f"The prompt is empty ({text!r}); say what the picture shows.")
+        check_characters(text)
     return prompts
+
+
+def check_characters(text: str) -> None:
+    """Raise InputError for text that no encoder reads: half a character, or a NUL."""
+    if "\0" in text or any("\ud800" <= one <= "\udfff" for one in text):
+        raise InputError(
+            f"The prompt {text[:40]!r} holds bytes that are no text (UTF-8); type it again."
+        )
 
 
 def check_embeds(prompt: Any, embeds: Tensor) -> list[str]:
@@ -133,6 +142,8 @@ def checked_embeds(
 
 def check_negative(negative: str | Sequence[str] | None, count: int) -> list[str]:
     """Return one negative prompt per prompt; None and "" mean the empty caption."""
+    for text in [negative] if isinstance(negative, str) else negative or ():
+        check_characters(text)
     if negative is None or isinstance(negative, str):
         return [negative or ""] * count
     if len(negative) != count:

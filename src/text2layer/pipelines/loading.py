@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from text2layer.errors import Text2LayerError, WeightsError
+from text2layer.files import verify_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,6 +148,7 @@ def load_matting(folder: Path, dtype: torch.dtype | None = None) -> MattingNetwo
     """
     from text2layer.models.matting import MattingNetwork
 
+    verify_weights(folder)
     with one_sentence(folder):
         matting = MattingNetwork.from_pretrained(folder, torch_dtype=dtype or torch.float32)
         check_weights(folder, matting)

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from text2layer.errors import InputError, WeightsError
+from text2layer.files import CHECKSUMS, verify_weights
 from text2layer.layers import LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
 from text2layer.models.denoiser import (
@@ -226,6 +227,7 @@ class Text2LayerPipeline(DiffusionPipeline):
         if matting is not None:
             dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
             kwargs["matting"] = loading.load_matting(matting, dtype)
+        verify_weights(folder)
         with loading.one_sentence(folder):
             pipeline = super().from_pretrained(folder, **kwargs)
             for name in loading.COMPONENTS[:2]:
@@ -234,6 +236,7 @@ class Text2LayerPipeline(DiffusionPipeline):
             check_tokenizer(pipeline.tokenizer)
         adapter = loading.folder_beside(folder, "fast") if fast else None
         if adapter is not None:
+            verify_weights(adapter)
             pipeline._add_fast_adapter(adapter, folder)
         pipeline.model_name = (adapter or folder.resolve()).name
         pipeline.model_hash = loading.model_hash(folder, adapter)
@@ -248,6 +251,11 @@ class Text2LayerPipeline(DiffusionPipeline):
         for name in ("model_name", "model_hash", "matting_hash"):
             setattr(made, name, getattr(pipeline, name, ""))
         return made
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Write the model; checksums of another one that lay there are removed."""
+        super().save_pretrained(save_directory, **kwargs)
+        (Path(save_directory) / CHECKSUMS).unlink(missing_ok=True)
 
     def _add_fast_adapter(self, adapter: Path, model: Path) -> None:
         """Merge the adapter of a folder into the denoiser of this model; see `from_pretrained`."""
