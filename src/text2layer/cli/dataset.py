@@ -79,7 +79,7 @@ def view(
 ) -> None:
     """Show samples on one sheet: foreground, background, mask, whole, and the caption."""
     from text2layer.data.contact_sheet import contact_sheet
-    from text2layer.data.opening import is_library
+    from text2layer.data.known_samples import is_library
     from text2layer.files import writing
 
     check_picture(output)
