@@ -17,6 +17,7 @@ FLOORS = {
     "errors": 0,
     "files": 0,
     "layers": 0,
+    "masks": 0,
     "blend": 0,
     "io": 0,
     "options": 0,
