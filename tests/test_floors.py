@@ -22,6 +22,7 @@ FLOORS = {
     "io": 0,
     "options": 0,
     "tensors": 1,
+    "parts": 1,
     "models": 1,
     "pretrained": 1,
     "pipelines": 2,

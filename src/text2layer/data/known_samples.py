@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,7 +22,7 @@ from text2layer.data.shards import ShardComposer
 from text2layer.data.source import Composition, Part
 from text2layer.data.world import World
 from text2layer.errors import InputError
-from text2layer.tensors import colour_to_bytes, mask_to_bytes
+from text2layer.parts import Parts, joined
 
 MIX = 1_000_003  # keeps the seeds of neighbouring numbers apart
 
@@ -88,27 +88,32 @@ def open_samples(
 
 
 @dataclass(frozen=True)
-class KnownBatch:
-    """Some of the samples.
+class KnownBatch(Parts):
+    """Some of the samples: `Parts` in uint8.
 
     Attributes:
         numbers: (B,) which samples these are.
-        foreground: (B, 3, H, W) uint8, straight colour.
-        background: (B, 3, H, W) uint8.
-        mask: (B, 1, H, W) uint8.
-        image: (B, 3, H, W) uint8.
         captions: B texts each, by part: "whole", "foreground", "background".
     """
 
+    image: Tensor = field()  # every sample has one
     numbers: Tensor
-    foreground: Tensor
-    background: Tensor
-    mask: Tensor
-    image: Tensor
     captions: dict[Part, list[str]]
 
-    def __len__(self) -> int:
-        return len(self.numbers)
+    @classmethod
+    def of(
+        cls,
+        made: Sequence[Composition],
+        numbers: Sequence[int],
+        captions: dict[Part, list[str]],
+    ) -> KnownBatch:
+        """Composed batches, one after the other, rounded to 8 bits."""
+        parts = joined(made).to_bytes()
+        assert parts.image is not None  # of every composition
+        return cls(
+            parts.foreground, parts.background, parts.mask, parts.image,
+            torch.tensor(list(numbers)), captions,
+        )  # fmt: skip
 
 
 class KnownSamples:
@@ -172,17 +177,7 @@ class KnownSamples:
                 captions[part] += self.source.captions(composition, rng, part)
             self._captions[number] = captions["whole"][-1]
 
-        def joined(name: str) -> Tensor:
-            return torch.cat([getattr(composition, name) for composition in made])
-
-        return KnownBatch(
-            numbers=torch.tensor(list(numbers)),
-            foreground=colour_to_bytes(joined("foreground")),
-            background=colour_to_bytes(joined("background")),
-            mask=mask_to_bytes(joined("mask")),
-            image=colour_to_bytes(joined("image")),
-            captions=captions,
-        )
+        return KnownBatch.of(made, numbers, captions)
 
     def caption(self, number: int) -> str:
         """What the whole of a sample shows; the sample is composed unless it was before."""

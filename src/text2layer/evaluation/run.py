@@ -21,9 +21,9 @@ from text2layer.data.contact_sheet import contact_sheet, layered_item
 from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.errors import InputError, WeightsError
 from text2layer.evaluation.collector import Collector, gathered, processes
-from text2layer.evaluation.drawing import DrawnBatch
 from text2layer.evaluation.features import References
 from text2layer.evaluation.results import ProtocolResult
+from text2layer.parts import Parts
 
 if TYPE_CHECKING:
     from text2layer.judges.relevance import FeatureExtractor, RelevanceProbe
@@ -87,11 +87,11 @@ class Run:
         )  # fmt: skip
         return Collector(inception, self.references, decided_by)
 
-    def show(self, result: ProtocolResult, batch: KnownBatch, drawn: DrawnBatch) -> None:
+    def show(self, result: ProtocolResult, batch: KnownBatch, drawn: Parts) -> None:
         """Keep the first samples for a sheet."""
         kept = self._shown.setdefault(result.protocol, [])
         for place in range(min(len(batch), SHEET - len(kept))):
-            picture = layered_item(drawn.layers[place])
+            picture = layered_item(drawn.rows(slice(place, place + 1)).layered()[0])
             number, text = int(batch.numbers[place]), batch.captions["whole"][place]
             kept.append((picture, f"{number}: {text}"))
 
