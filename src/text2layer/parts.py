@@ -72,6 +72,22 @@ class Parts:
             _channels_first(images) if len(images) else None,
         )
 
+    @classmethod
+    def from_arrays(
+        cls,
+        foreground: np.ndarray,
+        background: np.ndarray,
+        mask: np.ndarray,
+        image: np.ndarray | None = None,
+    ) -> Parts:
+        """A batch of one picture, uint8: colours (H, W, 3), mask (H, W)."""
+        return Parts(
+            _channels_first([foreground]),
+            _channels_first([background]),
+            _channels_first([mask[..., None]]),
+            None if image is None else _channels_first([image]),
+        )
+
     def layered(self) -> list[LayeredImage]:
         """The batch as N pictures of one or L layers."""
         parts = self.to_bytes()

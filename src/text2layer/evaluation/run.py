@@ -10,14 +10,14 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from text2layer.data.contact_sheet import contact_sheet, layered_item
+from text2layer.data.contact_sheet import contact_sheet
 from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.errors import InputError, WeightsError
 from text2layer.evaluation.collector import Collector, gathered, processes
@@ -91,7 +91,7 @@ class Run:
         """Keep the first samples for a sheet."""
         kept = self._shown.setdefault(result.protocol, [])
         for place in range(min(len(batch), SHEET - len(kept))):
-            picture = layered_item(drawn.rows(slice(place, place + 1)).layered()[0])
+            picture = replace(drawn.rows(slice(place, place + 1)), image=None)
             number, text = int(batch.numbers[place]), batch.captions["whole"][place]
             kept.append((picture, f"{number}: {text}"))
 
