@@ -23,12 +23,12 @@ from text2layer.data.composer import Composer
 from text2layer.data.known_samples import KnownSamples
 from text2layer.data.library import Library
 from text2layer.evaluation.collector import on_neutral
-from text2layer.evaluation.drawing import Drawer, pictures_of
+from text2layer.evaluation.drawing import Drawer
 from text2layer.evaluation.generate import generate
 from text2layer.evaluation.picture_similarity import perceptual_distance
 from text2layer.evaluation.run import Networks, Run
+from text2layer.parts import pictures_of
 from text2layer.pipelines import Text2LayerPipeline
-from text2layer.tensors import bytes_to_mask
 
 BATCH = 16
 
@@ -67,16 +67,16 @@ def main() -> None:
         spent, drawn = clock(lambda b=batch, p=prompts: drawer(p, b.numbers.tolist()))
         seconds["drawing"] += spent
         sets = (
-            drawn.composite, drawn.background, on_neutral(drawn.foreground, drawn.mask),
-            batch.image, batch.background, on_neutral(batch.foreground, bytes_to_mask(batch.mask)),
+            drawn.composite, drawn.background, on_neutral(drawn.foreground, drawn.soft_mask),
+            batch.image, batch.background, on_neutral(batch.foreground, batch.soft_mask),
         )  # fmt: skip
         spends = [clock(lambda p=p: networks.get("inception")(p))[0] for p in sets]
         seconds["inception"] += sum(spends)
         one_pass += spends[0]
         images = pictures_of(drawn.composite)
         seconds["judge"] += clock(lambda i=images: networks.get("judge").predict(i))[0]
-        if (lpips := networks.get("lpips")) is not None and drawn.picture is not None:
-            pair = (drawn.picture, drawn.composite, lpips)
+        if (lpips := networks.get("lpips")) is not None and drawn.image is not None:
+            pair = (drawn.image, drawn.composite, lpips)
             seconds["lpips"] += clock(lambda pair=pair: perceptual_distance(*pair))[0]
         if (probe := networks.get("probe")) is not None:
             seconds["text"] += clock(lambda p=prompts: probe.embed_texts(p))[0]

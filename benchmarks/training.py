@@ -37,8 +37,7 @@ from text2layer.training.denoiser import DenoiserObjective
 from text2layer.training.graph import READ_EVERY, GraphUpdate
 from text2layer.training.latents import LatentsOnTheFly
 from text2layer.training.loop import make_ema, parameter_groups
-from text2layer.training.objective import step_generator
-from text2layer.training.precision import resolve_precision
+from text2layer.training.objective import resolve_precision, step_generator
 from text2layer.training.settings import settings_from
 
 TURN = 3

@@ -21,7 +21,7 @@ from text2layer.models.text_encoder import load_text_encoder
 from text2layer.models.transformer import LayerTransformer2DModel
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.training.checkpoints import load_autoencoder
-from text2layer.training.export import export_pipeline
+from text2layer.training.outputs import export_pipeline
 
 COPIED = ("*.md",)  # of --start
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from benchmark import DONE, run
 
-from text2layer.data.opening import open_samples
+from text2layer.data.known_samples import open_samples
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.training.denoiser import DenoiserObjective
 from text2layer.training.settings import settings_from

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from text2layer.data.contact_sheet import contact_sheet, layered_item
+from text2layer.data.contact_sheet import contact_sheet
+from text2layer.parts import Parts
 from text2layer.pipelines import Text2LayerPipeline, released_model
 
 COLUMNS = 4
@@ -57,7 +58,7 @@ def main() -> None:
     items, captions = [], []
     for job, examples in rows.items():
         for seed, (text, layered) in enumerate(examples, start=1):
-            items.append(layered_item(layered))
+            items.append(Parts.from_layered([layered]))
             captions.append(f"{job}, seed {seed}: {text}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(items, COLUMNS, captions).save(options.out, quality=90)

@@ -38,7 +38,6 @@ from text2layer.data.world import read_drawings
 from text2layer.evaluation.collector import on_neutral
 from text2layer.evaluation.drawing import Drawer
 from text2layer.evaluation.interval import bootstrap_mean
-from text2layer.evaluation.known_layers import as_components
 from text2layer.evaluation.mask_overlap import soft_iou
 from text2layer.evaluation.objects import cut_to_object
 from text2layer.evaluation.picture_similarity import perceptual_distance
@@ -141,7 +140,7 @@ def gallery(asked: AskedThings) -> Cut:
 
 def decoded(pipeline: Text2LayerPipeline, batch: KnownBatch) -> Cut:
     """What the autoencoder makes of real drawings."""
-    parts = as_components(batch, pipeline.autoencoder.device)
+    parts = batch.to_float().to(pipeline.autoencoder.device)
     with torch.no_grad():
         made = pipeline.autoencoder(parts.foreground, parts.background, parts.mask)
     return cut(colour_to_bytes(made.foreground), bytes_to_mask(mask_to_bytes(made.mask)))
@@ -154,8 +153,8 @@ def measure(drawer: Drawer, asked: AskedThings, lpips: LPIPS) -> tuple[dict, Ima
     for batch in asked.batches(16):
         seeds = [asked.picture_seed(number) for number in batch.numbers.tolist()]
         drawn = drawer(batch.captions["whole"], seeds)
-        objects.append(cut(drawn.foreground, drawn.mask))
-        real.append(cut(batch.foreground, bytes_to_mask(batch.mask)))
+        objects.append(cut(drawn.foreground, drawn.soft_mask))
+        real.append(cut(batch.foreground, batch.soft_mask))
         whole.append(decoded(drawer.pipeline, batch))
     drawn, real, made = (_joined(parts) for parts in (objects, real, whole))
     most, least = thresholds(real, made, lpips)
@@ -222,7 +221,7 @@ def four_seeds(drawer: Drawer, asked: AskedThings, rows: int = ROWS) -> Image.Im
         number = asked.things.index(thing) * asked.seeds
         prompt = asked.prompt(number)
         drawn = drawer([prompt] * SEEDS, range(1, SEEDS + 1))
-        layers = [np.dstack([one.foreground, one.mask]) for one in drawn.layers]
+        layers = [np.dstack([one.foreground, one.mask]) for one in drawn.layered()]
         learnt = [asked.composer.foregrounds[index] for index in thing.drawings[:SHOWN]]
         known = [
             np.asarray(Image.open(asked.composer.library.path(record)).convert("RGBA"))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from text2layer.data.contact_sheet import contact_sheet, layered_item
+from text2layer.data.contact_sheet import contact_sheet
+from text2layer.parts import Parts
 from text2layer.pipelines import Text2LayerPipeline, released_model
 
 HERE = Path(__file__).parent
@@ -38,7 +39,7 @@ def main() -> None:
     pictures = []
     for seed, prompt in enumerate(prompts, start=1):
         pictures += pipe(prompt, generator=torch.Generator().manual_seed(seed)).layers
-    items = [layered_item(picture) for picture in pictures]
+    items = [Parts.from_layered([picture]) for picture in pictures]
     captions = [f"{seed}: {prompt}" for seed, prompt in enumerate(prompts, start=1)]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(items, options.columns, captions).save(options.out, quality=90)

@@ -117,6 +117,19 @@ def test_hidden_pixels_take_the_colour_of_the_nearest_covered_ones():
     assert np.abs(continued[:, -12:-8] - (10, 10, 200)).max() < 40
 
 
+def test_the_mean_is_of_what_is_covered_and_what_lies_far_outside_tends_to_it():
+    colour = np.zeros((256, 256, 3), np.uint8)
+    alpha = np.zeros((256, 256), np.uint8)
+    colour[120:128, 120:128], colour[128:136, 120:128] = (200, 10, 10), (100, 10, 210)
+    alpha[120:136, 120:128] = 255
+    continued, mean = blend.extend_with_mean(colour, alpha)
+    np.testing.assert_allclose(mean, (150, 10, 110), atol=1e-3)
+    assert np.abs(continued[128, [0, -1]] - mean).max() < 30
+    np.testing.assert_array_equal(continued, blend.extend_edge_colours(colour, alpha))
+    whole = blend.extend_with_mean(colour, np.full_like(alpha, 255))[1]
+    np.testing.assert_allclose(whole, colour.mean((0, 1)), atol=1e-3)
+
+
 @pytest.mark.parametrize("threshold", [0, 256, -1])
 def test_threshold_out_of_range_is_refused(threshold):
     with pytest.raises(InputError, match=str(threshold)):

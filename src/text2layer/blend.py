@@ -172,20 +172,36 @@ def extend_edge_colours(colour: np.ndarray, alpha: np.ndarray, threshold: int = 
     Returns:
         (H, W, 3) uint8; `colour` itself, copied, where no pixel or every pixel is covered.
     """
+    return extend_with_mean(colour, alpha, threshold)[0]
+
+
+def extend_with_mean(
+    colour: np.ndarray, alpha: np.ndarray, threshold: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `extend_edge_colours`; also the colour that it tends to far outward.
+
+    Returns:
+        (H, W, 3) uint8, and (3,) float32 in 0..255: the mean of the pyramid's first level without
+        a gap.
+    """
     if not 1 <= threshold <= 255:
         raise InputError(f"The alpha threshold must lie in 1..255, but {threshold} was given.")
     known = alpha >= threshold
     if known.all() or not known.any():
-        return colour.copy()
-    filled = _push_pull(np.where(known[..., None], colour, 0).astype(np.float32), known)
+        return colour.copy(), colour.mean((0, 1), dtype=np.float32)
+    filled, mean = _push_pull(np.where(known[..., None], colour, 0).astype(np.float32), known)
     rounded = np.clip(np.rint(filled), 0, 255).astype(np.uint8)
-    return np.where(known[..., None], colour, rounded)
+    return np.where(known[..., None], colour, rounded), mean
 
 
-def _push_pull(colour: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fill unknown pixels of (H, W, C) float32 from half-size averages; some pixel is known."""
+def _push_pull(colour: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fill unknown pixels of (H, W, C) float32 from half-size averages; some pixel is known.
+
+    Returns:
+        The filled picture, and the mean (C,) of the first level without a gap.
+    """
     if known.all():
-        return colour
+        return colour, colour.mean((0, 1))
     height, width = known.shape
     padding = ((0, height % 2), (0, width % 2))
     blocks = np.pad(known, padding).astype(np.float32)
@@ -193,8 +209,9 @@ def _push_pull(colour: np.ndarray, known: np.ndarray) -> np.ndarray:
     total = np.pad(colour, (*padding, (0, 0)))
     total = total[::2] + total[1::2]
     total = total[:, ::2] + total[:, 1::2]
-    coarse = _push_pull(total / np.maximum(count, 1)[..., None], count > 0)
-    return np.where(known[..., None], colour, _double(_double(coarse, height, 0), width, 1))
+    coarse, mean = _push_pull(total / np.maximum(count, 1)[..., None], count > 0)
+    filled = _double(_double(coarse, height, 0), width, 1)
+    return np.where(known[..., None], colour, filled), mean
 
 
 def _double(coarse: np.ndarray, length: int, axis: int) -> np.ndarray:

@@ -1,4 +1,14 @@
-"""Errors a user can act on: one clear sentence that says what, where and what to do."""
+"""What goes wrong: errors a user can act on, and what is left out and counted.
+
+An error is one clear sentence that says what, where and what to do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+MESSAGES_KEPT = 10
 
 
 class Text2LayerError(Exception):
@@ -33,3 +43,38 @@ class DivergenceError(WeightsError):
 
 class DataError(Text2LayerError, RuntimeError):
     """A library, shard or record that cannot be read."""
+
+
+@dataclass
+class Skipped:
+    """Call it with a reason and a sentence for each record, shard or sample that is left out.
+
+    Attributes:
+        counts: how many were left out, by reason.
+        messages: the sentences of the first ten.
+
+    Example:
+        >>> skip = Skipped()
+        >>> skip("missing file", "line 3: there is no file 'a.png'.")
+        >>> skip.counts, skip.messages
+        (Counter({'missing file': 1}), ["line 3: there is no file 'a.png'."])
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    messages: list[str] = field(default_factory=list)
+
+    def __call__(self, reason: str, message: str) -> None:
+        self.counts[reason] += 1
+        if len(self.messages) < MESSAGES_KEPT:
+            # names of files that are not UTF-8 hold what no file of ours can
+            self.messages.append(message.encode(errors="backslashreplace").decode())
+
+    def clear(self) -> None:
+        """Forget everything, for a source that is read again."""
+        self.counts.clear()
+        self.messages.clear()
+
+    def __str__(self) -> str:
+        """In words, the most frequent reason first: "2 missing file, 1 bad JSON"."""
+        said = (f"{count} {reason}" for reason, count in self.counts.most_common())
+        return ", ".join(said) or "nothing skipped"

@@ -69,7 +69,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an untrained tiny model, as a trainer would write it."""
     from tests.toy_model import build_pipeline, save_text_encoder
-    from text2layer.training.export import export_pipeline
+    from text2layer.training.outputs import export_pipeline
 
     folder = tmp_path_factory.mktemp("model")
     statistics = {"latent_shift": [0.0] * 4, "latent_scale": [1.0] * 4}

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from text2layer.blend import composite_over, extend_edge_colours
+from text2layer.blend import composite_over, extend_edge_colours, extend_with_mean
 from text2layer.data.composer import Composer, Placement, over_255
+from text2layer.data.decoding import ForegroundStore
 from text2layer.data.library import Library
 from text2layer.data.placing import CUT_PROBABILITY
 from text2layer.errors import DataError, InputError
@@ -176,6 +177,19 @@ def test_edge_colours_continue_as_blend_does_it(toy_root: Path) -> None:
     placement = centred(scale=max(high, wide) / 128, foreground=index)
     ours = colour_to_bytes(composer.compose_at([placement]).foreground)[0].permute(1, 2, 0).numpy()
     assert np.abs(ours.astype(int) - expected).max() <= 2
+
+
+def test_stored_colours_are_continued_exactly_as_blend_does_it(toy_root: Path) -> None:
+    library = Library(toy_root)
+    records = library.foregrounds_of("train")
+    for side in (32, 128):
+        store = ForegroundStore(library, records, side, torch.device("cpu"), 2, False)
+        pixels = store.levels[0].permute(0, 2, 3, 1).numpy()
+        assert len(pixels) == len(store.means) == len(records)
+        for square, mean in zip(pixels, store.means, strict=True):
+            filled, expected = extend_with_mean(square[..., :3], square[..., 3])
+            assert np.array_equal(square[..., :3], filled)
+            assert torch.allclose(mean, torch.from_numpy(expected), atol=1e-3)
 
 
 def test_no_halo_of_the_colour_under_alpha_zero(own_root: Path) -> None:

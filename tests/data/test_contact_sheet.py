@@ -5,12 +5,13 @@ import torch
 from text2layer.data.composer import Composer
 from text2layer.data.contact_sheet import (
     GAP,
-    composition_items,
     contact_sheet,
     grid,
     over_checkerboard,
 )
 from text2layer.errors import InputError
+from text2layer.parts import Parts
+from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
 
 def plain(level: int, *shape: int) -> np.ndarray:
@@ -45,11 +46,13 @@ def test_captions_are_written_and_wrapped() -> None:
 
 def test_a_sheet_of_composed_samples(composer: Composer) -> None:
     batch = composer.compose(3, torch.Generator().manual_seed(0))
-    items = composition_items(batch)
-    sheet = np.asarray(contact_sheet(items, columns=2, captions=["one", "two", "three"]))
+    sheet = np.asarray(contact_sheet([batch], columns=2, captions=["one", "two", "three"]))
     block = 4 * 64 + 3 * GAP + 2 * GAP
     assert sheet.shape[1] == 2 * block
-    foreground, mask, background, image = items[1]
+    foreground, background, image = (
+        tensor_to_colour(part)[1] for part in (batch.foreground, batch.background, batch.image)
+    )
+    mask = tensor_to_mask(batch.mask)[1]
     left = block + GAP
     pictures = [
         over_checkerboard(foreground, mask),
@@ -60,6 +63,15 @@ def test_a_sheet_of_composed_samples(composer: Composer) -> None:
     for picture in pictures:
         assert np.array_equal(sheet[GAP : GAP + 64, left : left + 64], picture)
         left += 64 + GAP
+
+
+def test_samples_of_several_sizes_and_without_an_image() -> None:
+    parts = [plain(200, 16, 24, 3), plain(50, 16, 24, 3), plain(255, 16, 24)]
+    wide, tall = Parts.from_arrays(*parts), Parts.from_arrays(*(part[:, :8] for part in parts))
+    sheet = np.asarray(contact_sheet([wide, tall], columns=1))
+    assert sheet.shape == (2 * 16 + 3 * GAP, 4 * 24 + 3 * GAP + 2 * GAP, 3)
+    left = GAP + 3 * (24 + GAP)
+    assert (sheet[GAP : GAP + 16, left : left + 24] == 200).all()  # the composite
 
 
 def test_what_cannot_be_shown_is_named() -> None:

@@ -11,9 +11,8 @@ from tests.toy_model import build_pipeline
 from text2layer.data.named_things import AskedThings, open_things
 from text2layer.errors import InputError, WeightsError
 from text2layer.evaluation.compare import compare
-from text2layer.evaluation.drawing import Drawer, as_batch
+from text2layer.evaluation.drawing import Drawer
 from text2layer.evaluation.features import References
-from text2layer.evaluation.known_layers import as_components
 from text2layer.evaluation.objects import (
     GALLERIES,
     Gallery,
@@ -25,11 +24,10 @@ from text2layer.evaluation.objects import (
 )
 from text2layer.evaluation.results import read_results, write_results
 from text2layer.evaluation.run import Networks, Run
-from text2layer.layers import Layer, LayeredImage
 from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.efficientnet import EfficientNetLite0
 from text2layer.models.frozen import module_sha256
-from text2layer.tensors import tensor_to_colour, tensor_to_mask
+from text2layer.parts import Parts, joined
 
 # two colours of each, so that even thumbnails tell them apart
 DRAWINGS = dict.fromkeys(("circle-000", "square-001", "ring-002", "square-006"), 1.0)
@@ -76,15 +74,12 @@ class Tracer(Drawer):
         for prompt, seed in zip(prompts, numbers, strict=True):
             assert prompt == self.asked.prompt(self.number[seed])
             number = (self.number[seed] + self.shift * self.asked.seeds) % len(self.asked)
-            parts = as_components(self.asked.batch([number]), torch.device("cpu"))
+            parts = self.asked.batch([number]).to_float()
             if self.decoded:
                 parts = self.pipeline.autoencoder(parts.foreground, parts.background, parts.mask)
-            (colour,), (ground,) = (
-                tensor_to_colour(x) for x in (parts.foreground, parts.background)
-            )
-            mask = tensor_to_mask(parts.mask)[0] * (0 if self.empty else 1)
-            made.append(LayeredImage(ground, (Layer(colour, mask),)))
-        return as_batch(made)
+            mask = parts.mask * (not self.empty)
+            made.append(Parts(parts.foreground, parts.background, mask).to_bytes())
+        return joined(made)
 
 
 def values(result) -> dict[str, float]:

@@ -10,7 +10,7 @@ from text2layer.errors import InputError
 from text2layer.evaluation.drawing import Drawer
 from text2layer.evaluation.prompt_following import LEVELS, follow_prompt, prompt_rows
 from text2layer.evaluation.run import Networks, Run
-from text2layer.models.autoencoder import LayerComponents
+from text2layer.parts import Parts
 
 CAPTIONS = ["a red apple", "a blue ball", "a green dog", "a yellow cat"]
 
@@ -20,13 +20,13 @@ def pipeline(toy_text_encoder):
     return build_pipeline(toy_text_encoder)
 
 
-def pictures(count: int) -> LayerComponents:
+def pictures(count: int) -> Parts:
     generator = torch.Generator().manual_seed(0)
     colours = torch.rand(2, count, 3, 1, 1, generator=generator) * 2 - 1
     foreground, background = colours.expand(2, count, 3, 64, 64)
     mask = torch.zeros(count, 1, 64, 64)
     mask[:, :, 16:48, 16:48] = 1
-    return LayerComponents(foreground, background, mask)
+    return Parts(foreground, background, mask)
 
 
 def rows_of(pipeline, count: int, choices: int) -> dict[str, torch.Tensor]:
@@ -37,7 +37,7 @@ def rows_of(pipeline, count: int, choices: int) -> dict[str, torch.Tensor]:
 class Reader(nn.Module):
     """Knows the picture behind each caption and moves to it; elsewhere it says `blind`."""
 
-    def __init__(self, pipeline, parts: LayerComponents, blind: float) -> None:
+    def __init__(self, pipeline, parts: Parts, blind: float) -> None:
         super().__init__()
         posterior = pipeline.autoencoder.encode(parts.foreground, parts.background, parts.mask)
         self.clean = pipeline.autoencoder.scale_latents(posterior.mode()).detach()

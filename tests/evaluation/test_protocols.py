@@ -12,7 +12,7 @@ from tests.toy_model import build_pipeline
 from text2layer.blend import composite_over
 from text2layer.data.known_samples import KnownSamples
 from text2layer.errors import InputError
-from text2layer.evaluation.drawing import Drawer, as_batch
+from text2layer.evaluation.drawing import Drawer
 from text2layer.evaluation.features import References
 from text2layer.evaluation.fid import frechet_distance
 from text2layer.evaluation.generate import changed, generate, given
@@ -22,6 +22,7 @@ from text2layer.layers import Layer, LayeredImage
 from text2layer.models.inpainting import OpencvInpainter
 from text2layer.models.matting import MattingNetwork
 from text2layer.models.plain_autoencoder import PlainAutoencoder
+from text2layer.parts import Parts
 from text2layer.pipelines.photo_layers import PhotoLayers
 
 COUNT = 6
@@ -128,7 +129,7 @@ def test_decompose_knows_a_perfect_answer(library):
             batch.mask[:, 0].numpy(), strict=True,
         )
     ]  # fmt: skip
-    rows = truth_rows(batch, as_batch(pictures))
+    rows = truth_rows(batch, Parts.from_layered(pictures))
     for name in ("hard_iou", "soft_iou", "layerd_alpha_iou", "edits_alpha_iou"):
         assert rows[name].tolist() == pytest.approx([1] * 3), name
     for name in ("mean_absolute_error", "gradient_error", "halo", "recomposition_max",

@@ -8,7 +8,6 @@ from text2layer.models.hole import cut_hole, threshold_level
 from text2layer.photos.rules import (
     border_share,
     count_parts,
-    intersection_over_union,
     object_share,
 )
 
@@ -39,14 +38,6 @@ def test_specks_are_no_parts() -> None:
     mask[20:29, 20:31] = 255  # 99 pixels
     mask[40:60, 40:60] = 127  # below the level of an object
     assert count_parts(mask) == 1
-
-
-def test_intersection_over_union_by_hand() -> None:
-    first, second = np.zeros((2, 10, 10), np.uint8)
-    assert intersection_over_union(first, second) == 0
-    first[:4], second[2:6] = 200, 128
-    assert intersection_over_union(first, second) == pytest.approx(20 / 60)
-    assert intersection_over_union(first, first) == 1
 
 
 def test_the_threshold_is_exclusive() -> None:

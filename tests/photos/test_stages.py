@@ -111,6 +111,13 @@ def test_networks_must_agree() -> None:
     assert photo.scores["agreement"] == pytest.approx(40 / 120, abs=1e-4)
 
 
+def test_networks_that_both_find_nothing_agree() -> None:
+    photo = photo_with(box(0, 0, 0, 0))
+    Agreement(SETTINGS, second=Drawn(box(0, 0, 0, 0))).run([photo])
+    assert photo.scores["agreement"] == 1
+    assert photo.rejected is None  # the rules say that an empty mask is of no use
+
+
 def test_without_the_filter_everything_is_scored_and_kept() -> None:
     settings = replace(SETTINGS, quality_filter=False)
     photos = [replace(photo, scores={}) for photo in BROKEN.values()]

@@ -15,7 +15,7 @@ from text2layer.errors import WeightsError
 from text2layer.models.transformer import LayerTransformer2DModel
 from text2layer.pipelines import Text2LayerPipeline, released_model
 from text2layer.pipelines.loading import model_hash
-from text2layer.training.export import export_pipeline
+from text2layer.training.outputs import export_pipeline
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -16,7 +16,7 @@ from text2layer.pipelines.attempts import MATTED_ATTEMPTS, best_attempts
 from text2layer.pipelines.loading import tensors_hash
 from text2layer.pipelines.rough_layers import rough_layers
 from text2layer.tensors import colour_to_tensor
-from text2layer.training.export import export_network
+from text2layer.training.outputs import export_network
 
 
 @pytest.fixture

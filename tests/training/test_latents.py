@@ -31,7 +31,7 @@ from text2layer.training.latents import (
     draw_jobs,
     measure_latent_statistics,
 )
-from text2layer.training.precision import fast_inference
+from text2layer.training.objective import fast_inference
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ class DiscSource:
         )
         mask = bytes_to_mask((torch.stack(masks) * 255).round())
         image = bytes_to_colour(colour_to_bytes(composite(foreground, background, mask)))
-        return Composition(foreground, background, image, mask, tuple(placements))
+        return Composition(foreground, background, mask, image, tuple(placements))
 
     def captions(
         self, composition: Composition, rng: random.Random, part: Part = "whole"
@@ -132,7 +132,7 @@ class TwoDiscs:
         mask = bytes_to_mask((torch.stack(masks) * 255).round()).unflatten(0, (-1, 2))
         foreground = foreground.unflatten(0, (-1, 2))
         image = bytes_to_colour(colour_to_bytes(composite(foreground, background, mask)))
-        return Composition(foreground, background, image, mask, tuple(placements))
+        return Composition(foreground, background, mask, image, tuple(placements))
 
     def captions(
         self, composition: Composition, rng: random.Random, part: Part = "whole"

@@ -15,7 +15,7 @@ from text2layer.cli.sources import choose_device, on_terminal, report_skipped
 from text2layer.errors import InputError
 
 if TYPE_CHECKING:
-    from text2layer.data.contact_sheet import Parts
+    from text2layer.parts import Parts
 
 app = typer.Typer(help="Make training data and look at it.", no_args_is_help=True)
 dataset_build.register(app)
@@ -79,7 +79,7 @@ def view(
 ) -> None:
     """Show samples on one sheet: foreground, background, mask, whole, and the caption."""
     from text2layer.data.contact_sheet import contact_sheet
-    from text2layer.data.opening import is_library
+    from text2layer.data.known_samples import is_library
     from text2layer.files import writing
 
     check_picture(output)
@@ -100,12 +100,11 @@ def _composed(
     import torch
 
     from text2layer.data.composer import Composer
-    from text2layer.data.contact_sheet import composition_items
     from text2layer.data.library import Library
 
     composer = Composer(Library(library), split, size, progress=on_terminal())
     made = composer.compose(count, torch.Generator().manual_seed(seed))
-    return composition_items(made), composer.captions(made, random.Random(seed))
+    return [made], composer.captions(made, random.Random(seed))
 
 
 def _stored(
@@ -114,6 +113,7 @@ def _stored(
     """The first samples of shards, or for a seed above 0 a shuffled choice of them."""
     from text2layer.data.shards import ShardReader
     from text2layer.errors import DataError
+    from text2layer.parts import Parts
 
     reader = ShardReader(shards, split, shuffle_buffer=10 * count if seed else 0, seed=seed)
     samples = list(islice(reader, count))
@@ -121,5 +121,7 @@ def _stored(
     if not samples:
         of_split = f" of split '{split}'" if split else ""
         raise DataError(f"The shards in '{shards}' hold no usable sample{of_split}.")
-    items = [(one.foreground, one.mask, one.background, one.image) for one in samples]
+    items = [
+        Parts.from_arrays(one.foreground, one.background, one.mask, one.image) for one in samples
+    ]
     return items, [one.text for one in samples]

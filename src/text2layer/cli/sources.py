@@ -55,8 +55,8 @@ def open_source(
     num_foregrounds: int = 1,
     world: "World | None" = None,
 ) -> "SampleSource":
-    """`data.opening.open_samples` for a command: what is left out is said on stderr."""
-    from text2layer.data.opening import open_samples
+    """`data.known_samples.open_samples` for a command: what is left out is said on stderr."""
+    from text2layer.data.known_samples import open_samples
 
     return open_samples(
         data, split, size, choose_device(device), style_weights=style_weights,

@@ -231,7 +231,7 @@ class Composer:
             self._render(stacks, foreground[part], background[part], image[part], mask[part])
         if layers == 1:
             foreground, mask = foreground[:, 0], mask[:, 0]
-        return Composition(foreground, background, image, mask, tuple(placements))
+        return Composition(foreground, background, mask, image, tuple(placements))
 
     def box(self, placement: Placement) -> tuple[float, float, float, float]:
         """(left, top, width, height) of the object, relative to the frame."""

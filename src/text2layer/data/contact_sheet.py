@@ -1,17 +1,13 @@
 """Pictures side by side on one sheet, with their captions: for eyes, not for machines."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from text2layer.data.source import Composition
 from text2layer.errors import InputError
-from text2layer.layers import LayeredImage
-from text2layer.tensors import tensor_to_colour, tensor_to_mask
-
-Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # foreground, mask, background, image
+from text2layer.parts import Parts, pictures_of
 
 GAP = 8  # pixels between pictures
 TEXT_SIZE = 13
@@ -62,8 +58,8 @@ def contact_sheet(
     """Layered samples: foreground over a checkerboard, background, mask, image; caption below.
 
     Args:
-        items: (foreground, mask, background, image) of each sample, uint8; colour (H, W, 3) and
-            mask (H, W). `composition_items` makes them from a batch.
+        items: batches of samples of one foreground; their sizes may differ. The composite is shown
+            of those that have no image.
         columns: samples next to one another.
         captions: one for each sample.
 
@@ -71,14 +67,15 @@ def contact_sheet(
         An RGB picture.
 
     Raises:
-        InputError: no item, fewer than one column, or captions that do not match the items.
+        InputError: no sample, fewer than one column, or captions that do not match the samples.
     """
-    if not items or columns < 1:
-        raise InputError(f"A sheet of {len(items)} samples in {columns} columns cannot be drawn.")
-    if captions is not None and len(captions) != len(items):
-        raise InputError(f"There are {len(captions)} captions for {len(items)} samples.")
+    samples = [sample for item in items for sample in _samples(item)]
+    if not samples or columns < 1:
+        raise InputError(f"A sheet of {len(samples)} samples in {columns} columns cannot be drawn.")
+    if captions is not None and len(captions) != len(samples):
+        raise InputError(f"There are {len(captions)} captions for {len(samples)} samples.")
     blocks = []
-    for number, (foreground, mask, background, image) in enumerate(items):
+    for number, (foreground, background, mask, image) in enumerate(samples):
         pictures = [np.dstack([foreground, mask]), background, mask, image]
         text = captions[number] if captions else ""
         blocks.append(_block([_opaque(picture) for picture in pictures], text))
@@ -94,28 +91,20 @@ def contact_sheet(
     return sheet
 
 
-def composition_items(composition: Composition) -> list[Parts]:
-    """The samples of a batch as uint8 pictures for `contact_sheet`."""
-    parts = (
-        tensor_to_colour(composition.foreground),
-        tensor_to_mask(composition.mask),
-        tensor_to_colour(composition.background),
-        tensor_to_colour(composition.image),
-    )
-    return list(zip(*parts, strict=True))
-
-
-def layered_item(layered: LayeredImage) -> Parts:
-    """The two-layer view of a picture for `contact_sheet`."""
-    return layered.foreground, layered.mask, layered.background, layered.composite
-
-
 def over_checkerboard(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8: a cut-out over light and grey squares."""
     rows, columns = np.indices(alpha.shape) // CHECK
     board = np.array(CHECKERBOARD, np.float32)[(rows + columns) % 2]
     weight = alpha[..., None].astype(np.float32) / 255
     return np.rint(colour * weight + board * (1 - weight)).astype(np.uint8)
+
+
+def _samples(item: Parts) -> Iterator[tuple[np.ndarray, ...]]:
+    """Foreground, background, mask and whole picture of every sample of a batch, as uint8."""
+    parts = item.to_bytes()
+    whole = parts.composite if parts.image is None else parts.image
+    tensors = (parts.foreground, parts.background, parts.mask, whole)
+    return zip(*map(pictures_of, tensors), strict=True)
 
 
 def _opaque(picture: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from text2layer.blend import extend_with_mean
 from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library, Record
 
 SHARPNESS = 0.2  # in octaves: how far beyond the nearest level the finer one is preferred
@@ -92,12 +93,18 @@ class ForegroundStore(Store[ForegroundRecord]):
         workers: int,
         progress: bool,
     ) -> None:
+        means: dict[str, np.ndarray] = {}
+
         def decode(record: ForegroundRecord) -> tuple[np.ndarray, int, int]:
-            return _centred(_open_rgba(library.path(record), side), side)
+            square, wide, high = _centred(_open_rgba(library.path(record), side), side)
+            colour, means[record.id] = extend_with_mean(square[..., :3], square[..., 3])
+            square[..., :3] = colour
+            return square, wide, high
 
         pixels = self._decode(library, records, (4, side, side), decode, workers, progress)
         self.levels = [torch.from_numpy(pixels).to(device)]
-        self.means = _continue_edges(self.levels[0], progress)
+        kept = [means[record.id] for record in self.records]
+        self.means = torch.from_numpy(np.array(kept, np.float32).reshape(-1, 3)).to(device)
         while len(self.levels) < 3 and self.levels[-1].shape[-1] > 16:
             self.levels.append(_halved(self.levels[-1]))
 
@@ -267,33 +274,6 @@ def _beyond(coordinates: Tensor) -> Tensor:
     return ((coordinates - 0.5).abs() - 0.5).clamp_(min=0)
 
 
-def _continue_edges(pictures: Tensor, progress: bool) -> Tensor:
-    """Fill the colour of (N, 4, S, S) uint8 under alpha 0 in place; returns mean colours (N, 3).
-
-    Push-pull (Gortler et al., "The Lumigraph", 1996), the batched twin of
-    `blend.extend_edge_colours`; S is a power of two.
-    """
-    means = torch.empty(len(pictures), 3, device=pictures.device)
-    starts = range(0, len(pictures), MIP_BATCH)
-    for start in tqdm(starts, desc="continue edge colours", disable=not progress):
-        part = pictures[start : start + MIP_BATCH]
-        known = part[:, 3:] > 0
-        colours, knowns = [part[:, :3].float()], [known]
-        while colours[-1].shape[-1] > 1:
-            count = functional.avg_pool2d(knowns[-1].float(), 2)
-            total = functional.avg_pool2d(colours[-1] * knowns[-1], 2)
-            colours.append(total / count.clamp(min=1e-6))
-            knowns.append(count > 0)
-        filled = colours.pop()
-        knowns.pop()
-        means[start : start + MIP_BATCH] = filled[:, :, 0, 0]
-        while colours:
-            coarse = functional.interpolate(filled, scale_factor=2, mode="bilinear")
-            filled = torch.where(knowns.pop(), colours.pop(), coarse)
-        part[:, :3] = filled.round_().clamp_(0, 255).to(torch.uint8)
-    return means
-
-
 def _halved(pictures: Tensor) -> Tensor:
     """Half size by 2x2 average; colour weighted by alpha, plainly where all four are clear."""
     output = pictures.new_empty(*pictures.shape[:2], pictures.shape[2] // 2, pictures.shape[3] // 2)
@@ -336,7 +316,7 @@ def _averaged(channel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _centred(pixels: np.ndarray, side: int) -> tuple[np.ndarray, int, int]:
-    """Put a cut-out in the middle of a square, its edge colours continued, alpha 0 around it."""
+    """Put a cut-out in the middle of a square, alpha 0 around it."""
     high, wide = pixels.shape[:2]
     top, left = (side - high) // 2, (side - wide) // 2
     margins = ((top, side - high - top), (left, side - wide - left))

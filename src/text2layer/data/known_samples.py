@@ -1,4 +1,4 @@
-"""Samples with known layers in a fixed order: what scores are measured against.
+"""Opens what a person names as data; samples with known layers in a fixed order, for scores.
 
 Sample number i depends on the data, the split, the size, the seed and i alone, so neither the batch
 size nor the number of processes changes a figure.
@@ -6,44 +6,114 @@ size nor the number of processes changes a figure.
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from text2layer.data.composer import Composer
+from text2layer.data.library import Library
 from text2layer.data.shards import ShardComposer
 from text2layer.data.source import Composition, Part
+from text2layer.data.world import World
 from text2layer.errors import InputError
-from text2layer.tensors import colour_to_bytes, mask_to_bytes
+from text2layer.parts import Parts, joined
 
 MIX = 1_000_003  # keeps the seeds of neighbouring numbers apart
 
+Report: TypeAlias = Callable[[Mapping[str, int], Iterable[str]], None]
+
+
+def is_library(data: str | Path) -> bool:
+    """Whether a folder is a picture library rather than a folder of shards."""
+    return (Path(data) / "foregrounds.jsonl").is_file()
+
+
+def open_samples(
+    data: str | Path,
+    split: str,
+    size: int,
+    device: str | torch.device = "cpu",
+    *,
+    style_weights: Mapping[str, float] | None = None,
+    num_foregrounds: int = 1,
+    world: World | None = None,
+    progress: bool = False,
+    report: Report | None = None,
+) -> Composer | ShardComposer:
+    """The samples of one split.
+
+    Args:
+        data: folder of a library or of shards.
+        split: see `Composer`.
+        size: pixels, width and height.
+        device: where pictures are held.
+        style_weights: shares of a library's styles; shards are taken as they are.
+        num_foregrounds: objects of a picture that is composed from a library.
+        world: how a library's pictures are composed; by default widely.
+        progress: show progress bars on stderr.
+        report: is told how many records were left out by reason, and the first few cases.
+
+    Raises:
+        InputError: nothing was named, or several foregrounds are wanted of shards.
+        DataError: it is neither a library nor a folder of shards, or has no sample of that split.
+    """
+    if not str(data):
+        raise InputError("Name the data: --data LIBRARY, or a folder of shards.")
+    if is_library(data):
+        library = Library(data)
+        composer = Composer(
+            library, split, size, device, style_weights=style_weights,
+            num_foregrounds=num_foregrounds, progress=progress, world=world or World(),
+        )  # fmt: skip
+        if report is not None:
+            report(library.skipped, library.messages)
+        return composer
+    if num_foregrounds > 1:
+        raise InputError(
+            f"Samples of {num_foregrounds} foregrounds are composed from a picture library; "
+            f"'{data}' is none, and shards hold one foreground a sample."
+        )
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    workers = max(4, (os.cpu_count() or 1) // beside)
+    shards = ShardComposer(data, split, size, device, workers=workers, progress=progress)
+    if report is not None:
+        report(shards.skipped, shards.messages)
+    return shards
+
 
 @dataclass(frozen=True)
-class KnownBatch:
-    """Some of the samples.
+class KnownBatch(Parts):
+    """Some of the samples: `Parts` in uint8.
 
     Attributes:
         numbers: (B,) which samples these are.
-        foreground: (B, 3, H, W) uint8, straight colour.
-        background: (B, 3, H, W) uint8.
-        mask: (B, 1, H, W) uint8.
-        image: (B, 3, H, W) uint8.
         captions: B texts each, by part: "whole", "foreground", "background".
     """
 
+    image: Tensor = field()  # every sample has one
     numbers: Tensor
-    foreground: Tensor
-    background: Tensor
-    mask: Tensor
-    image: Tensor
     captions: dict[Part, list[str]]
 
-    def __len__(self) -> int:
-        return len(self.numbers)
+    @classmethod
+    def of(
+        cls,
+        made: Sequence[Composition],
+        numbers: Sequence[int],
+        captions: dict[Part, list[str]],
+    ) -> KnownBatch:
+        """Composed batches, one after the other, rounded to 8 bits."""
+        parts = joined(made).to_bytes()
+        assert parts.image is not None  # of every composition
+        return cls(
+            parts.foreground, parts.background, parts.mask, parts.image,
+            torch.tensor(list(numbers)), captions,
+        )  # fmt: skip
 
 
 class KnownSamples:
@@ -107,17 +177,7 @@ class KnownSamples:
                 captions[part] += self.source.captions(composition, rng, part)
             self._captions[number] = captions["whole"][-1]
 
-        def joined(name: str) -> Tensor:
-            return torch.cat([getattr(composition, name) for composition in made])
-
-        return KnownBatch(
-            numbers=torch.tensor(list(numbers)),
-            foreground=colour_to_bytes(joined("foreground")),
-            background=colour_to_bytes(joined("background")),
-            mask=mask_to_bytes(joined("mask")),
-            image=colour_to_bytes(joined("image")),
-            captions=captions,
-        )
+        return KnownBatch.of(made, numbers, captions)
 
     def caption(self, number: int) -> str:
         """What the whole of a sample shows; the sample is composed unless it was before."""

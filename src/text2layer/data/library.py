@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from text2layer.data.skipped import Skipped
-from text2layer.errors import DataError
+from text2layer.errors import DataError, Skipped
 
 SPLITS = ("train", "val", "test")
 # two more that a composer knows: drawings of known concepts that training leaves out (before

@@ -22,10 +22,9 @@ from text2layer.data.composer import Composer
 from text2layer.data.full_captions import described
 from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.data.library import ForegroundRecord, Library
-from text2layer.data.source import Composition, Placement
+from text2layer.data.source import Composition, Part, Placement
 from text2layer.data.world import pairings, usual_names
 from text2layer.errors import DataError, InputError
-from text2layer.tensors import colour_to_bytes, mask_to_bytes
 
 WINDOWS = 3  # of a background, side by side, each of its full height
 ARTICLES = ("a ", "an ", "the ")
@@ -184,18 +183,12 @@ class AskedThings(KnownSamples):
         placements = [self.placement(number) for number in numbers]
         made = [self.composer.compose_at([placement]) for placement in placements]
         grounds = [self.composer.backgrounds[placement.background] for placement in placements]
-        return KnownBatch(
-            numbers=torch.tensor(list(numbers)),
-            foreground=colour_to_bytes(torch.cat([one.foreground for one in made])),
-            background=colour_to_bytes(torch.cat([one.background for one in made])),
-            mask=mask_to_bytes(torch.cat([one.mask for one in made])),
-            image=colour_to_bytes(torch.cat([one.image for one in made])),
-            captions={
-                "whole": [self.prompt(number) for number in numbers],
-                "foreground": [self.thing(number).phrase for number in numbers],
-                "background": [described(ground) for ground in grounds],
-            },
-        )
+        captions: dict[Part, list[str]] = {
+            "whole": [self.prompt(number) for number in numbers],
+            "foreground": [self.thing(number).phrase for number in numbers],
+            "background": [described(ground) for ground in grounds],
+        }
+        return KnownBatch.of(made, numbers, captions)
 
     def gallery(self, batch_size: int) -> Iterator[Composition]:
         """Every drawing in the canonical place, all before the same background."""

@@ -14,9 +14,8 @@ from tqdm import tqdm
 from text2layer.data.schema import METADATA, SPLITS, decode_metadata, decode_sample
 from text2layer.data.shard_file import ShardSeries
 from text2layer.data.shard_index import index_shard, read_members, shard_paths
-from text2layer.data.skipped import Skipped
 from text2layer.data.statistics import Statistics, measure_mask
-from text2layer.errors import DataError, InputError
+from text2layer.errors import DataError, InputError, Skipped
 
 Shards = str | Path | Sequence[str | Path]
 GROUPS = ("picture", "source", "stored")

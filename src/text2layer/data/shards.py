@@ -17,9 +17,8 @@ from text2layer.blend import composite_over, resize_colour, resize_colour_and_al
 from text2layer.data.schema import METADATA, Sample, decode_metadata, decode_sample, encode_sample
 from text2layer.data.shard_file import ShardSeries
 from text2layer.data.shard_index import hash_shards, index_shard, read_members, shard_paths
-from text2layer.data.skipped import Skipped
 from text2layer.data.source import EVERY, Composition, Part
-from text2layer.errors import DataError, InputError
+from text2layer.errors import DataError, InputError, Skipped
 from text2layer.tensors import bytes_to_colour, bytes_to_mask
 
 

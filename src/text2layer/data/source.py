@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from text2layer.parts import Parts
 
 Part = Literal["whole", "foreground", "background"]
 EVERY = slice(None)  # rows of a batch
@@ -46,37 +48,30 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Composition:
-    """A batch of layered pictures, of one foreground or of L, bottom first.
+class Composition(Parts):
+    """A batch of layered pictures that a source gives: `Parts` in float32, and what they show.
 
     Attributes:
-        foreground: (B, 3, H, W) float32 in [-1, 1], straight colour, defined everywhere;
-            (B, L, 3, H, W) when there are L > 1.
-        background: (B, 3, H, W) float32 in [-1, 1].
-        image: (B, 3, H, W) float32 in [-1, 1]; from a library it is the 8-bit composite of the
-            8-bit layers, from shards of photos it is the photo.
-        mask: (B, 1, H, W) float32 in [0, 1]; (B, L, 1, H, W) when there are L > 1.
+        image: from a library it is the 8-bit composite of the 8-bit layers, from shards of photos
+            it is the photo.
         placements: what each sample shows (empty when the batch was read from shards): B of them,
             or L B, the L of one sample next to one another with the same background.
         texts: stored captions by part (only when the batch was read from shards).
     """
 
-    foreground: Tensor
-    background: Tensor
-    image: Tensor
-    mask: Tensor
+    image: Tensor = field()  # every sample has one
     placements: tuple[Placement, ...] = ()
     texts: tuple[Mapping[str, str], ...] = ()
 
     def row(self, index: int) -> "Composition":
         """One sample as a batch of its own."""
         one = slice(index, index + 1)
-        layers = len(self.placements) // len(self.mask)
+        layers = len(self.placements) // len(self)
         return Composition(
             self.foreground[one],
             self.background[one],
-            self.image[one],
             self.mask[one],
+            self.image[one],
             self.placements[index * layers : (index + 1) * layers],
             self.texts[one],
         )

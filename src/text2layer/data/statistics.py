@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from text2layer.masks import connected_components
+
 AREA_THRESHOLDS = (0.3, 0.5, 0.7, 0.9)  # mask values, as in LAION-L2I
 COMPONENT_THRESHOLDS = (0.5, 0.9)
 LEAST_COMPONENT = 100  # pixels
@@ -31,12 +33,9 @@ def measure_mask(mask: np.ndarray) -> dict[str, float]:
         of LEAST_COMPONENT pixels or more above T, pixels touching at a side. `objects`: parts
         above .5 that cover LEAST_OBJECT of the picture or more; no detector takes part.
     """
-    from scipy import ndimage
-
     measures = {f"area_{t}": float((mask > t * 255).mean()) for t in AREA_THRESHOLDS}
     for threshold in COMPONENT_THRESHOLDS:
-        labels, _ = ndimage.label(mask > threshold * 255)
-        sizes = np.bincount(labels.ravel())[1:]
+        sizes = connected_components(mask > threshold * 255, 4)[1]
         measures[f"components_{threshold}"] = int((sizes >= LEAST_COMPONENT).sum())
         if threshold == 0.5:
             measures["objects"] = int((sizes >= LEAST_OBJECT * mask.size).sum())

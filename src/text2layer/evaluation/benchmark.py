@@ -19,9 +19,8 @@ from typing import TypeAlias, cast
 
 from PIL import Image
 
-from text2layer.data.known_samples import KnownSamples
+from text2layer.data.known_samples import KnownSamples, Report, is_library, open_samples
 from text2layer.data.named_things import AskedThings, open_things
-from text2layer.data.opening import Report, is_library, open_samples
 from text2layer.data.world import learnt_world
 from text2layer.errors import InputError
 from text2layer.evaluation.collector import is_first_process

@@ -4,40 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from text2layer.errors import InputError
-from text2layer.layers import LayeredImage
+from text2layer.parts import Parts
 from text2layer.pipelines.photo_layers import PhotoLayers
 from text2layer.pipelines.text2layer import Text2LayerPipeline
-from text2layer.tensors import mask_to_tensor
-
-
-@dataclass(frozen=True)
-class DrawnBatch:
-    """What a model drew.
-
-    Attributes:
-        layers: B pictures of one foreground each.
-        foreground: (B, 3, H, W) uint8.
-        background: (B, 3, H, W) uint8.
-        mask: (B, 1, H, W) float32 in [0, 1].
-        composite: (B, 3, H, W) uint8, the layers laid over one another.
-        picture: (B, 3, H, W) uint8 that the model itself drew as a whole: of the auxiliary head,
-            or of a flat model; None without.
-    """
-
-    layers: list[LayeredImage]
-    foreground: Tensor
-    background: Tensor
-    mask: Tensor
-    composite: Tensor
-    picture: Tensor | None
 
 
 class Drawer:
@@ -94,13 +68,17 @@ class Drawer:
         self.seconds = 0.0
         pipeline.set_progress_bar_config(disable=True)
 
-    def __call__(self, prompts: Sequence[str], numbers: Sequence[int], **given: Any) -> DrawnBatch:
+    def __call__(self, prompts: Sequence[str], numbers: Sequence[int], **given: Any) -> Parts:
         """Draw one picture per prompt.
 
         Args:
             prompts: B texts.
             numbers: B numbers, which are the seeds.
             given: foreground, background or image for a single prompt, as the pipeline takes it.
+
+        Returns:
+            Pictures of one foreground each, uint8. The image is what the model itself drew as a
+            whole: of the auxiliary head, or of a flat model; None without.
         """
         begun = time.perf_counter()
         made = self.pipeline(
@@ -120,25 +98,4 @@ class Drawer:
         if self.take_apart is not None and self.is_flat:
             layers = [self.take_apart(picture) for picture in pictures]
         self.seconds += time.perf_counter() - begun
-        return as_batch(layers, pictures)
-
-
-def as_batch(layers: Sequence[LayeredImage], pictures: Sequence[np.ndarray] = ()) -> DrawnBatch:
-    """Stack two-layer pictures of one size, and the pictures (H, W, 3) drawn beside them."""
-    return DrawnBatch(
-        list(layers),
-        _stacked([layered.foreground for layered in layers]),
-        _stacked([layered.background for layered in layers]),
-        mask_to_tensor(np.stack([layered.mask for layered in layers])),
-        _stacked([layered.composite for layered in layers]),
-        _stacked(pictures) if len(pictures) else None,
-    )
-
-
-def pictures_of(batch: Tensor) -> list[np.ndarray]:
-    """(B, 3, H, W) uint8 as B pictures (H, W, 3)."""
-    return list(batch.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-
-
-def _stacked(pictures: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+        return Parts.from_layered(layers, pictures)

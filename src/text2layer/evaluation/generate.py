@@ -9,15 +9,15 @@ their order; the seed of picture i is i. So the same command always asks the sam
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.evaluation.collector import Collector, gathered, on_neutral
-from text2layer.evaluation.drawing import Drawer, DrawnBatch, as_batch, pictures_of
+from text2layer.evaluation.drawing import Drawer
 from text2layer.evaluation.halo import halo_without_truth
 from text2layer.evaluation.interval import Interval
 from text2layer.evaluation.mask_overlap import hard_iou, mean_absolute_error, soft_iou
@@ -32,9 +32,9 @@ from text2layer.evaluation.relevance import clip_cosine, cosine, embed_pairs
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Networks, Run
 from text2layer.judges.relevance import RelevanceProbe, retrieval_figures, with_colours
-from text2layer.layers import Layer
 from text2layer.models.saliency import SaliencyModel
-from text2layer.tensors import bytes_to_mask, mask_to_bytes, mask_to_tensor
+from text2layer.parts import Parts, joined, pictures_of
+from text2layer.tensors import mask_to_tensor
 
 VERSION = 1
 Part = Literal["background", "foreground"]
@@ -78,18 +78,18 @@ def generate(drawer: Drawer, known: KnownSamples, networks: Networks, run: Run) 
     return run.finish(result, drawer, known, networks)
 
 
-def add_features(collector: Collector, batch: KnownBatch, drawn: DrawnBatch) -> Tensor | None:
+def add_features(collector: Collector, batch: KnownBatch, drawn: Parts) -> Tensor | None:
     """Keep the features of all parts, real and made; return those of the made composites."""
     collector.known("composite", batch.image)
-    collector.known("foreground", on_neutral(batch.foreground, bytes_to_mask(batch.mask)))
+    collector.known("foreground", on_neutral(batch.foreground, batch.soft_mask))
     collector.known("background", batch.background)
-    collector.made("foreground", on_neutral(drawn.foreground, drawn.mask))
+    collector.made("foreground", on_neutral(drawn.foreground, drawn.soft_mask))
     collector.made("background", drawn.background)
     return collector.made("composite", drawn.composite)
 
 
 def embedded(
-    networks: Networks, features: Tensor | None, drawn: DrawnBatch, texts: list[str]
+    networks: Networks, features: Tensor | None, drawn: Parts, texts: list[str]
 ) -> tuple[Tensor, Tensor] | None:
     """What the relevance probe makes of drawn composites and their texts; None without it.
 
@@ -104,30 +104,31 @@ def embedded(
 
 
 def layer_rows(
-    batch: KnownBatch, drawn: DrawnBatch, networks: Networks, run: Run, is_flat: bool
+    batch: KnownBatch, drawn: Parts, networks: Networks, run: Run, is_flat: bool
 ) -> dict[str, Tensor]:
     """What can be said of drawn layers alone, (B,) each."""
-    share = drawn.mask.mean((1, 2, 3))
+    mask, composite = drawn.soft_mask, drawn.composite
+    share = mask.mean((1, 2, 3))
     rows = {
         "mask_share": share,
         "empty_masks": (share < EMPTY).double(),
-        "halo_share": halo_without_truth(drawn.foreground, drawn.background, drawn.mask),
+        "halo_share": halo_without_truth(drawn.foreground, drawn.background, mask),
     }
     if (judge := networks.get("judge")) is not None:
         rows |= judged_rows(judge, drawn, batch.numbers, run.judge_samples)
-    picture = drawn.picture if is_flat and drawn.picture is not None else drawn.composite
-    error = recomposition_error(picture, drawn.foreground, drawn.background, drawn.mask)
+    picture = drawn.image if is_flat and drawn.image is not None else composite
+    error = recomposition_error(picture, drawn.foreground, drawn.background, mask)
     rows["recomposition_max"], rows["recomposition_mean"] = error.maximum, error.mean
-    if drawn.picture is not None and not is_flat:
-        rows["psnr_predicted"] = psnr(squared_error(drawn.picture, drawn.composite))
-        rows["ssim_predicted"] = ssim(drawn.picture, drawn.composite)
+    if drawn.image is not None and not is_flat:
+        rows["psnr_predicted"] = psnr(squared_error(drawn.image, composite))
+        rows["ssim_predicted"] = ssim(drawn.image, composite)
         if (lpips := networks.get("lpips")) is not None:
-            rows["lpips_predicted"] = perceptual_distance(drawn.picture, drawn.composite, lpips)
+            rows["lpips_predicted"] = perceptual_distance(drawn.image, composite, lpips)
     return rows
 
 
 def judged_rows(
-    judge: SaliencyModel, drawn: DrawnBatch, numbers: Tensor, limit: int = 0
+    judge: SaliencyModel, drawn: Parts, numbers: Tensor, limit: int = 0
 ) -> dict[str, Tensor]:
     """Agreement of masks with those that a judge finds on the composites.
 
@@ -143,7 +144,7 @@ def judged_rows(
     if len(seen):
         images = pictures_of(drawn.composite[seen])
         found = torch.cat([mask_to_tensor(item.mask) for item in judge.predict(images)])
-        mask = drawn.mask[seen]
+        mask = drawn.soft_mask[seen]
         for name, score in zip(names, (hard_iou, soft_iou, mean_absolute_error), strict=True):
             rows[name][seen] = score(mask, found)
     return rows
@@ -195,24 +196,21 @@ def given(
     return run.finish(result, drawer, known, networks)
 
 
-def draw_with(part: Part, drawer: Drawer, batch: KnownBatch) -> DrawnBatch:
-    """Draw each sample of a batch with its known part given."""
-    backgrounds, colours = pictures_of(batch.background), pictures_of(batch.foreground)
-    masks = list(batch.mask[:, 0].cpu().numpy())
+def draw_with(part: Part, drawer: Drawer, batch: KnownBatch) -> Parts:
+    """Draw each sample of a batch with its known part given; layers alone, without the image."""
     made = []
-    for place, number in enumerate(batch.numbers.tolist()):
-        one = Layer(colours[place], np.ascontiguousarray(masks[place]))
-        what = backgrounds[place] if part == "background" else one
-        made.append(drawer([batch.captions["whole"][place]], [number], **{part: what}))
-    return as_batch([layered for one in made for layered in one.layers])
+    rows = zip(batch.layered(), batch.captions["whole"], batch.numbers.tolist(), strict=True)
+    for known, prompt, number in rows:
+        what = known.background if part == "background" else known.foregrounds[0]
+        made.append(drawer([prompt], [number], **{part: what}))
+    return replace(joined(made), image=None)
 
 
-def changed(part: Part, batch: KnownBatch, drawn: DrawnBatch) -> Tensor:
+def changed(part: Part, batch: KnownBatch, drawn: Parts) -> Tensor:
     """Largest difference (B,) in levels between the given part and the delivered one."""
     pairs = [(batch.background, drawn.background)]
     if part == "foreground":
-        made_mask = mask_to_bytes(drawn.mask)
-        pairs = [(batch.foreground, drawn.foreground), (batch.mask, made_mask)]
+        pairs = [(batch.foreground, drawn.foreground), (batch.mask, drawn.mask)]
     differences = [
         torch.amax((true.int() - made.int()).abs().flatten(1), 1) for true, made in pairs
     ]

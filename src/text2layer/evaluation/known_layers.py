@@ -17,7 +17,7 @@ from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.errors import InputError
 from text2layer.evaluation import matting
 from text2layer.evaluation.collector import Collector
-from text2layer.evaluation.drawing import Drawer, DrawnBatch, as_batch, pictures_of
+from text2layer.evaluation.drawing import Drawer
 from text2layer.evaluation.halo import halo
 from text2layer.evaluation.layer_edits import layer_edit_scores
 from text2layer.evaluation.mask_overlap import OPAQUE, hard_iou, mean_absolute_error, soft_iou
@@ -30,22 +30,19 @@ from text2layer.evaluation.picture_similarity import (
 )
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Networks, Run
-from text2layer.layers import Layer, LayeredImage
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
 from text2layer.models.plain_autoencoder import PlainAutoencoder
+from text2layer.parts import Parts, joined, pictures_of
 from text2layer.pipelines.photo_layers import PhotoLayers
 from text2layer.tensors import (
-    bytes_to_colour,
     bytes_to_mask,
     colour_to_bytes,
     composite,
     mask_to_bytes,
-    tensor_to_colour,
-    tensor_to_mask,
 )
 
 VERSION = 1
-TakeApart = Callable[[KnownBatch], DrawnBatch]
+TakeApart = Callable[[KnownBatch], Parts]
 
 
 @torch.no_grad()
@@ -80,34 +77,25 @@ def reconstruct(
     flat = bool(getattr(autoencoder, "is_flat", False))
     with Collector() as collector:
         for batch in run.batches(known, "reconstruct"):
-            target = as_components(batch, autoencoder.device)
+            target = batch.to_float().to(autoencoder.device)
             output = autoencoder(target.foreground, target.background, target.mask)
             rows = reconstruction_rows(target, output, networks.get("lpips"))
             if flat:
                 rows = {name: row for name, row in rows.items() if name.endswith("_composite")}
             collector.add(batch.numbers, rows)
-            run.show(result, batch, as_drawn(output))
+            made = Parts(output.foreground, output.background, output.mask)
+            run.show(result, batch, made.to_bytes())
         result.add_means(collector.per_sample())
     return run.finish(result, drawer, known, networks)
 
 
-def as_components(batch: KnownBatch, device: torch.device) -> LayerComponents:
-    """Known layers as the autoencoder takes them."""
-    return LayerComponents(
-        foreground=bytes_to_colour(batch.foreground).to(device),
-        background=bytes_to_colour(batch.background).to(device),
-        mask=bytes_to_mask(batch.mask).to(device),
-        predicted_image=bytes_to_colour(batch.image).to(device),
-    )
-
-
 def reconstruction_rows(
-    target: LayerComponents, output: LayerComponents, lpips: Any = None
+    target: Parts, output: LayerComponents, lpips: Any = None
 ) -> dict[str, Tensor]:
     """Scores (B,) of one batch, rounded to 8 bits as files hold it.
 
     Args:
-        target: ground truth; see `LayerComponents` for shapes and ranges.
+        target: ground truth in float32.
         output: of the decoder, clamped.
         lpips: ``LPIPS("alex")``, or None to leave its scores out.
     """
@@ -139,23 +127,6 @@ def reconstruction_rows(
     return rows
 
 
-def as_drawn(output: LayerComponents) -> DrawnBatch:
-    """Decoded layers as pictures, for the sheet."""
-    parts = (
-        tensor_to_colour(output.foreground), tensor_to_mask(output.mask),
-        tensor_to_colour(output.background),
-    )  # fmt: skip
-    layers = [
-        LayeredImage(background, (Layer(colour, mask),))
-        for colour, mask, background in zip(*parts, strict=True)
-    ]
-    seen = colour_to_bytes(composite(output.foreground, output.background, output.mask))
-    return DrawnBatch(
-        layers, colour_to_bytes(output.foreground), colour_to_bytes(output.background),
-        output.mask.float(), seen, None,
-    )  # fmt: skip
-
-
 def decompose(
     drawer: Drawer | PhotoLayers, known: KnownSamples, networks: Networks, run: Run
 ) -> ProtocolResult:
@@ -180,12 +151,16 @@ def decompose(
 def taking_apart(drawer: Drawer | PhotoLayers) -> TakeApart:
     """How a model, or networks of others, take a batch of pictures apart."""
     if isinstance(drawer, PhotoLayers):
-        return lambda batch: as_batch([drawer(picture) for picture in pictures_of(batch.image)])
+        return lambda batch: Parts.from_layered(
+            [drawer(picture) for picture in pictures_of(batch.image)]
+        )
     if drawer.is_flat and drawer.take_apart is not None:
         apart = drawer.take_apart
-        return lambda batch: as_batch([apart(picture) for picture in pictures_of(batch.image)])
+        return lambda batch: Parts.from_layered(
+            [apart(picture) for picture in pictures_of(batch.image)]
+        )
 
-    def by_model(batch: KnownBatch) -> DrawnBatch:
+    def by_model(batch: KnownBatch) -> Parts:
         made = [
             drawer([prompt], [number], image=picture)
             for prompt, number, picture in zip(
@@ -193,29 +168,29 @@ def taking_apart(drawer: Drawer | PhotoLayers) -> TakeApart:
                 strict=True,
             )
         ]  # fmt: skip
-        return as_batch([layered for one in made for layered in one.layers])
+        return joined(made)
 
     return by_model
 
 
-def truth_rows(batch: KnownBatch, drawn: DrawnBatch) -> dict[str, Tensor]:
+def truth_rows(batch: KnownBatch, drawn: Parts) -> dict[str, Tensor]:
     """Errors of drawn layers against known ones, (B,) each."""
-    true_mask = bytes_to_mask(batch.mask)
+    true_mask, mask = batch.soft_mask, drawn.soft_mask
     inside = true_mask > OPAQUE
-    error = recomposition_error(batch.image, drawn.foreground, drawn.background, drawn.mask)
+    error = recomposition_error(batch.image, drawn.foreground, drawn.background, mask)
     rows = {
-        "hard_iou": hard_iou(drawn.mask, true_mask),
-        "soft_iou": soft_iou(drawn.mask, true_mask),
-        "mean_absolute_error": mean_absolute_error(drawn.mask, true_mask),
-        "sum_of_absolute_differences": matting.sum_of_absolute_differences(drawn.mask, true_mask),
-        "mean_squared_error": matting.mean_squared_error(drawn.mask, true_mask),
-        "gradient_error": matting.gradient_error(drawn.mask, true_mask),
-        "connectivity_error": matting.connectivity_error(drawn.mask, true_mask),
+        "hard_iou": hard_iou(mask, true_mask),
+        "soft_iou": soft_iou(mask, true_mask),
+        "mean_absolute_error": mean_absolute_error(mask, true_mask),
+        "sum_of_absolute_differences": matting.sum_of_absolute_differences(mask, true_mask),
+        "mean_squared_error": matting.mean_squared_error(mask, true_mask),
+        "gradient_error": matting.gradient_error(mask, true_mask),
+        "connectivity_error": matting.connectivity_error(mask, true_mask),
         "psnr_foreground": psnr(squared_error(drawn.foreground, batch.foreground, inside)),
         "psnr_background": psnr(squared_error(drawn.background, batch.background)),
         "psnr_hidden": psnr(squared_error(drawn.background, batch.background, inside)),
         "ssim_background": ssim(drawn.background, batch.background),
-        "halo": halo(drawn.foreground, drawn.mask, batch.foreground, true_mask),
+        "halo": halo(drawn.foreground, mask, batch.foreground, true_mask),
         "recomposition_max": error.maximum,
         "recomposition_mean": error.mean,
     }
@@ -225,9 +200,8 @@ def truth_rows(batch: KnownBatch, drawn: DrawnBatch) -> dict[str, Tensor]:
     return rows
 
 
-def _edits(batch: KnownBatch, drawn: DrawnBatch, place: int) -> dict[str, float]:
-    true = _stack(batch.background, batch.foreground, batch.mask, place)
-    made = _stack(drawn.background, drawn.foreground, mask_to_bytes(drawn.mask), place)
+def _edits(batch: Parts, drawn: Parts, place: int) -> dict[str, float]:
+    true, made = _stack(batch, place), _stack(drawn, place)
     rows = {}
     for variant, prefix in (("layerd", "layerd"), ("corrected", "edits")):
         scores = layer_edit_scores(made, true, variant)  # type: ignore[arg-type]
@@ -236,10 +210,13 @@ def _edits(batch: KnownBatch, drawn: DrawnBatch, place: int) -> dict[str, float]
     return rows
 
 
-def _stack(background: Tensor, foreground: Tensor, mask: Tensor, place: int) -> list[np.ndarray]:
+def _stack(parts: Parts, place: int) -> list[np.ndarray]:
     """Background and foreground of one sample as (H, W, 4) uint8, back to front."""
-    opaque = torch.full_like(mask[place], 255)
-    layers = [(background[place], opaque), (foreground[place], mask[place])]
+    opaque = torch.full_like(parts.mask[place], 255)
+    layers = [
+        (parts.background[place], opaque),
+        (parts.foreground[place], parts.mask[place]),
+    ]
     return [
         torch.cat([colour, alpha]).permute(1, 2, 0).contiguous().cpu().numpy()
         for colour, alpha in layers

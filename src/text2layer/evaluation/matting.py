@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from text2layer.evaluation.mask_overlap import check_masks, nan_if_unknown
+from text2layer.masks import connected_components
 
 THOUSAND = 1000.0  # sums over pixels are given in thousands of pixels
 SIGMA = 1.4  # pixels, of the Gaussian derivative (Rhemann, section 3.3)
@@ -130,10 +130,7 @@ def _connected_level(both: Tensor) -> Tensor:
 
 def _largest_component(inside: Tensor) -> Tensor:
     """Pixels of the largest 4-connected component of (H, W) bool, the first by rows of equals."""
-    from scipy import ndimage
-
     if not inside.any():
         return inside
-    labels, _ = ndimage.label(inside.cpu().numpy())  # numbered by rows
-    sizes = np.bincount(labels.ravel())[1:]
+    labels, sizes = connected_components(inside.cpu().numpy(), 4)
     return torch.from_numpy(labels == sizes.argmax() + 1).to(inside.device)

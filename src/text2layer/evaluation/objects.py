@@ -20,16 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from text2layer.data.named_things import AskedThings
-from text2layer.data.source import Composition
 from text2layer.errors import InputError, WeightsError
 from text2layer.evaluation.collector import NEUTRAL, Collector, is_first_process, on_neutral
 from text2layer.evaluation.drawing import Drawer
-from text2layer.evaluation.known_layers import as_components
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Networks, Run
-from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.efficientnet import network_input
 from text2layer.models.frozen import module_sha256
+from text2layer.parts import Parts
 from text2layer.tensors import colour_to_bytes
 
 VERSION = 2
@@ -70,8 +68,8 @@ def objects(drawer: Drawer, asked: AskedThings, networks: Networks, run: Run) ->
         for batch in run.batches(asked, "objects"):
             numbers = batch.numbers.tolist()
             drawn = drawer(batch.captions["whole"], [asked.picture_seed(n) for n in numbers])
-            seen = object_features(network, drawn.foreground, drawn.mask)
-            real = decoded_features(autoencoder, as_components(batch, autoencoder.device), network)
+            seen = object_features(network, drawn.foreground, drawn.soft_mask)
+            real = decoded_features(autoencoder, batch.to_float(), network)
             answer = asked.answer(numbers)
             another = (answer + len(asked.names) // 2) % len(asked.names)
             near = galleries[""].similarity(seen).nan_to_num(-1.0)
@@ -138,9 +136,7 @@ def make_gallery(asked: AskedThings, network: Any, run: Run, autoencoder: Any = 
     return Gallery(asked.names, asked.owners, features.nan_to_num(0.0))
 
 
-def decoded_features(
-    autoencoder: Any, parts: Composition | LayerComponents, network: Any
-) -> Tensor:
+def decoded_features(autoencoder: Any, parts: Parts, network: Any) -> Tensor:
     """Features (B, D) of real drawings that went through the autoencoder."""
     device = autoencoder.device
     with torch.no_grad():

@@ -15,14 +15,13 @@ from text2layer.data.known_samples import KnownSamples
 from text2layer.errors import InputError
 from text2layer.evaluation.collector import Collector
 from text2layer.evaluation.drawing import Drawer
-from text2layer.evaluation.known_layers import as_components
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Networks, Run
 from text2layer.models.denoiser import denoise, is_flow
 from text2layer.models.text_encoder import encode_prompts
 
 if TYPE_CHECKING:
-    from text2layer.models.autoencoder import LayerComponents
+    from text2layer.parts import Parts
     from text2layer.pipelines.text2layer import Text2LayerPipeline
 
 VERSION = 2
@@ -53,7 +52,7 @@ def follow_prompt(
     with Collector() as collector:
         for batch in run.batches(known, "prompt"):
             numbers = batch.numbers.tolist()
-            parts = as_components(batch, drawer.pipeline.autoencoder.device)
+            parts = batch.to_float().to(drawer.pipeline.autoencoder.device)
             captions = [
                 [known.caption((number + shift) % len(known)) for shift in range(choices)]
                 for number in numbers
@@ -67,7 +66,7 @@ def follow_prompt(
 @torch.no_grad()
 def prompt_rows(
     pipeline: Text2LayerPipeline,
-    parts: LayerComponents,
+    parts: Parts,
     captions: Sequence[Sequence[str]],
     seeds: Sequence[int],
 ) -> dict[str, Tensor]:
@@ -79,7 +78,7 @@ def prompt_rows(
 
     Args:
         pipeline: a whole model.
-        parts: known layers of B samples.
+        parts: known layers of B samples, float32.
         captions: B rows of captions to choose from, the own one first; all of one length.
         seeds: B seeds, of each sample's noise.
 

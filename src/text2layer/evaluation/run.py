@@ -10,20 +10,20 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from text2layer.data.contact_sheet import contact_sheet, layered_item
+from text2layer.data.contact_sheet import contact_sheet
 from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.errors import InputError, WeightsError
 from text2layer.evaluation.collector import Collector, gathered, processes
-from text2layer.evaluation.drawing import DrawnBatch
 from text2layer.evaluation.features import References
 from text2layer.evaluation.results import ProtocolResult
+from text2layer.parts import Parts
 
 if TYPE_CHECKING:
     from text2layer.judges.relevance import FeatureExtractor, RelevanceProbe
@@ -87,11 +87,11 @@ class Run:
         )  # fmt: skip
         return Collector(inception, self.references, decided_by)
 
-    def show(self, result: ProtocolResult, batch: KnownBatch, drawn: DrawnBatch) -> None:
+    def show(self, result: ProtocolResult, batch: KnownBatch, drawn: Parts) -> None:
         """Keep the first samples for a sheet."""
         kept = self._shown.setdefault(result.protocol, [])
         for place in range(min(len(batch), SHEET - len(kept))):
-            picture = layered_item(drawn.layers[place])
+            picture = replace(drawn.rows(slice(place, place + 1)), image=None)
             number, text = int(batch.numbers[place]), batch.captions["whole"][place]
             kept.append((picture, f"{number}: {text}"))
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from text2layer.judges import damage
 from text2layer.judges.labels import Kind, Label
+from text2layer.masks import intersection_over_union
 from text2layer.models.hole import cut_hole
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _mask_case(
             "stray": damage.stray_mask,
         }[way]
         found = make(mask, rng)
-        if damage.intersection_over_union(found, mask) > damage.BAD_IOU:
+        if intersection_over_union(found, mask) > damage.BAD_IOU:
             return None
     if way != "good":
         label = replace(label, good=False, reason=MASK_REASONS[way])
@@ -180,7 +181,7 @@ def _mask_case(
 
 def network_verdict(found: np.ndarray, truth: np.ndarray) -> str | None:
     """The reason why a network's mask is bad, "" if it is good, None if it is neither."""
-    overlap = damage.intersection_over_union(found, truth)
+    overlap = intersection_over_union(found, truth)
     if overlap >= damage.GOOD_IOU:
         return ""
     if overlap > damage.BAD_IOU:

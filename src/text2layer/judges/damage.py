@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from text2layer.blend import extend_edge_colours
+from text2layer.masks import intersection_over_union
 
 GOOD_IOU = 0.9  # with the exact mask, both cut at one half: what a good mask reaches
 BAD_IOU = 0.75  # what a damaged mask stays below
@@ -33,13 +34,6 @@ Inpaint = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (picture, bool hole)
 GOOD_COLOUR, BAD_COLOUR = 9.0, 26.0
 GOOD_TEXTURE, BAD_TEXTURE = (0.6, 1.7), (0.3, 3.0)
 FLAT = 2.0  # mean gradient in levels per pixel, below which the truth counts as without texture
-
-
-def intersection_over_union(first: np.ndarray, second: np.ndarray) -> float:
-    """IoU of two uint8 masks (H, W), both cut at one half; 1 where both are empty."""
-    one, other = first > 127, second > 127
-    union = int(np.count_nonzero(one | other))
-    return float(np.count_nonzero(one & other)) / union if union else 1.0
 
 
 def wobble(mask: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:

@@ -20,8 +20,7 @@ from typing import Any, Literal
 
 from text2layer.data.schema import KEY, Sample, decode_sample
 from text2layer.data.shard_index import Places, index_shard, read_members, shard_paths
-from text2layer.data.skipped import Skipped
-from text2layer.errors import DataError, InputError
+from text2layer.errors import DataError, InputError, Skipped
 from text2layer.files import writing
 
 Kind = Literal["mask", "fill"]

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from text2layer.models.hole import cut_hole, opencv
+from text2layer.masks import OBJECT_LEVEL, connected_components, intersection_over_union
+from text2layer.models.hole import cut_hole
 from text2layer.models.saliency import SaliencyModel, load_saliency
 from text2layer.photos.photo import Photo
 from text2layer.photos.settings import BuildSettings
 
-OBJECT_LEVEL = 128  # mask level (0..255) from which a pixel counts as object: .5
 PART_PIXELS = 100  # smaller parts are specks, as in the statistics of LAION-L2I
 
 
@@ -137,14 +137,5 @@ def border_share(mask: np.ndarray) -> float:
 
 def count_parts(mask: np.ndarray) -> int:
     """Number of 8-connected parts of the object with at least `PART_PIXELS` pixels."""
-    cv2 = opencv()
-    inside = (mask >= OBJECT_LEVEL).astype(np.uint8)
-    statistics = cv2.connectedComponentsWithStats(inside, connectivity=8)[2]
-    return int((statistics[1:, cv2.CC_STAT_AREA] >= PART_PIXELS).sum())
-
-
-def intersection_over_union(first: np.ndarray, second: np.ndarray) -> float:
-    """IoU (0..1) of two masks' objects; 0 if neither has one, for then nothing was agreed on."""
-    one, other = first >= OBJECT_LEVEL, second >= OBJECT_LEVEL
-    union = int((one | other).sum())
-    return float((one & other).sum() / union) if union else 0.0
+    sizes = connected_components(mask >= OBJECT_LEVEL, 8)[1]
+    return int((sizes >= PART_PIXELS).sum())

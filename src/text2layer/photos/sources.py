@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from text2layer.data.skipped import Skipped
-from text2layer.errors import DataError, InputError
+from text2layer.errors import DataError, InputError, Skipped
 from text2layer.options import require
 from text2layer.photos.photo import PhotoRef
 from text2layer.photos.provenance import (

@@ -25,11 +25,10 @@ from text2layer.models.plain_autoencoder import PlainAutoencoder
 from text2layer.tensors import composite
 from text2layer.training import processes
 from text2layer.training.checkpoints import load_autoencoder, load_weights
-from text2layer.training.export import save_model
 from text2layer.training.latents import measure_latent_statistics
 from text2layer.training.loop import TrainingResult, train
-from text2layer.training.objective import Batch, Objective, step_generator
-from text2layer.training.precision import fast_inference
+from text2layer.training.objective import Batch, Objective, fast_inference, step_generator
+from text2layer.training.outputs import reconstruction_sheet, save_model
 from text2layer.training.settings import AutoencoderSettings
 
 if TYPE_CHECKING:
@@ -201,8 +200,6 @@ class AutoencoderObjective(Objective):
 
     def preview(self, network: ModelMixin) -> Image.Image:
         """Originals above reconstructions, unseen concepts."""
-        from text2layer.training.previews import reconstruction_sheet
-
         target = part_of(components(self.validation), slice(PREVIEW_SAMPLES))
         output = cast(CaT2IAutoencoder, network)(target.foreground, target.background, target.mask)
         return reconstruction_sheet(target, output)

@@ -30,13 +30,11 @@ from text2layer.models.text_encoder import load_text_encoder
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 from text2layer.training import processes
 from text2layer.training.checkpoints import load_autoencoder
-from text2layer.training.export import export_pipeline
 from text2layer.training.latent_cache import CachedLatents, encode_samples
 from text2layer.training.latents import LatentBatch, LatentsOnTheFly
 from text2layer.training.loop import TrainingResult, train
-from text2layer.training.objective import Batch, Objective, step_generator
-from text2layer.training.precision import fast_inference
-from text2layer.training.previews import generation_sheet, preview_prompts
+from text2layer.training.objective import Batch, Objective, fast_inference, step_generator
+from text2layer.training.outputs import export_pipeline, generation_sheet, preview_prompts
 from text2layer.training.settings import DenoiserSettings
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from text2layer.models.text_encoder import encode_prompts
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 from text2layer.training.checkpoints import load_weights, replacing
 from text2layer.training.denoiser import DenoiserObjective
-from text2layer.training.export import export_pipeline
 from text2layer.training.latents import LatentBatch
+from text2layer.training.outputs import export_pipeline
 from text2layer.training.settings import DenoiserSettings
 
 ANY_ATTENTION = [

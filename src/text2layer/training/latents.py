@@ -16,8 +16,8 @@ from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.denoiser import condition_latents, flag_tensor
 from text2layer.models.text_encoder import encode_prompts
 from text2layer.models.transformer import pooled_text
-from text2layer.training.imperfect import make_imperfect
-from text2layer.training.precision import fast_inference
+from text2layer.training.augmentation import make_imperfect
+from text2layer.training.objective import fast_inference
 from text2layer.training.settings import DenoiserSettings
 
 if TYPE_CHECKING:

@@ -26,12 +26,11 @@ from torch.optim.swa_utils import AveragedModel
 from text2layer.errors import InputError, WeightsError
 from text2layer.training import checkpoints, processes
 from text2layer.training.graph import GraphUpdate, Row, plain_state, share_of_newest
-from text2layer.training.metrics import MetricsLog
 from text2layer.training.objective import Objective as Objective
-from text2layer.training.objective import check_finite, step_draws
+from text2layer.training.objective import check_finite, resolve_precision, step_draws
 from text2layer.training.objective import compile_blocks as compile_blocks
 from text2layer.training.objective import step_generator as step_generator
-from text2layer.training.precision import resolve_precision
+from text2layer.training.outputs import MetricsLog
 from text2layer.training.settings import TrainingSettings
 
 

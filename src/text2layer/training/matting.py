@@ -16,13 +16,11 @@ from text2layer.models.losses import laplacian_loss, overlap
 from text2layer.models.matting import MattingNetwork
 from text2layer.tensors import composite, tensor_to_colour, tensor_to_mask
 from text2layer.training import processes
-from text2layer.training.export import export_network
-from text2layer.training.imperfect import make_imperfect
+from text2layer.training.augmentation import DRAWS, make_imperfect, varied_layers
 from text2layer.training.loop import TrainingResult, train
-from text2layer.training.objective import Batch, Objective, step_generator
-from text2layer.training.precision import fast_inference
+from text2layer.training.objective import Batch, Objective, fast_inference, step_generator
+from text2layer.training.outputs import export_network
 from text2layer.training.settings import MattingSettings
-from text2layer.training.varied import DRAWS, varied_layers
 
 if TYPE_CHECKING:
     from text2layer.data.source import Composition, SampleSource
@@ -85,7 +83,7 @@ class MattingObjective(Objective):
         return losses
 
     def picture(self, batch: Composition, generator: torch.Generator) -> Tensor:
-        """The composites of a batch, layers varied (see `varied`) and some imperfect."""
+        """The composites of a batch, layers varied (`varied_layers`) and some imperfect."""
         count = self.settings.batch_size
         rows = processes.rows(count)
         other = self.source.compose(count, generator, rows).background

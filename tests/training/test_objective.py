@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from text2layer.training.precision import bfloat16_is_fast, fast_inference, resolve_precision
+from text2layer.training.objective import bfloat16_is_fast, fast_inference, resolve_precision
 
 CPU = torch.device("cpu")
 
