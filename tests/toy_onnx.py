@@ -64,11 +64,25 @@ def brightness_network(path: Path, shape: Shape = (1, 3, 12, 20), last: str = "S
 
 
 def inverting_inpainter(path: Path) -> Path:
-    """White where the mask is 0, the inverted photo where it is 255; inputs as MI-GAN's."""
+    """White where the mask is 0, the inverted photo where it is 255; inputs as MI-GAN's.
+
+    As MI-GAN's blur does, it mirrors two pixels beyond each edge, so it needs three a side.
+    """
     nodes = [
         node("BitwiseAnd", ["image", "mask"], "kept"),
-        node("BitwiseNot", ["kept"], "result"),
-    ]
+        node("BitwiseNot", ["kept"], "inverted"),
+        integers("margin", [0, 0, 2, 2, 0, 0, 2, 2]),
+        integers("no_margin", [0, 0, -2, -2, 0, 0, -2, -2]),
+        node("Pad", ["inverted", "margin"], "padded",
+             message(5, message(1, "mode") + message(4, "reflect") + number(20, 3))),
+        node("Pad", ["padded", "no_margin"], "result"),
+    ]  # fmt: skip
     image = (1, 3, "height", "width")
     inputs = [("image", UINT8, image), ("mask", UINT8, (1, 1, "height", "width"))]
     return write(path, nodes, inputs, ("result", UINT8, image), 18)
+
+
+def integers(name: str, values: Sequence[int]) -> bytes:
+    """A node that gives a constant list of int64."""
+    listed = b"".join(number(8, value) for value in values)
+    return node("Constant", [], name, message(5, message(1, "value_ints") + listed + number(20, 7)))

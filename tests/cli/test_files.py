@@ -1,14 +1,17 @@
 """`convert` and `info` on real files, good and bad."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner, Result
 
 from tests.cli.outcome import assert_one_sentence
 from text2layer import LayeredImage, __version__, load, save
+from text2layer.cli import app
 
 
 def test_version(run) -> None:
@@ -94,7 +97,7 @@ def test_bad_input_gets_one_sentence(run, layered, tmp_path, command, damage, su
     ("target", "says"),
     [
         ("apple.gif", "end the name in one of .psd"),
-        ("apple.jpg", "end the name in one of .psd"),
+        ("apple.heic", "end the name in one of .psd"),
         ("nowhere/apple.ora", "does not exist"),
     ],
 )
@@ -121,3 +124,23 @@ def test_wrong_usage_exits_with_2(run, psd: Path) -> None:
     result = run("convert", psd)
     assert result.exit_code == 2
     assert "OUT" in result.stderr
+
+
+def test_a_dash_is_standard_input_and_output(psd: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+
+    def call(*arguments: str, given: bytes = b"") -> Result:
+        return CliRunner().invoke(app, [*map(str, arguments)], input=given)
+
+    png = call("convert", psd, "-")
+    assert (png.exit_code, png.stderr) == (0, "")
+    np.testing.assert_array_equal(load(BytesIO(png.stdout_bytes)).background, load(psd).composite)
+    ora = call("convert", "-", "ora:-", given=psd.read_bytes())
+    assert load(BytesIO(ora.stdout_bytes)) == load(psd)
+    assert "Apple" in call("info", "-", given=ora.stdout_bytes).stdout
+    edited = call("remove", "-", "Leaf", "-o", "psd:-", given=psd.read_bytes())
+    assert [one.name for one in load(BytesIO(edited.stdout_bytes)).foregrounds] == ["Apple"]
+    assert "gif:-: GIF is only read" in assert_one_sentence(call("convert", psd, "gif:-"))
+    assert "Standard input is empty" in assert_one_sentence(call("convert", "-", "-"))
+    assert sorted(tmp_path.iterdir()) == before

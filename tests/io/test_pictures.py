@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
 from tests.io.stacks import pixels
 from text2layer import io
 from text2layer.errors import FormatError
 from text2layer.io.budget import PixelBudget
-from text2layer.io.pictures import to_srgb
 
 COLOUR, ALPHA = pixels(7, 6, 9)
 RGB = Image.fromarray(COLOUR)
@@ -85,25 +84,6 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path, name):
     second = Image.fromarray(COLOUR[::-1].copy())
     layered = loaded(RGB, tmp_path / name, save_all=True, append_images=[second], **options)
     np.testing.assert_array_equal(layered.background, COLOUR)
-
-
-def test_colour_profiles_are_applied_once(tmp_path):
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    layered = loaded(RGB, tmp_path / "a.png", icc_profile=srgb)
-    np.testing.assert_array_equal(layered.background, COLOUR)
-    lab = ImageCms.createProfile("LAB")
-    profile = ImageCms.ImageCmsProfile(lab).tobytes()
-    assert to_srgb(COLOUR, profile).shape == COLOUR.shape
-    np.testing.assert_array_equal(to_srgb(COLOUR, b"not a profile"), COLOUR)
-    np.testing.assert_array_equal(to_srgb(COLOUR, None), COLOUR)
-
-
-def test_floats_are_refused(tmp_path):
-    from text2layer.io.pictures import _srgb
-
-    for mode in ("F", "I"):  # no writer of ours or Pillow's makes such a PNG
-        with pytest.raises(FormatError, match="32-bit"):
-            _srgb(Image.new(mode, (2, 2)), "a.png")
 
 
 def test_the_budget_names_what_is_too_large():

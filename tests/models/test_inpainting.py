@@ -59,6 +59,16 @@ def test_no_hole_gives_a_copy_and_a_hole_of_everything_is_refused(inpainter: Inp
         inpainter.fill(image, np.ones((5, 5), bool))
 
 
+@pytest.mark.parametrize("shape", [(2, 40), (40, 2), (1, 5), (2, 2), (3, 3)])
+def test_photos_of_a_few_pixels_are_filled(inpainter: Inpainter, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
+    hole = np.zeros(shape, bool)
+    hole[-1, -1] = True
+    filled = inpainter.fill(image, hole)
+    assert filled.shape == image.shape
+    assert np.array_equal(filled[~hole], image[~hole])
+
+
 def test_migan_is_told_where_the_hole_is(tmp_path: Path) -> None:
     """The toy graph paints white where its mask is 0: MI-GAN's sign for the hole."""
     image = a_wall()
@@ -74,6 +84,20 @@ def test_opencv_continues_a_gradient() -> None:
     filled = OpencvInpainter().fill(damaged, hole)
     assert np.abs(filled[hole].astype(int) - image[hole]).mean() < 6
     assert np.abs(damaged[hole].astype(int) - image[hole]).mean() > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(2, 40), (40, 1)])
+def test_migan_takes_photos_of_one_or_two_pixels_a_side(shape: tuple[int, int]) -> None:
+    try:
+        resolve("migan", offline=True)
+    except WeightsError as error:
+        pytest.skip(str(error))
+    photo = np.full((*shape, 3), 90, np.uint8)
+    hole = np.zeros(shape, bool)
+    hole[-1, -1] = True
+    filled = load_inpainter("migan", threads=1).fill(photo, hole)
+    assert np.array_equal(filled[~hole], photo[~hole])
 
 
 @pytest.mark.slow

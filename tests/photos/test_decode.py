@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from tests.toy_profiles import grey_profile, rgb_profile
 from text2layer.photos.decode import Decode
 from text2layer.photos.photo import Photo, PhotoRef
 from text2layer.photos.settings import BuildSettings
@@ -112,6 +113,57 @@ def test_an_embedded_profile_is_followed_and_a_broken_one_ignored(tmp_path):
     assert_like(decode(tmp_path, encoded(picture(), icc_profile=b"nonsense")), picture())
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert_like(decode(tmp_path, encoded(picture(), icc_profile=srgb)), picture())
+
+
+def test_profiles_of_palettes_and_of_grey_are_followed(tmp_path):
+    profile = rgb_profile(1.0, "built-in linear sRGB")
+    image = picture().quantize(64)
+    expected = decode(tmp_path, encoded(image.convert("RGB"), icc_profile=profile)).image
+    assert (
+        np.abs(expected.astype(int) - np.array(decode(tmp_path, encoded(image)).image)).max() > 40
+    )
+    for options in ({}, {"transparency": 200}):  # an entry that no pixel has
+        found = decode(tmp_path, encoded(image, icc_profile=profile, **options)).image
+        assert np.abs(found.astype(int) - expected).max() <= 1, options
+    grey = BuildSettings(size=64, min_size=32, min_colour=0)
+    for stored in (Image.new("L", (64, 64), 128), Image.new("LA", (64, 64), (128, 255)),
+                   Image.fromarray(np.full((64, 64), 128 * 257, np.uint16))):  # fmt: skip
+        photo = decode(tmp_path, encoded(stored, icc_profile=grey_profile(1.0)), grey)
+        assert np.abs(photo.image.astype(int) - 188).max() <= 1, stored.mode
+
+
+def test_a_sideways_tiff_keeps_its_proportions(tmp_path):
+    image = picture(96, 64).transpose(Image.Transpose.ROTATE_90)
+    photo = decode(tmp_path, encoded(image, "TIFF", exif=exif_of(6)))
+    assert_like(photo, picture())
+
+
+def test_metadata_that_cannot_be_read_damages_nothing(tmp_path):
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_text("Comment", "x" * (2**20 + 1), zip=True)
+    assert_like(decode(tmp_path, encoded(picture(), pnginfo=text)), picture())
+    assert_like(decode(tmp_path, encoded(picture(), "WEBP", exif=b"no TIFF")), picture())
+
+
+def test_heic_is_decoded_or_says_what_is_missing(tmp_path):
+    try:
+        import pillow_heif
+    except ImportError:
+        photo = decode(tmp_path, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".ljust(99, b"\0"))
+        assert photo.rejected.reason == "not a picture"
+        assert "pillow-heif" in photo.rejected.detail
+        return
+    file = io.BytesIO()
+    pillow_heif.from_pillow(picture()).save(file, quality=95)
+    assert_like(decode(tmp_path, file.getvalue(), name="a.heic"), picture())
+
+
+def test_pixels_without_an_eight_bit_meaning_are_no_picture(tmp_path):
+    photo = decode(tmp_path, encoded(Image.new("F", (64, 64)), "TIFF"))
+    assert photo.rejected.reason == "not a picture"
+    assert "32-bit" in photo.rejected.detail
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,10 @@ PREVIEW_SIDE = 512  # pixels of each part's longer side
 
 def decompose(
     photo: Annotated[
-        Path, typer.Argument(help="An opaque picture: JPEG, PNG, WebP.", show_default=False)
+        Path,
+        typer.Argument(
+            help="An opaque picture: JPEG, PNG, HEIC, ...; - reads stdin.", show_default=False
+        ),
     ],
     output: Output,
     max_layers: Annotated[
@@ -98,7 +101,7 @@ def _load_photo(photo: Path, output: Path, preview: Path | None) -> "LayeredImag
         check_picture(preview)
     picture = io.load(photo)
     for path in filter(None, (output, preview)):
-        if path.exists() and path.samefile(photo):
+        if path.exists() and photo.exists() and path.samefile(photo):
             raise InputError(f"{path} is the photo itself; choose another name for the result.")
     if picture.foregrounds:
         raise FormatError(
@@ -141,4 +144,4 @@ def _save(
     if preview:
         scale = min(PREVIEW_SIDE / max(layered.size), 1)
         width, height = (max(round(side * scale), 1) for side in layered.size)
-        show_preview(layered.resized((width, height)), preview)
+        show_preview(layered.resized((width, height)), preview, output)

@@ -9,25 +9,32 @@ import typer
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A layered file, a folder, or a single picture.")
+        Path,
+        typer.Argument(
+            metavar="IN", help="A layered file, a folder, or a single picture; - is stdin."
+        ),
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Where to write; the suffix chooses the format.")
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="Where to write; the suffix chooses the format; - is stdout (PNG; psd:- is PSD).",
+        ),
     ],
     part: Annotated[
         str,
         typer.Option(
-            help="What a PNG or WebP gets: composite, foreground (with alpha), background or mask."
+            help="What one picture shows: composite, foreground (with alpha), background or mask."
         ),
     ] = "composite",
 ) -> None:
     """Rewrite a layered file in another format."""
     from text2layer import io
-    from text2layer.cli.outputs import check_output
+    from text2layer.cli.outputs import check_output, echo_name
 
     check_output(target)
     io.save(io.load(source), target, part=part)
-    typer.echo(target)
+    echo_name(target, target)
 
 
 def info(

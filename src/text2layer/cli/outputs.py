@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 def numbered(output: Path, count: int) -> list[Path]:
     """Return `count` names: FILE itself for one picture, FILE-1, FILE-2, ... for several."""
+    from text2layer import io
+
     if count == 1:
         return [output]
+    if io.is_standard(output):
+        raise InputError(f"Standard output takes one picture, not {count}: give a file's name.")
     return [output.with_name(f"{output.stem}-{i}{output.suffix}") for i in range(1, count + 1)]
 
 
@@ -30,6 +34,9 @@ def check_output(path: Path) -> None:
     """Check that the suffix names a format that can be written, and the place a layered file."""
     from text2layer import io
 
+    if io.is_standard(path):
+        io.check_standard_output(path)
+        return
     suffix = path.suffix.lower()
     if suffix and not path.is_dir() and not (suffix in io.FORMATS and io.FORMATS[suffix].writable):
         known = ", ".join(name for name, kind in io.FORMATS.items() if kind.writable)
@@ -60,14 +67,23 @@ def deliver(layered: "LayeredImage", output: Path, preview: Path | None = None) 
     from text2layer import io
 
     io.save(layered, output)
-    typer.echo(output)
+    echo_name(output, output)
     if preview:
-        show_preview(layered, preview)
+        show_preview(layered, preview, output)
 
 
-def show_preview(layered: "LayeredImage", path: Path) -> None:
-    """Write all parts side by side; print the name."""
+def show_preview(layered: "LayeredImage", path: Path, output: Path) -> None:
+    """Write all parts side by side; print the name. `output` is where the picture went."""
     from text2layer.cli.preview import write_preview
 
     write_preview(layered, path)
-    typer.echo(path)
+    echo_name(path, output)
+
+
+def echo_name(path: Path, output: Path) -> None:
+    """Print the name of a file that was written; on stderr if stdout has got the picture itself."""
+    from text2layer import io
+
+    in_the_way = io.is_standard(output)
+    if path != output or not in_the_way:
+        typer.echo(path, err=in_the_way)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Generic
 
 import numpy as np
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from text2layer.blend import extend_with_mean
 from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library, Record
+from text2layer.io.pictures import read_any
 
 SHARPNESS = 0.2  # in octaves: how far beyond the nearest level the finer one is preferred
 FADE = 0.5  # distance over which colour fades to the mean outside of the square, in its sides
@@ -47,8 +49,8 @@ class Store(Generic[Record]):
         def attempt(record: Record) -> tuple[np.ndarray, int, int] | str:
             try:
                 return decode(record)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                return str(error) or type(error).__name__
+            except (OSError, ValueError) as error:  # of ours, FormatError is a ValueError
+                return (str(error) or type(error).__name__).rstrip(".")
 
         with ThreadPoolExecutor(workers) as pool:
             results = tqdm(
@@ -288,12 +290,12 @@ def _halved(pictures: Tensor) -> Tensor:
     return output
 
 
-def _open_rgba(path: object, side: int) -> np.ndarray:
+def _open_rgba(path: Path, side: int) -> np.ndarray:
     """(h, w, 4) uint8, at most `side` long; where it is shrunk, colour is weighted by alpha."""
-    with Image.open(str(path)) as picture:
-        if "A" not in picture.getbands() and "transparency" not in picture.info:
-            raise ValueError("a cut-out needs an alpha channel")
-        pixels = np.asarray(picture.convert("RGBA"))
+    picture = read_any(path)
+    if picture.alpha is None:
+        raise ValueError("a cut-out needs an alpha channel")
+    pixels = np.dstack([picture.colour, picture.alpha])
     if not pixels[..., 3].any():
         raise ValueError("the cut-out is wholly transparent")
     high, wide = pixels.shape[:2]
@@ -325,10 +327,9 @@ def _centred(pixels: np.ndarray, side: int) -> tuple[np.ndarray, int, int]:
     return square, wide, high
 
 
-def _of_height(path: object, height: int) -> tuple[np.ndarray, int, int]:
+def _of_height(path: Path, height: int) -> tuple[np.ndarray, int, int]:
     """A picture of the given height at the left of a canvas twice as wide, its edge continued."""
-    with Image.open(str(path)) as opened:
-        picture = opened.convert("RGB")
+    picture = Image.fromarray(read_any(path).colour)
     wide = max(round(picture.width * height / picture.height), 1)
     pixels = np.asarray(picture.resize((wide, height), Image.Resampling.LANCZOS))
     if wide > 2 * height:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from text2layer.errors import DataError
+from text2layer.io.srgb import upright_srgb
 
 SCHEMA_VERSION = 1
 FOREGROUND = "foreground.webp"
@@ -194,18 +195,16 @@ def _decode(
         with Image.open(io.BytesIO(data), formats=("WEBP", "JPEG")) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise DataError(f"its {suffixes[0]} has more than {MAX_PIXELS} pixels")
-            if mode == "RGBA" and "A" not in picture.getbands():
-                return np.dstack([np.asarray(picture.convert("RGB")), _full(picture.size)])
-            return np.array(picture.convert(mode))
+            colour, alpha = upright_srgb(picture, "it")
+        if mode == "RGB":
+            return colour
+        if alpha is None:  # WebP leaves out an alpha channel that is 255 everywhere
+            alpha = np.full(colour.shape[:2], 255, np.uint8)
+        return np.dstack([colour, alpha])
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"its {suffixes[0]} cannot be decoded") from None
-
-
-def _full(size: tuple[int, int]) -> np.ndarray:
-    """An opaque mask: WebP leaves out an alpha channel that is 255 everywhere."""
-    return np.full((size[1], size[0]), 255, np.uint8)
 
 
 def _opaque(picture: np.ndarray, lossless: bool) -> bytes:

@@ -22,6 +22,7 @@ from text2layer.pretrained import WEIGHTS, resolve
 
 NAMES = ("migan", "opencv")
 TELEA_RADIUS = 5  # pixels around a pixel that its fill is made from
+MIGAN_LEAST = 3  # pixels a side: its blur mirrors two pixels beyond each edge
 DIFFUSION_MULTIPLE = 8  # of height and width: what an autoencoder of factor 8 takes
 DIFFUSION_SEED = 0
 
@@ -81,7 +82,8 @@ class MiganInpainter:
     """The MI-GAN pipeline in one ONNX graph, any size; see `Inpainter`.
 
     The graph itself cuts a square around the hole, runs the network on it at 512 x 512 and blends
-    the result in, so a small hole costs as much as a large one.
+    the result in, so a small hole costs as much as a large one. A photo of one or two pixels a side
+    is continued to three for it.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -93,13 +95,16 @@ class MiganInpainter:
         """See `Inpainter.fill`."""
         if not check_hole(image, hole):
             return image.copy()
-        keep = np.where(hole, 0, 255).astype(np.uint8)
+        height, width = hole.shape
+        padded, mask = _continued(
+            image, hole, max(0, MIGAN_LEAST - height), max(0, MIGAN_LEAST - width)
+        )
         feed = {
-            "image": np.ascontiguousarray(image.transpose(2, 0, 1)[None]),
-            "mask": keep[None, None],
+            "image": np.ascontiguousarray(padded.transpose(2, 0, 1)[None]),
+            "mask": np.where(mask, 0, 255).astype(np.uint8)[None, None],
         }
         result = self._session.run(["result"], feed)[0][0].transpose(1, 2, 0)
-        return paste_kept(image, hole, result)
+        return paste_kept(image, hole, result[:height, :width])
 
 
 class OpencvInpainter:
@@ -152,9 +157,9 @@ class DiffusionInpainter:
         if not check_hole(image, hole):
             return image.copy()
         height, width = hole.shape
-        padding = ((0, -height % DIFFUSION_MULTIPLE), (0, -width % DIFFUSION_MULTIPLE))
-        padded = np.pad(image, (*padding, (0, 0)), mode="edge")
-        mask = np.pad(hole, padding, mode="edge")
+        padded, mask = _continued(
+            image, hole, -height % DIFFUSION_MULTIPLE, -width % DIFFUSION_MULTIPLE
+        )
         result = self._pipeline(
             prompt="",
             image=Image.fromarray(padded),
@@ -176,6 +181,14 @@ def check_hole(image: np.ndarray, hole: np.ndarray) -> bool:
     if hole.all():
         raise InputError("The hole is the whole photo: nothing is left to fill it from.")
     return bool(hole.any())
+
+
+def _continued(
+    image: np.ndarray, hole: np.ndarray, below: int, right: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A photo and its hole, both repeated by so many pixels beyond their last row and column."""
+    padding = ((0, below), (0, right))
+    return np.pad(image, (*padding, (0, 0)), mode="edge"), np.pad(hole, padding, mode="edge")
 
 
 def paste_kept(image: np.ndarray, hole: np.ndarray, result: np.ndarray) -> np.ndarray:

@@ -8,27 +8,18 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from text2layer.blend import composite_over
 from text2layer.data.schema import MAX_BYTES
+from text2layer.errors import FormatError, InputError
+from text2layer.io.pictures import HEAD_BYTES, READABLE, open_image, sniff
+from text2layer.io.srgb import upright_srgb
 from text2layer.photos.photo import Photo, PhotoRef
 from text2layer.photos.settings import BuildSettings
 
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "WEBP",
-    "AVIF",
-    "TIFF",
-    "BMP",
-    "GIF",
-)  # by content; the suffix does not count
-ANIMATED = (
-    "GIF",
-    "PNG",
-    "WEBP",
-    "AVIF",
-)  # frames of a TIFF are pages, those of a camera's JPEG previews
+# frames of a TIFF are pages, those of a camera's JPEG or HEIC previews
+ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 MAX_PIXELS = 80_000_000  # of one photo, 320 MB decoded; more is refused before that
 TRANSPARENT_SHARE = 0.01  # a picture with more see-through pixels is a cut-out, not a photo
 OPAQUE = 250  # alpha from which a pixel counts as opaque
@@ -69,12 +60,14 @@ class Decode:
         settings = self.settings
         with open_picture(data) as picture:
             check_shape(picture, settings)
-            width, height = upright_size(picture)
+            width, height = picture.size
             shrink = min(1.0, settings.size / max(width, height))
             # the JPEG decoder shrinks by powers of two for free; the last factor is a good filter's
-            picture.draft(None, (int(2 * shrink * picture.width), int(2 * shrink * picture.height)))
+            picture.draft(None, (int(2 * shrink * width), int(2 * shrink * height)))
             upright = loaded(picture)
         if shrink < 1:
+            if (upright.width > upright.height) != (width > height):  # it stands upright now
+                width, height = height, width
             size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
             upright = upright.resize(size, Image.Resampling.LANCZOS)
         pixels = np.array(upright)
@@ -115,10 +108,15 @@ def check_colour(pixels: np.ndarray, settings: BuildSettings) -> None:
 
 def open_picture(data: bytes) -> Image.Image:
     """Open a single picture of bounded size without decoding it; raises UnusablePicture."""
+    found = sniff(data[:HEAD_BYTES])  # by content; the suffix does not count
+    if found not in READABLE:
+        raise UnusablePicture("not a picture", f"{len(data):,} bytes of no known format")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes are checked below
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            picture = open_image(io.BytesIO(data), found)
+    except InputError as error:  # HEIC without its library
+        raise UnusablePicture("not a picture", _said(error)) from None
     except Image.DecompressionBombError:
         raise UnusablePicture("too many pixels", f"at most {MAX_PIXELS:,} are read") from None
     except UnidentifiedImageError:
@@ -139,69 +137,25 @@ def open_picture(data: bytes) -> Image.Image:
     return picture
 
 
-def upright_size(picture: Image.Image) -> tuple[int, int]:
-    """(width, height) after the rotation that EXIF asks for; raises UnusablePicture."""
-    try:
-        sideways = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except MemoryError:
-        raise
-    except Exception as error:  # a PNG is decoded in search of its EXIF
-        raise UnusablePicture("damaged", _said(error)) from None
-    return (picture.height, picture.width) if sideways else picture.size
-
-
 def loaded(picture: Image.Image) -> Image.Image:
     """Decode an open picture into upright 8-bit sRGB; raises UnusablePicture."""
     try:
-        upright = ImageOps.exif_transpose(picture)
-        return _opaque(_in_srgb(_eight_bit(upright)))
-    except (UnusablePicture, MemoryError):
+        colour, alpha = upright_srgb(picture, "it")
+    except MemoryError:
         raise
+    except FormatError as error:  # pixels without an 8-bit meaning
+        raise UnusablePicture("not a picture", _said(error)) from None
     except Exception as error:
         raise UnusablePicture("damaged", _said(error)) from None
+    return Image.fromarray(colour if alpha is None else _opaque(colour, alpha))
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Scale 16-bit and floating-point grey to 8 bits; other modes have 8 bits already."""
-    if not picture.mode.startswith(("I", "F")):
-        return picture
-    values = np.asarray(picture, dtype=np.float64)
-    top = 65535.0 if picture.mode.startswith("I") else max(float(values.max()), 1e-12)
-    return Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8))
-
-
-def _in_srgb(picture: Image.Image) -> Image.Image:
-    """Follow the embedded colour profile to sRGB; without a usable one only the mode changes."""
-    target = "RGBA" if "A" in picture.getbands() or "transparency" in picture.info else "RGB"
-    profile = picture.info.get("icc_profile")
-    if profile and picture.mode in ("RGB", "RGBA", "CMYK", "L"):
-        alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
-        colour = picture.convert("RGB") if picture.mode == "RGBA" else picture
-        try:
-            converted = ImageCms.profileToProfile(
-                colour,
-                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-                ImageCms.createProfile("sRGB"),
-                outputMode="RGB",
-            )
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            converted = None  # a broken profile: the pixels are taken as they are
-        if converted is not None:
-            if alpha is not None:
-                converted.putalpha(alpha)
-            return converted
-    return picture.convert(target)
-
-
-def _opaque(picture: Image.Image) -> Image.Image:
+def _opaque(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Lay a few see-through pixels over white; a picture with many is refused."""
-    if picture.mode != "RGBA":
-        return picture.convert("RGB")
-    see_through = float((np.asarray(picture.getchannel("A")) < OPAQUE).mean())
+    see_through = float((alpha < OPAQUE).mean())
     if see_through > TRANSPARENT_SHARE:
         raise UnusablePicture("transparent", f"{see_through:.0%} of the pixels are see-through")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB")
+    return composite_over(np.full_like(colour, 255), colour, alpha)
 
 
 def _said(error: Exception) -> str:

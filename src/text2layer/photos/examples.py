@@ -9,9 +9,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from text2layer.files import writing
+from text2layer.io.srgb import upright_srgb
+from text2layer.photos.decode import open_picture
 from text2layer.photos.photo import Photo
 
 PER_KIND = 6  # strips of each kind
@@ -94,11 +96,13 @@ def _shrunk(picture: np.ndarray) -> np.ndarray:
 def _decoded(photo: Photo) -> np.ndarray | None:
     """A small version of a photo that no stage has decoded; None if that is not possible."""
     try:
-        with Image.open(io.BytesIO(photo.ref.read())) as picture:
+        with open_picture(photo.ref.read()) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 return None
             picture.draft("RGB", (SIDE, SIDE))
-            picture.thumbnail((SIDE, SIDE))
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            colour, _ = upright_srgb(picture, "it")  # a cut-out too, though it is no photo
+    except MemoryError:
+        raise
+    except Exception:  # over damaged files Pillow raises nearly anything
         return None
+    return _shrunk(colour)

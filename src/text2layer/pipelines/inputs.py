@@ -15,7 +15,8 @@ from torch import Tensor
 
 from text2layer.blend import composite_over
 from text2layer.canonical import canonical_box
-from text2layer.errors import InputError
+from text2layer.errors import FormatError, InputError
+from text2layer.io.srgb import upright_srgb
 from text2layer.layers import Layer, LayeredImage
 from text2layer.pipelines.attempts import ATTEMPTS, MATTED_ATTEMPTS, MAX_ATTEMPTS
 from text2layer.pipelines.frame import Frame, Window, window_of
@@ -353,8 +354,9 @@ def _cutout(value: Any, part: str) -> LayeredImage:
         if not value.foregrounds:
             raise InputError(f"The picture given as {part} has no foreground layer.")
         return value
-    if isinstance(value, Image.Image) and value.has_transparency_data:
-        value = value.convert("RGBA")
+    if isinstance(value, Image.Image):
+        colour, alpha = _pixels(value, part)
+        value = value if alpha is None else np.dstack([colour, alpha])
     if not isinstance(value, Layer):
         rgba = np.asarray(value)
         if rgba.ndim != 3 or rgba.shape[2] != 4 or rgba.dtype != np.uint8:
@@ -371,12 +373,11 @@ def _picture(value: Any, name: str) -> np.ndarray:
     if isinstance(value, LayeredImage):
         return value.composite
     if isinstance(value, Image.Image):
-        if value.has_transparency_data:
-            rgba = np.asarray(value.convert("RGBA"))
-            white = np.full_like(rgba[..., :3], 255)
-            flat: np.ndarray = composite_over(white, rgba[..., :3], rgba[..., 3])
-            return flat
-        return np.asarray(value.convert("RGB"))
+        colour, alpha = _pixels(value, name)
+        if alpha is None:
+            return colour
+        flat: np.ndarray = composite_over(np.full_like(colour, 255), colour, alpha)
+        return flat
     is_array = isinstance(value, np.ndarray) and value.dtype == np.uint8
     if is_array and value.shape[2:] == (3,) and value.size:
         plain: np.ndarray = value
@@ -385,6 +386,18 @@ def _picture(value: Any, name: str) -> np.ndarray:
         f"A given {name} must be a picture (PIL, or uint8 (height, width, 3)), "
         f"got {_describe(value)}."
     )
+
+
+def _pixels(value: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colour and alpha of a given Pillow picture, as a file of it would be read."""
+    try:
+        return upright_srgb(value, f"The given {name}")
+    except (InputError, FormatError, MemoryError):
+        raise
+    except Exception as error:  # a file that is damaged further on is decoded only now
+        raise InputError(
+            f"The given {name} is damaged or cut short ({error}); give another picture."
+        ) from None
 
 
 def _describe(value: Any) -> str:
