@@ -72,10 +72,25 @@ def test_no_module_words_it_otherwise():
     assert spoken == []
 
 
-@pytest.mark.parametrize("extra", ["build", "ray"])
+@pytest.mark.parametrize("extra", ["build", "decompose", "ray"])
 def test_the_extras_are_there(extra):
     import tomllib
 
     project = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     assert extra in project["project"]["optional-dependencies"]
     assert (SOURCE.parent / "constraints.txt").is_file()
+
+
+def test_taking_a_photo_apart_asks_for_no_server_and_no_plots(monkeypatch):
+    import tomllib
+
+    from text2layer.models.hole import opencv
+
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(InputError, match=re.escape("'.[decompose]'")):
+        opencv()
+    project = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    names = {re.match(r"[\w-]+", need)[0] for need in extras["decompose"]}
+    assert names == {"onnxruntime", "opencv-python-headless"}
+    assert "text2layer[decompose]" in extras["build"]

@@ -61,6 +61,40 @@ def test_stats_merge_split(run, built: Path, tmp_path: Path) -> None:
     assert set(summary["samples"]) == {"train", "val"}
 
 
+@pytest.mark.parametrize(
+    ("option", "word", "advice"),
+    [((), "caption", "--no-require-caption"),
+     (("--no-require-caption", "--require-license"), "licence", "--require-license")],
+)  # fmt: skip
+def test_photos_that_all_lack_a_text_are_one_sentence_and_nothing_is_begun(
+    run, tmp_path: Path, option: tuple[str, ...], word: str, advice: str
+) -> None:
+    photos = write_photos(tmp_path / "photos", 5)
+    for caption in photos.glob("*.txt"):
+        caption.unlink()
+    out = tmp_path / "out"
+    result = run("dataset", "build", photos, out, *TOY, "--workers", 1, *option)
+    said = assert_one_sentence(result)
+    assert f"has a {word}" in said
+    assert advice in said
+    assert not out.exists()
+    more = ("--no-require-caption", "--no-report")
+    assert run("dataset", "build", photos, out, *TOY, "--workers", 1, *more).exit_code == 0
+    assert (out / "build.json").exists()
+
+
+def test_a_build_that_keeps_nothing_fails(run, tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 10)
+    for path in photos.glob("*.png"):
+        if int(path.stem[-4:]) % 5 != 4:  # those have a disc
+            path.unlink()
+    asked = ("dataset", "build", photos, tmp_path / "out", *TOY, "--workers", 1, "--no-report")
+    result = run(*asked)
+    assert result.exit_code == 1
+    assert "2 bright: nothing found" in result.stderr
+    assert result.stderr.endswith("Error: No photo was kept; the counts above say why.\n")
+
+
 @pytest.mark.slow
 def test_what_is_built_trains(run, built: Path, tmp_path: Path) -> None:
     split = run("dataset", "split", built, tmp_path / "split", "--val", 0.5, "--test", 0)

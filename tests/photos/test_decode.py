@@ -251,3 +251,18 @@ def test_a_missing_file_is_unreadable_and_the_others_go_on(tmp_path):
 def test_small_photos_are_not_enlarged(tmp_path):
     photo = decode(tmp_path, encoded(picture(50, 40)))
     np.testing.assert_array_equal(photo.image, np.asarray(picture(50, 40)))
+
+
+@pytest.mark.parametrize("ground", ["white", "#808080"])
+def test_a_small_coloured_subject_on_a_grey_ground_is_not_grey(tmp_path, ground):
+    product = Image.new("RGB", (400, 400), ground)
+    product.paste("#8b5a2b", (150, 170, 250, 240))  # a brown box on a 23rd of the frame
+    assert decode(tmp_path, encoded(product)).rejected is None
+
+
+def test_coloured_noise_and_a_faint_cast_do_not_make_a_grey_scan_colourful(tmp_path):
+    random = np.random.default_rng(0)
+    grey = random.integers(40, 200, (8, 8, 1)).repeat(50, 0).repeat(50, 1)
+    scan = grey + np.array([5, 2, 0]) + random.normal(0, 6, (400, 400, 3))
+    photo = decode(tmp_path, encoded(Image.fromarray(scan.clip(0, 255).astype(np.uint8))))
+    assert photo.rejected.reason == "grey"

@@ -11,11 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from text2layer.errors import DataError, WriteError
 from text2layer.photos.decode import Decode
-from text2layer.photos.index import BITS, PhotoIndex, bands, hamming, perceptual_hash
+from text2layer.photos.index import (
+    BITS,
+    CELLS,
+    PhotoIndex,
+    angle_between,
+    bands,
+    hamming,
+    perceptual_hash,
+    photo_cells,
+)
 from text2layer.photos.photo import Photo, PhotoRef
 from text2layer.photos.settings import BuildSettings
 from text2layer.photos.sources import open_photos
@@ -110,6 +119,54 @@ def test_plain_grounds_are_not_copies_of_one_another(photos, tmp_path):
     for number, colour in enumerate([(250, 20, 20), (20, 250, 20), (20, 20, 250)]):
         save(Image.new("RGB", (320, 240), colour), photos / f"plain{number}.png")
     assert set(verdicts(filled(tmp_path / "index.sqlite", photos)).values()) == {""}
+
+
+POLYGONS = {"triangle": 3, "square": 4, "pentagon": 5, "hexagon": 6, "octagon": 8}
+
+
+def product(shape: str, colour: str, ground: str = "white") -> Image.Image:
+    """One shape of one colour in the middle of a plain ground, as a shop shows its goods."""
+    picture = Image.new("RGB", (320, 320), ground)
+    draw = ImageDraw.Draw(picture)
+    if shape in POLYGONS:
+        draw.regular_polygon((160, 160, 90), POLYGONS[shape], fill=colour)
+    elif shape == "ring":
+        draw.ellipse((80, 80, 240, 240), outline=colour, width=30)
+    elif shape == "disc":
+        draw.ellipse((80, 80, 240, 240), fill=colour)
+    elif shape == "bar":
+        draw.rectangle((60, 140, 260, 180), fill=colour)
+    elif shape == "post":
+        draw.rectangle((140, 60, 180, 260), fill=colour)
+    else:
+        draw.rectangle((140, 80, 180, 240), fill=colour)
+        draw.rectangle((80, 140, 240, 180), fill=colour)
+    return picture
+
+
+SHAPES = [*POLYGONS, "ring", "disc", "bar", "post", "cross"]
+
+
+@pytest.mark.parametrize("ground", ["white", "black", "#d8d8d8"])
+def test_different_subjects_on_a_plain_ground_stay_and_their_copies_are_found(ground, tmp_path):
+    for number, shape in enumerate(SHAPES):
+        picture = product(shape, ("chocolate", "teal", "olive")[number % 3], ground)
+        save(picture, tmp_path / f"a-{shape}.jpg", quality=92)
+        save(picture, tmp_path / f"b-{shape}-worse.jpg", quality=20)
+        save(picture.resize((131, 131)), tmp_path / f"b-{shape}-smaller.jpg")
+        darker = picture.point(lambda value: int(0.75 * value))
+        save(darker, tmp_path / f"b-{shape}-darker.png")
+    found = verdicts(filled(tmp_path / "index.sqlite", tmp_path))
+    assert {name for name, reason in found.items() if not reason} == {
+        f"a-{shape}.jpg" for shape in SHAPES
+    }
+    assert {reason for name, reason in found.items() if name.startswith("b")} == {"near duplicate"}
+
+
+def test_one_article_in_two_colours_is_no_copy(tmp_path):
+    for colour in ("red", "green", "blue", "orange"):  # red and green are alike as grey
+        save(product("hexagon", colour), tmp_path / f"{colour}.png")
+    assert set(verdicts(filled(tmp_path / "index.sqlite", tmp_path)).values()) == {""}
 
 
 def test_a_picture_that_prohibits_data_mining_in_its_xmp_is_opted_out(photos, tmp_path):
@@ -236,13 +293,18 @@ def test_an_index_that_was_damaged_later_is_one_sentence(photos, tmp_path):
             read()
 
 
-def test_the_hash_is_the_published_difference_hash():
-    steps = np.tile(np.arange(9, dtype=np.uint8) * 20, (8, 1))
-    assert perceptual_hash(Image.fromarray(steps)) == 2**64 - 1  # every cell darker than the next
-    assert perceptual_hash(Image.fromarray(steps[:, ::-1].copy())) == 0
-    one = np.full((8, 9), 100, np.uint8)
-    one[0, 0] = 50  # the first comparison of the first row: the highest bit
-    assert perceptual_hash(Image.fromarray(one)) == 1 << 63
+def test_bits_follow_the_angle_and_neither_brightness_nor_contrast_changes_it():
+    first, second = (photo_cells(scene(number)) for number in (0, 1))
+    assert angle_between(first, first) == pytest.approx(0, abs=1e-3)
+    apart = angle_between(first, second)
+    bits = hamming(perceptual_hash(first), perceptual_hash(second))
+    assert bits == pytest.approx(BITS * apart / 180, abs=12)  # three deviations
+    ramp = np.zeros((CELLS, CELLS, 3), np.uint8)
+    ramp[..., 0] = 4 * np.arange(CELLS)
+    assert angle_between(ramp, 2 * ramp + 50) == pytest.approx(0, abs=1e-3)
+    assert perceptual_hash(ramp) == perceptual_hash(2 * ramp + 50)
+    assert angle_between(ramp, 255 - ramp) == pytest.approx(180)
+    assert photo_cells(Image.new("RGB", (40, 30), "white")) is None
 
 
 def test_near_hashes_share_a_band_and_bands_hold_every_bit():

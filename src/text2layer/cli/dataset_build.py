@@ -8,6 +8,7 @@ import typer
 
 from text2layer.cli.options import Described, options_of, settings_of, takes
 from text2layer.cli.sources import on_terminal, report_skipped
+from text2layer.errors import DataError
 from text2layer.photos.settings import BuildSettings
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def build(photos: Path, out: Path, as_json: bool, **given: Any) -> None:
     if summary.interrupted:
         typer.echo("Stopped before the end; the same command goes on from there.", err=True)
         raise typer.Exit(130)
+    if summary.processed and not summary.kept and not summary.done_before:
+        raise DataError("No photo was kept; the counts above say why.")
 
 
 def report(

@@ -48,7 +48,7 @@ def open_session(path: Path, threads: int = 0) -> Any:
         InputError: onnxruntime is not installed.
         WeightsError: the file is not a network that it can run.
     """
-    onnxruntime = require("onnxruntime", "onnxruntime", "Running ONNX networks")
+    onnxruntime = require("onnxruntime", "onnxruntime", "Running ONNX networks", extra="decompose")
     options = onnxruntime.SessionOptions()
     # planned memory is half as much again (IS-Net 2.1 GB instead of 1.3) and not faster
     options.enable_mem_pattern = False

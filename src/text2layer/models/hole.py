@@ -54,4 +54,4 @@ def cut_hole(
 
 def opencv() -> Any:
     """OpenCV, or InputError that says how to install it."""
-    return require("cv2", "OpenCV", "Cutting holes and counting parts")
+    return require("cv2", "OpenCV", "Cutting holes and counting parts", extra="decompose")

@@ -113,7 +113,7 @@ class OpencvInpainter:
     def __init__(self) -> None:
         self.name = "opencv"
         self.sha256 = ""
-        self._cv2 = require("cv2", "OpenCV", "The inpainter 'opencv'")
+        self._cv2 = require("cv2", "OpenCV", "The inpainter 'opencv'", extra="decompose")
 
     def fill(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
         """See `Inpainter.fill`."""

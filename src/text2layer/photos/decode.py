@@ -22,6 +22,8 @@ from text2layer.photos.settings import BuildSettings
 ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 MAX_PIXELS = 80_000_000  # of one photo, 320 MB decoded; more is refused before that
 TRANSPARENT_SHARE = 0.01  # a picture with more see-through pixels is a cut-out, not a photo
+COLOUR_CELLS = 32  # to each side, among which colour is looked for
+COLOURFUL_SHARE = 0.05  # of the cells; their mean chroma decides whether a photo is grey
 OPAQUE = 250  # alpha from which a pixel counts as opaque
 
 
@@ -99,11 +101,18 @@ def check_shape(picture: Image.Image, settings: BuildSettings) -> None:
 
 
 def check_colour(pixels: np.ndarray, settings: BuildSettings) -> None:
-    """Check that (H, W, 3) uint8 pixels have colour; raises UnusablePicture."""
-    chroma = float((pixels.max(2) - pixels.min(2)).mean())
-    if chroma < settings.min_colour:
+    """Check that (H, W, 3) uint8 pixels have colour somewhere; raises UnusablePicture.
+
+    The most colourful twentieth of the frame decides, so that a subject on white may be small. It
+    is looked for among 32 x 32 cells: a grey scan's coloured noise averages out.
+    """
+    cells = Image.fromarray(pixels).resize((COLOUR_CELLS,) * 2, Image.Resampling.BOX)
+    chroma = np.ptp(np.asarray(cells), axis=2).ravel()
+    count = max(1, round(COLOURFUL_SHARE * chroma.size))
+    mean = float(np.sort(chroma)[-count:].mean())
+    if mean < settings.min_colour:
         least = f"at least {settings.min_colour:g} is needed"
-        raise UnusablePicture("grey", f"mean chroma {chroma:.1f}, {least}")
+        raise UnusablePicture("grey", f"chroma {mean:.1f} where it is largest, {least}")
 
 
 def open_picture(data: bytes) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The first pass of a build: every photo once, in order, with a hash that finds near-duplicates.
+"""The first pass of a build: every photo once, in order, and what finds near-duplicates.
 
 The index is one SQLite file, so memory does not grow with the number of photos, and a build that
 is killed while it is being filled goes on where the last transaction ended.
@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,14 @@ HASH_SIDE = 128  # JPEGs are decoded at the smallest scale that is not below thi
 PROHIBITED = b"DMI-PROHIBITED"
 SIGNED = 1 << 63  # SQLite's integers are signed
 BITS = 64  # of a perceptual hash
-FLAT = 8  # grey levels: pictures whose 72 cells span less would all look alike
+CELLS = 12  # to each side: a photo is compared as 12 x 12 cells
+FLAT = 8  # levels: photos whose cells span less in every channel would all look alike
+SAME_ANGLE = 15.0  # degrees between two photos' differences, up to which they are copies
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS photos (
     number INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, ref TEXT NOT NULL,
-    hash INTEGER, reason TEXT NOT NULL, detail TEXT NOT NULL
+    hash INTEGER, cells BLOB, reason TEXT NOT NULL, detail TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS bands (band INTEGER, value INTEGER, number INTEGER);
 CREATE INDEX IF NOT EXISTS bands_by_value ON bands (band, value);
@@ -111,8 +114,8 @@ class PhotoIndex:
                 new = self._unknown(batch)
                 verdicts = list(pool.map(lambda ref: self._look(ref, settings), new))
                 with self._transaction():
-                    for ref, (value, rejection) in zip(new, verdicts, strict=True):
-                        self._add(ref, value, rejection, settings.duplicate_distance)
+                    for ref, (cells, rejection) in zip(new, verdicts, strict=True):
+                        self._add(ref, cells, rejection, settings.duplicate_distance)
                 bar.update(len(batch))
 
     def chunks(self, size: int) -> int:
@@ -148,8 +151,10 @@ class PhotoIndex:
                 new.setdefault(ref.key, ref)
         return list(new.values())
 
-    def _look(self, ref: PhotoRef, settings: BuildSettings) -> tuple[int | None, Rejection | None]:
-        """Hash of a photo, or why it is left out.
+    def _look(
+        self, ref: PhotoRef, settings: BuildSettings
+    ) -> tuple[np.ndarray | None, Rejection | None]:
+        """Cells of a photo, or why it is left out.
 
         What decode will reject has neither: it must not stand in for a better copy of itself.
         """
@@ -169,19 +174,20 @@ class PhotoIndex:
                 small = loaded(picture)
             small.thumbnail((HASH_SIDE, HASH_SIDE), Image.Resampling.BOX)
             check_colour(np.asarray(small), settings)
-            return perceptual_hash(small), None
+            return photo_cells(small), None
         except UnusablePicture as problem:
             if problem.reason in ("damaged", "not a picture", "unreadable"):
                 return None, Rejection(STAGE, "unreadable", f"{problem.reason}: {problem.detail}")
             return None, None  # the decode stage says why, in its own words
 
     def _add(
-        self, ref: PhotoRef, value: int | None, rejection: Rejection | None, distance: int
+        self, ref: PhotoRef, cells: np.ndarray | None, rejection: Rejection | None, distance: int
     ) -> None:
         """Write one photo; called in order, so that the first of near-duplicates stays."""
         number = len(self)
-        if rejection is None and value is not None:
-            twin = self._twin(value, distance)
+        value = None if cells is None else perceptual_hash(cells)
+        if rejection is None and cells is not None and value is not None:
+            twin = self._twin(cells, value, distance)
             if twin is not None:
                 rejection = Rejection(STAGE, "near duplicate", f"of {twin}")
             else:
@@ -192,23 +198,32 @@ class PhotoIndex:
                 )  # fmt: skip
         reason, detail = (rejection.reason, rejection.detail) if rejection else ("", "")
         self._base.execute(
-            "INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?, ?)",
             (number, ref.key, json.dumps(ref.to_json(), sort_keys=True),
-             None if value is None else value - SIGNED, reason, detail),
+             None if value is None else value - SIGNED,
+             None if cells is None else cells.tobytes(), reason, detail),
         )  # fmt: skip
 
-    def _twin(self, value: int, distance: int) -> str | None:
-        """Key of the first earlier photo whose hash differs in at most `distance` bits."""
-        found: list[tuple[int, str]] = []
+    def _twin(self, cells: np.ndarray, value: int, distance: int) -> str | None:
+        """Key of the first earlier photo that looks the same.
+
+        Its hash differs in at most `distance` bits, and its cells by at most `SAME_ANGLE`.
+        """
+        found: dict[int, tuple[str, bytes]] = {}
         for band, part in enumerate(bands(value, distance + 1)):
             rows = self._rows(
-                "SELECT photos.number, photos.key, photos.hash FROM bands JOIN photos "
-                "ON photos.number = bands.number WHERE bands.band = ? AND bands.value = ?",
+                "SELECT photos.number, photos.key, photos.hash, photos.cells FROM bands "
+                "JOIN photos ON photos.number = bands.number "
+                "WHERE bands.band = ? AND bands.value = ?",
                 (band, _signed(part)),
             )
-            found += [(n, key) for n, key, other in rows
-                      if hamming(other + SIGNED, value) <= distance]  # fmt: skip
-        return min(found)[1] if found else None
+            found |= {n: (key, stored) for n, key, other, stored in rows
+                      if hamming(other + SIGNED, value) <= distance}  # fmt: skip
+        for _, (key, stored) in sorted(found.items()):
+            other = np.frombuffer(stored, np.uint8).reshape(cells.shape)
+            if angle_between(cells, other) <= SAME_ANGLE:
+                return key
+        return None
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """The rows of a query; DataError if the file is damaged."""
@@ -262,26 +277,62 @@ def _signed(part: int) -> int:
     return part - SIGNED if part >= SIGNED else part
 
 
-def perceptual_hash(picture: Image.Image) -> int | None:
-    """Difference hash: is each of 8 x 8 grey cells darker than its right neighbour?
-
-    The dHash of Neal Krawetz, "Kind of Like That" (The Hacker Factor Blog, 2013): unchanged by
-    scale, brightness and contrast, and nearly so by compression. ImageHash's is another one: it
-    shrinks with a Lanczos filter, and it would bring PyWavelets.
+def photo_cells(picture: Image.Image) -> np.ndarray | None:
+    """What a photo is compared by: its mean luminance and chroma in 12 x 12 cells.
 
     Args:
-        picture: of any size and mode that Pillow turns into grey.
+        picture: RGB, of any size.
 
     Returns:
-        0 .. 2^64 - 1; the first row's first cell is the highest bit. None for a picture that is
-        all but uniform: nothing can be said of it.
+        (12, 12, 3) uint8, YCbCr. None for a picture that is all but uniform: nothing can be said
+        of it.
     """
-    grey = picture.convert("L").resize((9, 8), Image.Resampling.BOX)
-    cells = np.asarray(grey, dtype=np.int16)
-    if np.ptp(cells) < FLAT:
-        return None
-    bits = (cells[:, 1:] > cells[:, :-1]).flatten()
+    small = picture.convert("YCbCr").resize((CELLS, CELLS), Image.Resampling.BOX)
+    cells = np.asarray(small)
+    return None if np.ptp(cells, axis=(0, 1)).max() < FLAT else cells
+
+
+def _differences(cells: np.ndarray) -> np.ndarray:
+    """Right minus left and lower minus upper neighbour of all cells: (792,) int64.
+
+    An equal ground gives zeros, which weigh nothing; brightness adds nothing, contrast is a factor.
+    """
+    wide = cells.astype(np.int64)
+    return np.concatenate([np.diff(wide, axis=1).ravel(), np.diff(wide, axis=0).ravel()])
+
+
+@cache
+def _planes() -> np.ndarray:
+    """(64, 792) of 1 and -1, drawn once for all machines and versions."""
+    length = BITS * _differences(np.zeros((CELLS, CELLS, 3), np.uint8)).size
+    drawn = hashlib.shake_256(b"text2layer near duplicates").digest(-(-length // 8))
+    bits = np.unpackbits(np.frombuffer(drawn, np.uint8))[:length]
+    return (2 * bits.astype(np.int64) - 1).reshape(BITS, -1)
+
+
+def perceptual_hash(cells: np.ndarray) -> int:
+    """On which side of 64 random planes do the differences of neighbouring cells lie?
+
+    Random hyperplanes as in Charikar, "Similarity Estimation Techniques from Rounding Algorithms"
+    (STOC 2002): of 64 bits two photos differ in about 64 x angle / 180. Every bit hears every cell,
+    where the usual difference hash says nothing about a plain ground, and so takes different
+    subjects on white for copies. Whole numbers only: the same on every machine.
+
+    Args:
+        cells: of `photo_cells`.
+
+    Returns:
+        0 .. 2^64 - 1.
+    """
+    bits = _planes() @ _differences(cells) > 0
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def angle_between(first: np.ndarray, second: np.ndarray) -> float:
+    """Angle in degrees, 0 .. 180, of the differences of two photos' cells; 0 is the same."""
+    one, other = _differences(first), _differences(second)
+    cosine = one @ other / max(float(np.sqrt(float(one @ one) * float(other @ other))), 1e-9)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def hamming(a: int, b: int) -> int:

@@ -105,7 +105,8 @@ def build(
     Raises:
         InputError: no such photos; `out` is used by another build, holds other files, was begun
             with other settings or cannot be written to; stages that cannot be loaded.
-        DataError: no photo is there, or a worker died.
+        DataError: no photo is there, none has the caption or licence that the settings ask for, or
+            a worker died.
         WriteError: a file could not be written, for example because the disk is full.
         WeightsError: weights of a stage are missing or damaged.
     """
@@ -117,6 +118,8 @@ def build(
     photos = Path(photos).absolute()  # resumed from elsewhere, or read by actors, it is the same
     source = open_photos(photos, captions)
     folder = BuildFolder(Path(out))
+    if not folder.record.exists():
+        _check_texts(source, photos, settings)
     summary = BuildSummary(folder.root)
     folder.prepare()
     with folder.locked(), stopping_cleanly() as stop:
@@ -139,6 +142,20 @@ def build(
 
             write_report(folder.root, progress=progress)
     return summary
+
+
+def _check_texts(source: PhotoSource, photos: Path, settings: BuildSettings) -> None:
+    """Raise DataError if no photo of the source has a text without which all would be left out."""
+    for asked, what, advice in (
+        (settings.require_caption, "caption",
+         "put a .txt beside each, give a table with --captions, or take them without captions "
+         "(--no-require-caption)"),
+        (settings.require_license, "license",
+         "say it in a .json beside each, or leave out --require-license"),
+    ):  # fmt: skip
+        if asked and not any(getattr(ref, what).strip() for ref in source) and any(source):
+            word = "licence" if what == "license" else what
+            raise DataError(f"No photo in '{photos}' has a {word}: {advice}.")
 
 
 def available_cores() -> int:

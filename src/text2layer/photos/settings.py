@@ -21,9 +21,11 @@ class BuildSettings:
     max_aspect: float = setting(
         2.5, "Longest over shortest side that a photo may have.", at_least=1
     )
-    min_colour: float = setting(4.0, "Mean chroma (0..255) below which a photo counts as grey.")
+    min_colour: float = setting(
+        8.0, "Mean chroma (0..255) of the most colourful 5 %, below which a photo counts as grey."
+    )
     duplicate_distance: int = setting(
-        4, "Bits of 64 by which near-duplicates' hashes may differ.", at_least=0, at_most=15
+        6, "Bits of 64 by which near-duplicates' hashes may differ.", at_least=0, at_most=15
     )
     require_license: bool = setting(False, "Reject photos whose source names no licence.")
     require_caption: bool = setting(True, "Reject photos without a caption.")
