@@ -102,7 +102,7 @@ def generate(
     Of a reference nothing is kept. --at and --scale move the drawn object, as a layer.
     """
     from text2layer.cli.outputs import check_outputs, check_picture, deliver, numbered
-    from text2layer.cli.references import reference_from
+    from text2layer.cli.sources import reference_from
     from text2layer.pipelines.placement import check_moved
 
     outputs = numbered(output, num_images)
@@ -142,7 +142,7 @@ def _given(
 ) -> dict[str, Any]:
     """Open what was given, by the name of its option."""
     from text2layer import io
-    from text2layer.cli.references import open_reference
+    from text2layer.cli.sources import open_reference
     from text2layer.data.library import Library
     from text2layer.errors import InputError
 

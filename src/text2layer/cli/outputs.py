@@ -1,4 +1,6 @@
-"""Where results go: names of several outputs, checks before any long work starts, and writing."""
+"""Where results go: names of several outputs, checks before long work starts, writing, previews."""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Iterable
@@ -10,7 +12,7 @@ import typer
 from text2layer.errors import FormatError, InputError
 
 if TYPE_CHECKING:
-    from text2layer import LayeredImage
+    from text2layer.layers import LayeredImage
 
 
 def numbered(output: Path, count: int) -> list[Path]:
@@ -62,7 +64,7 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path} cannot be written: permission is denied; choose another place.")
 
 
-def deliver(layered: "LayeredImage", output: Path, preview: Path | None = None) -> None:
+def deliver(layered: LayeredImage, output: Path, preview: Path | None = None) -> None:
     """Write a layered picture, and all its parts side by side if asked; print the names."""
     from text2layer import io
 
@@ -72,10 +74,8 @@ def deliver(layered: "LayeredImage", output: Path, preview: Path | None = None) 
         show_preview(layered, preview, output)
 
 
-def show_preview(layered: "LayeredImage", path: Path, output: Path) -> None:
+def show_preview(layered: LayeredImage, path: Path, output: Path) -> None:
     """Write all parts side by side; print the name. `output` is where the picture went."""
-    from text2layer.cli.preview import write_preview
-
     write_preview(layered, path)
     echo_name(path, output)
 
@@ -87,3 +87,19 @@ def echo_name(path: Path, output: Path) -> None:
     in_the_way = io.is_standard(output)
     if path != output or not in_the_way:
         typer.echo(path, err=in_the_way)
+
+
+def write_preview(layered: LayeredImage, path: Path) -> None:
+    """Write the parts side by side over the prompt, as a PNG with how it was made as XMP."""
+    import numpy as np
+
+    from text2layer.data.contact_sheet import grid
+    from text2layer.files import writing
+    from text2layer.io import pictures, xmp
+
+    alone = [layered.on_canvas(layer) for layer in layered.foregrounds]
+    cutouts = [np.dstack(one) for one in alone or [(layered.foreground, layered.mask)]]
+    parts = [layered.composite, *cutouts, layered.mask, layered.background]
+    sheet = grid([parts], [str(layered.metadata.get("prompt", ""))])
+    with writing(path) as file:
+        pictures.write_png(file, np.asarray(sheet), xmp.write_packet(layered))

@@ -1,13 +1,46 @@
-"""A picture is taken apart several times; the layers that make it best, as most do, are kept."""
+"""How the model decomposes a picture: rough layers to begin with, several attempts, the best kept.
+
+What a picture and its mask give without any model is where sampling begins. The foreground is the
+picture where it is surely foreground, continued outward; the background is the picture around the
+object, continued into the hole. What they lack is what was hidden.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from text2layer.blend import extend_edge_colours
 from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.losses import overlap
-from text2layer.tensors import composite
+from text2layer.tensors import colour_to_tensor, composite, tensor_to_colour, tensor_to_mask
+
+SURE_LEVEL = 240  # mask level (0..255) from which a pixel has the foreground's colour alone
+FAINT = 0.02  # mask above which a pixel may have some of it
+RIM = 4  # pixels around those that are not taken for background either
+
+
+def rough_layers(picture: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Foreground and background of pictures whose mask is known.
+
+    Args:
+        picture: (N, 3, H, W) in [-1, 1].
+        mask: (N, 1, H, W) in [0, 1].
+
+    Returns:
+        Two of (N, 3, H, W) in [-1, 1]; the picture itself where no pixel is sure, or none is left.
+    """
+    hole = functional.max_pool2d((mask > FAINT).float(), 2 * RIM + 1, stride=1, padding=RIM)
+    layers = []
+    for alpha in (mask, 1 - hole):
+        continued = [
+            extend_edge_colours(colour, level, SURE_LEVEL)
+            for colour, level in zip(tensor_to_colour(picture), tensor_to_mask(alpha), strict=True)
+        ]
+        layers.append(torch.cat([colour_to_tensor(colour) for colour in continued]).to(picture))
+    return layers[0], layers[1]
+
 
 STEPS = 5  # sampling steps of an attempt, where the model's own are more: 20 are no better
 ATTEMPTS = 8

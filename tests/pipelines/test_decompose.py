@@ -1,4 +1,6 @@
-"""Pictures taken apart several times: the best attempt by its own composite, and no other job."""
+"""Rough layers, and the best of several attempts."""
+
+from __future__ import annotations
 
 import numpy as np
 import pytest
@@ -8,14 +10,46 @@ from tests.toy_model import build_pipeline
 from text2layer.errors import InputError
 from text2layer.evaluation.mask_overlap import soft_iou
 from text2layer.models.autoencoder import LayerComponents
-from text2layer.pipelines.attempts import (
+from text2layer.pipelines.decompose import (
     AGREEMENT_WEIGHT,
     ATTEMPTS,
+    RIM,
     STEPS,
     agreement_of,
     best_attempts,
+    rough_layers,
 )
 from text2layer.tensors import colour_to_tensor, composite
+
+
+def red_disc_on_blue() -> tuple[torch.Tensor, torch.Tensor]:
+    axis = torch.arange(64) - 31.5
+    distance = torch.hypot(axis[None], axis[:, None])
+    mask = ((20 - distance) / 4).clamp(0, 1)[None, None]
+    red, blue = torch.tensor([1.0, -1.0, -1.0]), torch.tensor([-1.0, -1.0, 1.0])
+    colour = mask * red.view(1, 3, 1, 1) + (1 - mask) * blue.view(1, 3, 1, 1)
+    return colour, mask
+
+
+def test_colours_do_not_mix():
+    picture, mask = red_disc_on_blue()
+    foreground, background = rough_layers(picture, mask)
+    assert float((foreground - torch.tensor([1.0, -1, -1]).view(1, 3, 1, 1)).abs().max()) < 0.15
+    assert float((background - torch.tensor([-1.0, -1, 1]).view(1, 3, 1, 1)).abs().max()) < 0.02
+
+
+def test_what_is_seen_stays():
+    generator = torch.Generator().manual_seed(0)
+    picture = (torch.randint(256, (2, 3, 32, 32), generator=generator) / 127.5) - 1
+    mask = torch.zeros(2, 1, 32, 32)
+    mask[0, :, 10:20, 8:16] = 1.0
+    foreground, background = rough_layers(picture, mask)
+    inside = mask[:1].expand(-1, 3, -1, -1) == 1
+    torch.testing.assert_close(foreground[:1][inside], picture[:1][inside])
+    torch.testing.assert_close(background[0, :, :, 16 + RIM :], picture[0, :, :, 16 + RIM :])
+    torch.testing.assert_close(background[0, :, :, : 8 - RIM], picture[0, :, :, : 8 - RIM])
+    assert float(soft_iou(mask[:1], (background[:1] != picture[:1]).any(1, True).float())) > 0.2
+    torch.testing.assert_close(torch.stack([foreground[1], background[1]]), picture[[1, 1]])
 
 
 @pytest.fixture
