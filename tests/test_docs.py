@@ -14,7 +14,11 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)[^)]*\)")  # to files of the repository
 CODE = re.compile(r"`((?:[a-z0-9_]+/)*[a-z0-9_]+\.py)`")
-COMMAND = re.compile(r"^\$ (?:\.venv/bin/)?text2layer (.+?)(?:\s+#.*)?$", re.MULTILINE)
+# `text2layer ...`, also after a variable, or `torchrun ... -m`
+COMMAND = re.compile(r"^\$ (?:\S+ )*?(?:\.venv/bin/)?text2layer (.+?)(?:\s+#.*)?$", re.MULTILINE)
+ANCHOR = re.compile(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)")  # to headings of the repository
+WRAPPED = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]
+COLUMNS = 100
 
 
 # a Markdown file, or a module with its folder, wherever it is named in a docstring or a comment
@@ -61,12 +65,36 @@ def is_there(dotted: str) -> bool:
     return bool(re.search(made, text, re.MULTILINE))
 
 
+def read_document(path: Path) -> str:
+    """The text of a document, with command lines that go on in the next line joined."""
+    return path.read_text(encoding="utf-8").replace("\\\n", " ")
+
+
+def heading_anchors(path: Path) -> set[str]:
+    """What a link may name behind `#`: headings in lower case, blanks as `-`, without marks."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def long_lines(text: str) -> list[str]:
+    """Lines of Markdown with more than 100 columns, outside tables, code and links."""
+    long, fenced = [], False
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.startswith(("|", "    ")):
+            prose = re.sub(r"\]\([^)]*\)|https?://\S+", "", line)
+            if len(prose) > COLUMNS:
+                long.append(line)
+    return long
+
+
 def found(pattern: re.Pattern[str]) -> list:
     """(document, match) of every match in every document, as test parameters."""
     return [
-        pytest.param(path, match, id=f"{path.name}: {match[:60]}")
+        pytest.param(path, match, id=f"{path.name}: {str(match)[:60]}")
         for path in DOCUMENTS
-        for match in dict.fromkeys(pattern.findall(path.read_text(encoding="utf-8")))
+        for match in dict.fromkeys(pattern.findall(read_document(path)))
     ]
 
 
@@ -118,3 +146,21 @@ def test_command_takes_these_arguments(document: Path, line: str) -> None:
         command = command.commands[name]
     context = command.make_context(name, arguments)
     assert context.params
+
+
+@pytest.mark.parametrize(("document", "link"), found(ANCHOR))
+def test_linked_heading_exists(document: Path, link: tuple[str, str]) -> None:
+    target, anchor = link
+    assert anchor in heading_anchors(document.parent / target if target else document)
+
+
+@pytest.mark.parametrize("document", WRAPPED, ids=lambda path: path.name)
+def test_lines_are_wrapped(document: Path) -> None:
+    assert long_lines(document.read_text(encoding="utf-8")) == []
+
+
+def test_a_long_line_is_found() -> None:
+    prose, link = "word " * 21, f"[name](https://example.org/{'x' * 90})"
+    assert long_lines(f"{prose}\n\n- {prose}") == [prose, f"- {prose}"]
+    assert long_lines(f"| {prose} |\n```\n{prose}\n```\n    {prose}\nsee {link}") == []
+    assert long_lines(f"```\n```\n{prose}") == [prose]
