@@ -1,4 +1,4 @@
-"""Text in, layers out: foreground, background and soft mask from one diffusion pass.
+"""Text to layers: foreground, background and soft mask in one diffusion pass.
 
 >>> from text2layer import Text2LayerPipeline, save
 >>> pipe = Text2LayerPipeline.from_pretrained()                  # doctest: +SKIP

@@ -33,11 +33,11 @@ def test_a_model_says_what_it_can_draw(run, learnt: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == "learnt: a text2layer model, 64 x 64 pixels"
     assert f"model hash: {loading.model_hash(learnt)}" in lines
-    start = lines.index("things that it has learnt to draw: 3")
+    start = lines.index("objects that it has learnt: 3")
     assert lines[start + 1 :] == [
         "  3d icon (2):", "    a fox, an owl",
         "  low-poly 3d render (1):", "    a low-poly 3d render of a house",
-        "things that it was taught, and is less often sure of: 1",
+        "trained objects below the threshold: 1",
         "  low-poly 3d render (1):", "    a low-poly 3d render of a rock",
     ]  # fmt: skip
 

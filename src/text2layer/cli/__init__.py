@@ -24,7 +24,7 @@ from text2layer.cli.group import OneSentenceGroup
 app = typer.Typer(
     name="text2layer",
     cls=OneSentenceGroup,
-    help="Text in, layers out: foreground, background and soft mask from one diffusion pass.",
+    help="Text to layers: foreground, background and soft mask in one diffusion pass.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -63,7 +63,7 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """Text in, layers out: foreground, background and soft mask from one diffusion pass."""
+    """Text to layers: foreground, background and soft mask in one diffusion pass."""
 
 
 def main() -> None:

@@ -51,10 +51,10 @@ def add(
     preview: Preview = None,
     device: Device = "auto",
 ) -> None:
-    """Draw one more layer on top of a layered file.
+    """Generate one more layer on top of a layered file.
 
     The picture so far is the new layer's background and stays as it is, pixel for pixel. Without
-    --at the object comes where the model puts it.
+    --at the object is placed by the model.
     """
 
     def draw(pipe: "Text2LayerPipeline", layered: "LayeredImage", **options: Any) -> "LayeredImage":
@@ -86,7 +86,7 @@ def replace(
     preview: Preview = None,
     device: Device = "auto",
 ) -> None:
-    """Draw one layer of a layered file anew; the others stay as they are.
+    """Replace one layer of a layered file; the others stay as they are.
 
     The new layer comes in the old one's place and box. Without a prompt it is another version of
     the same (another --seed), under the same name. 'Background' draws a new background behind all

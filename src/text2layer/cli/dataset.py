@@ -17,7 +17,7 @@ from text2layer.errors import InputError
 if TYPE_CHECKING:
     from text2layer.parts import Parts
 
-app = typer.Typer(help="Make training data and look at it.", no_args_is_help=True)
+app = typer.Typer(help="Make and view training data.", no_args_is_help=True)
 dataset_build.register(app)
 dataset_shards.register(app)
 app.command("label")(label)

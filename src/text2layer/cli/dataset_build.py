@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 
 def build(photos: Path, out: Path, as_json: bool, **given: Any) -> None:
-    """Make a filtered layered data set from photos; killed at any moment, it can go on."""
+    """Make a filtered layered data set from photos; it resumes after an interruption."""
     from text2layer.photos.chunk import DEFAULT_STAGES
     from text2layer.photos.run import build as run_build
 

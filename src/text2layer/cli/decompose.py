@@ -31,7 +31,7 @@ def decompose(
     ],
     output: Output,
     max_layers: Annotated[
-        int | None, typer.Option(help=f"Most subjects that get a layer [{MAX_LAYERS}].", min=1)
+        int | None, typer.Option(help=f"Maximum number of subjects [{MAX_LAYERS}].", min=1)
     ] = None,
     saliency: Annotated[
         str | None,

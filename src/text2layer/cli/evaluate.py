@@ -20,7 +20,7 @@ def evaluate(
         str,
         typer.Argument(
             help="Folder of a model or of an autoencoder; 'base' is the released one, 'networks' "
-            "the usual networks that take pictures apart (decompose).",
+            "the usual networks that decompose pictures (decompose).",
             show_default=False,
         ),
     ],
@@ -34,7 +34,7 @@ def evaluate(
     split: Annotated[
         str,
         typer.Option(
-            help="train, val or test; pairings: known things before grounds that training leaves "
+            help="train, val or test; pairings: known objects in pairs with scenes that training leaves "
             "out; drawings: held-out drawings of known things."
         ),
     ] = "test",
@@ -56,7 +56,7 @@ def evaluate(
         str, typer.Option(help="Saliency network that masks are compared with.")
     ] = "isnet",
     judge_samples: Annotated[
-        int, typer.Option(help="How many samples the judge looks at; 0 for all.", min=0)
+        int, typer.Option(help="How many samples the judge scores; 0 for all.", min=0)
     ] = 0,
     clip: Annotated[str, typer.Option(help="A CLIP for its score: folder or hub id.")] = "",
     probe: Annotated[str, typer.Option(help="A relevance probe of your own.")] = "",
@@ -72,10 +72,8 @@ def evaluate(
             "Without it objects asks for all of the training split that can be named."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="objects: how often each thing is drawn.", min=1)] = 3,
-    things: Annotated[
-        int, typer.Option(help="objects: how many things are drawn; 0 for all.", min=0)
-    ] = 0,
+    seeds: Annotated[int, typer.Option(help="objects: pictures of each object.", min=1)] = 3,
+    things: Annotated[int, typer.Option(help="objects: number of objects; 0 for all.", min=0)] = 0,
     batch_size: Annotated[int, typer.Option(help="Samples at a time.", min=1)] = 16,
     seed: Annotated[int, typer.Option(help="Which samples are taken.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -83,7 +81,7 @@ def evaluate(
 ) -> None:
     """Measure a model on samples with known layers: the benchmark (docs/benchmark.md).
 
-    Prompts are the captions of the samples, seeds their numbers: the same command asks the same.
+    Prompts are the captions of the samples, seeds their numbers: the same command gives the same pictures.
     """
     from text2layer.cli.outputs import check_writable
     from text2layer.data.world import read_drawings, read_weights
@@ -136,7 +134,7 @@ def compare(
     seed: Annotated[int, typer.Option(help="Of the bootstrap.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Print two results side by side, with what the choice of samples could explain.
+    """Print two results side by side, with intervals over the choice of samples.
 
     Same data, samples, prompts and networks, or it refuses.
     """

@@ -35,7 +35,9 @@ def label(
         int | None, typer.Option(help="Judge a random sample of this many; else all.", min=1)
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random sample.", min=0)] = 0,
-    by: Annotated[str | None, typer.Option(help="Who judges. [default: your user name]")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Name of the labeller. [default: your user name]")
+    ] = None,
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8765,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
@@ -74,7 +76,9 @@ def quality(
         Path | None, typer.Option(help="A picture library, for cases whose truth is known.")
     ] = None,
     pictures: Annotated[int, typer.Option(help="To compose for training.", min=1)] = 600,
-    objects: Annotated[int, typer.Option(help="Objects of the library to draw from.", min=1)] = 800,
+    objects: Annotated[
+        int, typer.Option(help="Objects of the library to sample from.", min=1)
+    ] = 800,
     seed: Annotated[int, typer.Option(help="Of the composed cases.", min=0)] = 0,
     saliency: Annotated[
         str, typer.Option(help="Network that gives a third of the composed masks; '' for none.")
@@ -85,7 +89,7 @@ def quality(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     **given: Any,
 ) -> None:
-    """Train the mask and the fill classifier on labels; print how they do on held-out ones."""
+    """Train the mask and the fill classifier on labels; print their held-out scores."""
     from text2layer.judges.quality_training import train_quality
 
     if photos is None and library is None:

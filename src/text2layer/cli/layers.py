@@ -25,7 +25,7 @@ Output = Annotated[
 
 
 def remove(file: LayeredFile, layer: LayerName, output: Output) -> None:
-    """Take one layer out of a layered file."""
+    """Remove one layer from a layered file."""
     layered = _load(file, output)
     deliver(layered.remove_layer(layered.find_layer(layer)), output)
 
@@ -39,7 +39,7 @@ def move(
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(metavar="X,Y", help="Where the top left of its visible part comes to lie."),
+        typer.Option(metavar="X,Y", help="New position of the top left of its visible part."),
     ] = None,
 ) -> None:
     """Move one layer of a layered file; it may lie partly or wholly off the canvas."""

@@ -59,10 +59,10 @@ def show_model(folder: Path, as_json: bool) -> None:
         return
     learnt = [thing for thing in things if thing.is_learnt]
     less = [thing for thing in things if not thing.is_learnt]
-    typer.echo(f"things that it has learnt to draw: {len(learnt)}")
+    typer.echo(f"objects that it has learnt: {len(learnt)}")
     _list(learnt)
     if less:
-        typer.echo(f"things that it was taught, and is less often sure of: {len(less)}")
+        typer.echo(f"trained objects below the threshold: {len(less)}")
         _list(less)
 
 

@@ -81,9 +81,9 @@ def _train_matting(settings: Any) -> Any:
 _command(
     "autoencoder",
     _train_autoencoder,
-    "Train the autoencoder that turns foreground, background and mask into one latent.",
+    "Train the autoencoder that encodes foreground, background and mask as one latent.",
 )
-_command("denoiser", _train_denoiser, "Train the denoiser that draws latents from text.")
+_command("denoiser", _train_denoiser, "Train the denoiser that generates latents from text.")
 _command(
-    "matting", _train_matting, "Train the network that gives pictures taken apart their masks."
+    "matting", _train_matting, "Train the network that predicts the masks of pictures to decompose."
 )

@@ -14,7 +14,7 @@ RELEASED = ("base", "base-fast", "base-matting")  # folders of ours that ship wi
 
 app = typer.Typer(
     name="weights",
-    help="List, fetch and verify weights, known by their SHA-256.",
+    help="List, fetch and verify weights, identified by their SHA-256.",
     no_args_is_help=True,
 )
 

@@ -58,7 +58,7 @@ class EvaluationSettings:
 
     Attributes:
         protocols: names of PROTOCOLS, or one text with commas; "all" is all but objects.
-        split: train, val or test; pairings: known things before grounds that training leaves out;
+        split: train, val or test; pairings: known objects in pairs with scenes that training leaves out;
             drawings: held-out drawings of known things.
         samples: how many, at least 2.
         size: width and height in pixels; 0 is the model's own.
@@ -67,14 +67,14 @@ class EvaluationSettings:
         guidance: guidance scale; None is the model's own.
         fast: with the model's adapter for few steps.
         judge: saliency network that masks are compared with.
-        judge_samples: how many of the first samples the judge looks at; 0 for all.
+        judge_samples: how many of the first samples the judge scores; 0 for all.
         clip: folder or hub id of a CLIP for its score; "" for none.
         probe: folder of a relevance probe; "" for the shipped one.
         cache: folder that keeps the known samples' features for the next model.
         drawings: weights by id of the cut-outs that the model learnt: other protocols then take
             samples of these alone; None lets objects ask for all that can be named.
-        seeds: objects: how often each thing is drawn.
-        things: objects: how many things are drawn; 0 for all.
+        seeds: objects: pictures of each object.
+        things: objects: number of objects; 0 for all.
         batch_size: samples at a time; changes no figure.
         seed: which samples are taken.
         device: where models run.

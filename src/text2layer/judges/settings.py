@@ -33,7 +33,7 @@ class RelevanceSettings:
 
     samples: int = setting(8000, "Pictures to train on.", at_least=1)
     held_out: int = setting(1000, "Pictures of the val split, and of the test split.", at_least=1)
-    captions: int = setting(4, "Captions of a picture to draw from.", at_least=1)
+    captions: int = setting(4, "Captions of a picture to sample from.", at_least=1)
     size: int = setting(128, "Width and height of the pictures in pixels.", at_least=8)
     seed: int = setting(0, "Of pictures, captions, weights and batches.")
     width: int = setting(128, "Dimensions of the common sphere.", at_least=1)
@@ -46,7 +46,7 @@ class RelevanceSettings:
         0.8, "Share of each tower's inputs that a step does not see.", at_least=0, below=1
     )
     validate_every: int = setting(25, "Steps between measurements on the val split.", at_least=1)
-    gallery: int = setting(100, "Pairs to choose from where retrieval is measured.", at_least=2)
+    gallery: int = setting(100, "Pairs per gallery when retrieval is measured.", at_least=2)
     galleries: int = setting(20, "Random galleries that are averaged over.", at_least=1)
 
     def __post_init__(self) -> None:

@@ -40,16 +40,16 @@ class BuildSettings:
     dilation: float = share(DILATION, "Growth of the hole around the object / longest side.")
     dilation_below: float = share(DILATION_BELOW, "Growth below the object, where its shadow lies.")
     min_saliency: float = share(0.5, "Raw saliency maximum below which nothing was found.")
-    min_object: float = share(0.04, "Least share of the picture that the object covers.")
+    min_object: float = share(0.04, "Minimum share of the picture that the object covers.")
     max_object: float = share(0.6, "Largest share of the picture that the object covers.")
     max_hole: float = share(0.4, "Largest share of the picture that may be filled in.")
     max_border: float = setting(0.25, "Largest share of the picture's border that it touches.")
     max_components: int = setting(
         3, "Most parts (of 100 pixels or more) that it falls into.", at_least=1
     )
-    min_agreement: float = share(0.8, "Least IoU of the two saliency networks.")
-    mask_quality: float = share(0.5, "Least score of the mask classifier; 0 turns it off.")
-    fill_quality: float = share(0.5, "Least score of the fill classifier; 0 turns it off.")
+    min_agreement: float = share(0.8, "Minimum IoU of the two saliency networks.")
+    mask_quality: float = share(0.5, "Minimum score of the mask classifier; 0 turns it off.")
+    fill_quality: float = share(0.5, "Minimum score of the fill classifier; 0 turns it off.")
     quality_filter: bool = setting(True, "Reject by rules and classifiers; off keeps all scored.")
     split: str = setting(
         "train",
@@ -58,7 +58,7 @@ class BuildSettings:
     )
     jpeg: bool = setting(True, "Store photo and background as JPEG; off stores them lossless.")
     photos_per_shard: int = setting(
-        100, "Photos looked at per shard; a killed build repeats one.", at_least=1
+        100, "Photos per shard; an interrupted build repeats at most one.", at_least=1
     )
 
     def __post_init__(self) -> None:

@@ -26,7 +26,8 @@ class TrainingSettings:
 
     data: str = setting("", "Picture library (foregrounds.jsonl ...) or folder of shards.")
     style_weights: str = setting(
-        "", "Share of each style of a library, like '3d icon=2,flat icon=1'; empty for all alike."
+        "",
+        "Share of each style of a library, like '3d icon=2,flat icon=1'; empty: all equally likely.",
     )
     out: str = setting("runs/run", "Folder for checkpoints, metrics.jsonl and previews.")
     init: str = setting("", "Folder of saved weights to start from instead of random ones.")
@@ -58,7 +59,7 @@ class TrainingSettings:
     preview_every: int = setting(500, "Updates between preview sheets; 0 for none.", at_least=0)
     validate_every: int = setting(250, "Updates between validation losses; 0 for none.", at_least=0)
     max_minutes: float = setting(
-        0.0, "Stop after so many minutes, preparation included; 0: never.", at_least=0
+        0.0, "Stop after this many minutes, preparation included; 0: no limit.", at_least=0
     )
     timed: bool = setting(
         False, "Let the learning rate fall by the end of max_minutes, for time-limited runs."
@@ -130,7 +131,9 @@ class AutoencoderSettings(WorldSettings):
     adversarial_weight: float = setting(
         0.0, "Weight of the PatchGAN term; 0 is off.", at_least=0, presets=WITH_HEADS
     )
-    adversarial_start: int = setting(50_000, "Update at which the discriminator joins.", at_least=0)
+    adversarial_start: int = setting(
+        50_000, "Update at which the discriminator is switched on.", at_least=0
+    )
     mask_l1_weight: float = setting(1.0, "Weight of l1 of the mask.", at_least=0)
     composition_weight: float = setting(2.0, "Weight of the composition loss.", at_least=0)
     laplacian_weight: float = setting(3.0, "Weight of the mask's Laplacian loss.", at_least=0)
@@ -183,7 +186,9 @@ class DenoiserSettings(WorldSettings):
     job_foreground: float = share(0.1, "Share with the foreground given.")
     job_image: float = share(0.1, "Share with the whole picture given.")
     job_reference: float = share(0.0, "Share with another drawing of the object given.")
-    even_concepts: bool = setting(False, "Draw concepts alike, not cut-outs.")
+    even_concepts: bool = setting(
+        False, "Sample all concepts, not all cut-outs, with equal probability."
+    )
     full_captions: bool = setting(
         False, "Captions that say all that varies: style, time, place and size."
     )
@@ -204,7 +209,7 @@ class DenoiserSettings(WorldSettings):
         presets=FLOWS,
     )
     distil_steps: int = setting(
-        0, "Teach init to draw in so many steps without guidance; 0 trains as ever.", at_least=0
+        0, "Distil init to this many steps without guidance; 0: ordinary training.", at_least=0
     )
     distil_rank: int = setting(32, "Rank of the adapter that the student learns.", at_least=1)
     distil_substeps: int = setting(
