@@ -34,8 +34,8 @@ def evaluate(
     split: Annotated[
         str,
         typer.Option(
-            help="train, val or test; pairings: known objects in pairs with scenes that training leaves "
-            "out; drawings: held-out drawings of known things."
+            help="train, val or test; pairings: known objects in pairs with scenes that "
+            "training leaves out; drawings: held-out drawings of known things."
         ),
     ] = "test",
     samples: Annotated[int, typer.Option(help="How many samples.", min=2)] = 256,
@@ -81,7 +81,8 @@ def evaluate(
 ) -> None:
     """Measure a model on samples with known layers: the benchmark (docs/benchmark.md).
 
-    Prompts are the captions of the samples, seeds their numbers: the same command gives the same pictures.
+    Prompts are the captions of the samples, seeds their numbers: the same command
+    gives the same pictures.
     """
     from text2layer.cli.outputs import check_writable
     from text2layer.data.world import read_drawings, read_weights

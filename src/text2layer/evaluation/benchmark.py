@@ -58,8 +58,8 @@ class EvaluationSettings:
 
     Attributes:
         protocols: names of PROTOCOLS, or one text with commas; "all" is all but objects.
-        split: train, val or test; pairings: known objects in pairs with scenes that training leaves out;
-            drawings: held-out drawings of known things.
+        split: train, val or test; pairings: known objects in pairs with scenes that training
+            leaves out; drawings: held-out drawings of known things.
         samples: how many, at least 2.
         size: width and height in pixels; 0 is the model's own.
         style_weights: share of each style of a library; None takes all alike.

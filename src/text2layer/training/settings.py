@@ -27,7 +27,7 @@ class TrainingSettings:
     data: str = setting("", "Picture library (foregrounds.jsonl ...) or folder of shards.")
     style_weights: str = setting(
         "",
-        "Share of each style of a library, like '3d icon=2,flat icon=1'; empty: all equally likely.",
+        "Share of each style of a library, like '3d icon=2,flat icon=1'; empty: all alike.",
     )
     out: str = setting("runs/run", "Folder for checkpoints, metrics.jsonl and previews.")
     init: str = setting("", "Folder of saved weights to start from instead of random ones.")
