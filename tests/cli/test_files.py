@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 from tests.cli.outcome import assert_one_sentence
 from text2layer import LayeredImage, __version__, load, save
 from text2layer.cli import app
+from text2layer.cli.outputs import echo_name, numbered
+from text2layer.errors import InputError
 
 
 def test_version(run) -> None:
@@ -144,3 +146,19 @@ def test_a_dash_is_standard_input_and_output(psd: Path, tmp_path: Path, monkeypa
     assert "gif:-: GIF is only read" in assert_one_sentence(call("convert", psd, "gif:-"))
     assert "Standard input is empty" in assert_one_sentence(call("convert", "-", "-"))
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_standard_output_takes_one_picture(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="takes one picture, not 2"):
+        numbered(Path("psd:-"), 2)
+    assert numbered(Path("-"), 1) == [Path("-")]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_go_to_stderr_where_stdout_has_the_picture(capsys) -> None:
+    echo_name(Path("preview.png"), Path("-"))
+    echo_name(Path("-"), Path("-"))
+    assert capsys.readouterr() == ("", "preview.png\n")
+    echo_name(Path("a.psd"), Path("a.psd"))
+    assert capsys.readouterr() == ("a.psd\n", "")

@@ -209,3 +209,29 @@ def test_xmp_and_orientation_of_a_png_are_still_read():
     layered = io.load(streams.BytesIO(data))
     assert layered.metadata == {"creator_tool": "a program"}
     np.testing.assert_array_equal(layered.background, np.rot90(colours(), -1))
+
+
+def with_segment(jpeg: bytes, marker: int, data: bytes) -> bytes:
+    """A JPEG with one more segment after its first two bytes."""
+    return jpeg[:2] + struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data + jpeg[2:]
+
+
+@pytest.mark.parametrize(
+    ("marker", "data"),
+    [
+        (0xE0, b"JFIF\0"),
+        (0xEE, b"Adobe\0"),
+        (0xE2, b"ICC_PROFILE\0"),
+        (0xE2, b"MPF\0II*\0\xff"),
+        (0xE1, b"Exif\0\0no TIFF"),
+        (0xED, b"Photoshop 3.0\x008BIM\x03\xed"),
+    ],
+)
+def test_a_segment_of_a_jpeg_that_cannot_be_read_is_left_aside(marker, data):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grey = Image.new("RGB", (32, 16), (128, 128, 128))
+    whole = encoded(grey, "JPEG", quality=95, exif=exif, icc_profile=rgb_profile(1.0))
+    pixels = background(with_segment(whole, marker, data))
+    assert pixels.shape == ((16, 32, 3) if data.startswith(b"Exif") else (32, 16, 3))
+    assert np.abs(pixels.astype(int) - LINEAR_128).max() <= 2

@@ -45,12 +45,33 @@ def test_other_formats_are_read(tmp_path, kind, suffix):
         io.save(layered, path)
 
 
-@pytest.mark.parametrize("kind", SUFFIXES)
+@pytest.mark.parametrize("kind", [*SUFFIXES, "JPEG"])
 def test_a_picture_cut_short_is_refused(kind):
     data = encoded(kind)
     for part in range(1, 40):
         with pytest.raises(FormatError, match=r"^The stream"):
             io.load(streams.BytesIO(data[: len(data) * part // 40]))
+
+
+@pytest.mark.parametrize("kind", [*SUFFIXES, "JPEG"])
+def test_random_damage_gives_a_picture_or_a_sentence(kind):
+    rng, whole, sentences = np.random.default_rng(0), encoded(kind, SMOOTH), []
+    for number in range(80):
+        data = bytearray(whole)
+        for place in rng.integers(0, min(len(data), 10 * (number + 1)), 3):
+            data[place] = rng.integers(256)
+        try:
+            assert isinstance(io.load(streams.BytesIO(data)), LayeredImage)
+        except FormatError as error:
+            sentences.append(str(error))
+    assert len(sentences) > 5
+    assert all(sentence.endswith(".") and "\n" not in sentence for sentence in sentences)
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path):
+    for kind in SUFFIXES:
+        with pytest.raises(FormatError, match="limit of 767"):
+            io.load(streams.BytesIO(encoded(kind)), max_pixels=24 * 32 - 1)
 
 
 def test_of_a_gif_and_a_tiff_the_first_frame_is_taken():

@@ -180,9 +180,10 @@ def test_pixels_without_an_eight_bit_meaning_are_no_picture(tmp_path):
         (encoded(picture().convert("L").convert("RGB")), "grey"),
         (encoded(picture(), "GIF", save_all=True, append_images=MORE), "animated"),
         (encoded(picture(), "WEBP", save_all=True, append_images=MORE), "animated"),
+        (encoded(picture(), "PNG", save_all=True, append_images=MORE), "animated"),
     ],
     ids=["empty", "text", "short jpeg", "short png", "1x1", "small", "wide", "high", "grey",
-         "gif", "webp"],
+         "gif", "webp", "png"],
 )  # fmt: skip
 def test_what_cannot_be_used_has_a_reason(tmp_path, data, reason):
     photo = decode(tmp_path, data)

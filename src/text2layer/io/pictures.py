@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from text2layer.blend import extend_edge_colours
 from text2layer.errors import FormatError, InputError
-from text2layer.io import png, srgb
+from text2layer.io import jpeg, png, srgb
 from text2layer.io.budget import PixelBudget
 from text2layer.options import require
 
@@ -90,7 +90,12 @@ def open_image(file: BinaryIO, expected: str) -> Image.Image:
         image = Image.open(pixels, formats=["PNG"])
         image.info["icc_profile"] = profile
     else:
-        image = Image.open(file, formats=[expected])
+        try:
+            image = Image.open(file, formats=[expected])
+        except UnidentifiedImageError:
+            if expected != "JPEG":
+                raise
+            image = Image.open(jpeg.without_broken_metadata(file), formats=["JPEG"])
     return image
 
 

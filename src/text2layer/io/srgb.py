@@ -83,7 +83,7 @@ def _colour_and_alpha(image: Image.Image, where: str) -> tuple[Image.Image, np.n
     if not image.has_transparency_data:
         if image.mode == "1":
             image = image.convert("L")
-        return (image if image.mode in ("L", "CMYK", "LAB") else image.convert("RGB")), None
+        return (image if image.mode in ("L", "CMYK", "LAB") else _rgb(image)), None
     whole = image.convert("RGBA")
     alpha = np.array(whole.getchannel("A"))
     if image.mode in ("L", "LA"):
@@ -108,7 +108,7 @@ def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
             pass
     if image.mode == "LAB":
         return _by_profile(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
-    return image.convert("RGB")
+    return _rgb(image)
 
 
 def _by_profile(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
@@ -122,8 +122,12 @@ def _by_profile(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.I
         given = np.asarray(probe.convert("RGB"), np.int16)
         became = np.asarray(_applied(transform, probe), np.int16)
         if np.abs(became - given).max() <= SRGB_TOLERANCE:
-            return image.convert("RGB")
+            return _rgb(image)
     return _applied(transform, image)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _applied(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Files without a name: open streams such as `BytesIO`, standard input and standard output.
+"""Files without a name: open streams such as a BytesIO, standard input and standard output.
 
 ``-`` is standard input or output, ``psd:-`` standard output in a format other than PNG.
 """
