@@ -113,6 +113,21 @@ def test_a_shard_cut_in_the_middle_gives_its_whole_samples(tmp_path: Path) -> No
     assert skipped.counts == written.skipped.counts
 
 
+def test_merge_leaves_out_what_cannot_be_decoded(tmp_path: Path) -> None:
+    path = write(tmp_path / "in/one.tar", [make_sample(number) for number in range(14)])
+    whole = contents(tmp_path / "in")
+    content = path.read_bytes()
+    for number in range(12):
+        picture = whole[f"photo-{number:04d}"]["foreground.webp"]
+        content = content.replace(picture, bytes(len(picture)))
+    path.write_bytes(content)
+    written = merge_shards(tmp_path / "in", tmp_path / "merged", progress=False)
+    assert contents(tmp_path / "merged") == dict(list(whole.items())[12:])
+    assert written.skipped.counts == {"bad sample": 12}
+    assert all("photo-00" in message for message in written.skipped.messages)
+    assert len(written.skipped.messages) == 12
+
+
 def test_split_by_picture_is_a_partition_and_the_same_in_every_set(tmp_path: Path) -> None:
     samples = [make_sample(number) for number in range(60)]
     write(tmp_path / "a/one.tar", samples[:40])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 MESSAGES_KEPT = 10
@@ -14,7 +15,8 @@ class Skipped:
 
     Attributes:
         counts: how many were left out, by reason.
-        messages: the sentences of the first ten.
+        messages: the sentences of the first ten, and of all cases of the reasons in `every`.
+        every: reasons whose cases are all kept in words, not the first ten alone.
 
     Example:
         >>> skip = Skipped()
@@ -25,10 +27,11 @@ class Skipped:
 
     counts: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
+    every: Collection[str] = ()
 
     def __call__(self, reason: str, message: str) -> None:
         self.counts[reason] += 1
-        if len(self.messages) < MESSAGES_KEPT:
+        if len(self.messages) < MESSAGES_KEPT or reason in self.every:
             # names of files that are not UTF-8 hold what no file of ours can
             self.messages.append(message.encode(errors="backslashreplace").decode())
 
