@@ -333,6 +333,66 @@ def test_the_same_seed_composes_the_same_shards(toy_root: Path, tmp_path: Path) 
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def stop_after(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run end as at a kill after so many samples."""
+    written, write_sample = [], ShardWriter.write
+
+    def writing(self: ShardWriter, sample: Sample) -> None:
+        if len(written) == number:
+            raise KeyboardInterrupt
+        written.append(sample.key)
+        write_sample(self, sample)
+
+    monkeypatch.setattr(ShardWriter, "write", writing)
+
+
+def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+
+    def compose(folder: Path, seed: int = 1) -> None:
+        compose_shards(toy_root, folder, {"train": 45, "val": 9}, seed, 32, 7, progress=False)
+
+    compose(whole)
+    for number in (24, 12, 14):  # in train, in train again, in val
+        with monkeypatch.context() as patch:
+            stop_after(number, patch)
+            with pytest.raises(KeyboardInterrupt):
+                compose(out)
+        with pytest.raises(DataError, match=r"not all written.*unfinished\.json"):
+            ShardReader(out)
+    (out / ".text2layer-0123456789ab.part").write_bytes(b"of a killed run")
+    with pytest.raises(DataError, match="of other arguments"):
+        compose(out, seed=2)
+    compose(out)
+    files = sorted(path.name for path in whole.iterdir())
+    assert sorted(path.name for path in out.iterdir()) == files
+    for name in files:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_two_do_not_compose_into_a_folder(toy_root: Path, tmp_path: Path) -> None:
+    """The second process finds the first one's lock, and leaves its unfinished shard alone."""
+    out = tmp_path / "out"
+    seen = []
+
+    class Slow(Library):
+        """Composes the same once more while it is asked for its fingerprint at the end."""
+
+        @property
+        def fingerprint(self) -> str:
+            if list(out.glob("*.tar")) and not seen:
+                seen.append(True)
+                with pytest.raises(InputError, match="Another process composes into"):
+                    compose_shards(toy_root, out, 3, 0, 32, progress=False)
+            return super().fingerprint
+
+    compose_shards(Slow(toy_root), out, 3, 0, 32, progress=False)
+    assert seen
+    assert len(list(ShardReader(out))) == 3
+
+
 def test_compose_shards_refuses_a_used_folder_and_no_samples(
     toy_root: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from text2layer.data.schema import MAX_BYTES
+from text2layer.data.shard_file import MARK
 from text2layer.errors import DataError
 from text2layer.files import file_sha256
 
@@ -21,11 +22,19 @@ DAMAGE = ("truncated shard", "damaged shard", "oversized member", "bad sample")
 
 
 def shard_paths(shards: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The tars that a folder, a path or several paths name, in order; DataError if none."""
+    """The tars that a folder, a path or several paths name, in order; DataError if none.
+
+    A folder whose shards are not all written, because a tool was killed, is refused too.
+    """
     given = [shards] if isinstance(shards, str | Path) else list(shards)
     paths: list[Path] = []
     for path in map(Path, given):
         if path.is_dir():
+            if (path / MARK).is_file():
+                raise DataError(
+                    f"The shards in '{path}' are not all written: the tool that '{MARK}' there "
+                    "names was stopped. Run it again, or delete that file to use what is there."
+                )
             paths += sorted(path.glob("*.tar"))
         elif path.is_file():
             paths.append(path)

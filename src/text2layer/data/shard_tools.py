@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from text2layer.data.schema import METADATA, SPLITS, decode_metadata, decode_sample
-from text2layer.data.shard_file import ShardSeries
+from text2layer.data.shard_file import ShardSeries, marked_unfinished
 from text2layer.data.shard_index import DAMAGE, index_shard, read_members, shard_paths
 from text2layer.data.skipped import Skipped
 from text2layer.data.statistics import Statistics, measure_mask
@@ -87,7 +87,11 @@ def merge_shards(
     """
     skipped = Skipped(every=DAMAGE)
     seen: dict[bytes, bytes] = {}  # short hashes of key and content, about 150 bytes for each
-    with ShardSeries(_empty_folder(out), "shard", samples_per_shard) as series:
+    folder = _empty_folder(out)
+    with (
+        marked_unfinished(folder, {"tool": "dataset merge"}),
+        ShardSeries(folder, "shard", samples_per_shard) as series,
+    ):
         for path, key, members in _samples(shards, skipped, "merge", progress):
             try:
                 decode_sample(key, members)
@@ -142,6 +146,7 @@ def split_shards(
         raise InputError(f"val {val} and test {test} must be shares of 1 in all.")
     skipped, folder = Skipped(every=DAMAGE), _empty_folder(out)
     with ExitStack() as stack:
+        stack.enter_context(marked_unfinished(folder, {"tool": "dataset split"}))
         series = {
             name: stack.enter_context(ShardSeries(folder, name, samples_per_shard))
             for name in SPLITS

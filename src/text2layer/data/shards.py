@@ -54,6 +54,7 @@ class ShardWriter:
         samples_per_shard: most samples in one shard.
         prefix: begin of the shards' names.
         lossless: store opaque parts without loss; False stores them as JPEG.
+        finished: shards of an earlier run that this one goes on after.
 
     Raises:
         DataError: a shard of that name exists, a key was used twice, a sample breaks the schema.
@@ -66,6 +67,7 @@ class ShardWriter:
         prefix: str = "shard",
         *,
         lossless: bool = True,
+        finished: Sequence[Path] = (),
     ) -> None:
         if samples_per_shard < 1:
             raise DataError(f"samples_per_shard is {samples_per_shard}; use 1 or more.")
@@ -73,7 +75,7 @@ class ShardWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lossless = lossless
         self._keys: set[str] = set()
-        self._series = ShardSeries(self.folder, prefix, samples_per_shard)
+        self._series = ShardSeries(self.folder, prefix, samples_per_shard, finished)
 
     @property
     def paths(self) -> list[Path]:
