@@ -93,11 +93,25 @@ def check_prompts(prompt: str | Sequence[str], may_be_empty: bool = False) -> li
     for text in prompts:
         if not isinstance(text, str) or not (text.strip() or may_be_empty):
             raise InputError(f"The prompt is empty ({text!r}); say what the picture shows.")
+        _check_characters(text)
     return prompts
+
+
+def _check_characters(text: str) -> None:
+    """InputError for half a character of UTF-16, which arguments that are not UTF-8 give."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"The prompt {text!r} holds bytes that are no characters; write it in UTF-8."
+        ) from None
 
 
 def check_negative(negative: str | Sequence[str] | None, count: int) -> list[str]:
     """Return one negative prompt per prompt; None and "" mean the empty caption."""
+    for text in [negative] if isinstance(negative, str) else negative or ():
+        if isinstance(text, str):
+            _check_characters(text)
     if negative is None or isinstance(negative, str):
         return [negative or ""] * count
     if len(negative) != count:
