@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.io.stacks import rich
 from text2layer import io
 from text2layer.errors import FormatError, InputError, WriteError
-from text2layer.files import writing, writing_path
+from text2layer.files import writing, writing_folder, writing_path
 from text2layer.io import pictures
 from text2layer.layers import Layer, LayeredImage
 
@@ -203,3 +204,76 @@ def test_what_another_library_writes_is_whole_or_not_there(tmp_path):
     assert target.stat().st_mode & 0o777 == 0o640
     with pytest.raises(InputError, match="is a folder"), writing_path(tmp_path):
         pass
+
+
+KILLED = """
+import sys, time
+from typer import Typer
+from text2layer.cli.group import OneSentenceGroup
+from text2layer.files import writing, writing_folder
+
+app = Typer(cls=OneSentenceGroup)
+
+@app.command()
+def first() -> None:
+    with writing(sys.argv[1] + "/a.psd") as file:
+        with writing_folder(sys.argv[1] + "/b.layers", lambda folder: None):
+            file.write(b"half")
+            print("writing", flush=True)
+            time.sleep(60)
+
+@app.command()
+def second() -> None: ...
+
+app(["first"])
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_leaves_no_unfinished_file(tmp_path, name, code):
+    import signal
+
+    run = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        assert run.stdout.readline() == b"writing\n"
+        assert len(list(tmp_path.iterdir())) == 2
+        run.send_signal(getattr(signal, name))
+        assert run.wait(timeout=30) == code
+    finally:
+        run.kill()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", [writing, writing_path, writing_folder])
+def test_what_a_killed_process_left_a_day_ago_is_removed(tmp_path, write):
+    old, new = (tmp_path / f".text2layer-{name}.part" for name in ("old", "new"))
+    used, unused = (tmp_path / f".text2layer-{name}-folder.part" for name in ("used", "unused"))
+    for file in (old, new, used / "inside", unused / "inside"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+    yesterday = time.time() - 25 * 3600
+    for path in (old, unused / "inside", unused, used):
+        os.utime(path, (yesterday, yesterday))
+    more = (lambda folder: None,) if write is writing_folder else ()
+    with write(tmp_path / "a", *more) as made:
+        if write is writing_path:
+            made.write_bytes(b"whole")
+    assert set(tmp_path.iterdir()) == {new, used, tmp_path / "a"}
+
+
+@pytest.mark.parametrize("write", [writing, writing_path, writing_folder])
+def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch, write):
+    synced, fsync = [], os.fsync
+
+    def noting(handle):
+        synced.append((os.readlink(f"/proc/self/fd/{handle}"), (tmp_path / "a").exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    more = (lambda folder: None,) if write is writing_folder else ()
+    with write(tmp_path / "a", *more) as made:
+        if write is not writing:
+            (made if write is writing_path else made / "inside").write_bytes(b"whole")
+    before = [name for name, named in synced if not named]
+    assert any(name.endswith((".part", "inside")) for name in before)
+    assert (str(tmp_path), True) in synced

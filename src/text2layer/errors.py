@@ -6,6 +6,7 @@ An error is one clear sentence that says what, where and what to do.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 MESSAGES_KEPT = 10
@@ -51,7 +52,8 @@ class Skipped:
 
     Attributes:
         counts: how many were left out, by reason.
-        messages: the sentences of the first ten.
+        messages: the sentences of the first ten, and of all cases of the reasons in `every`.
+        every: reasons whose cases are all kept in words, not the first ten alone.
 
     Example:
         >>> skip = Skipped()
@@ -62,10 +64,11 @@ class Skipped:
 
     counts: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
+    every: Collection[str] = ()
 
     def __call__(self, reason: str, message: str) -> None:
         self.counts[reason] += 1
-        if len(self.messages) < MESSAGES_KEPT:
+        if len(self.messages) < MESSAGES_KEPT or reason in self.every:
             # names of files that are not UTF-8 hold what no file of ours can
             self.messages.append(message.encode(errors="backslashreplace").decode())
 

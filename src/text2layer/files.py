@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
@@ -22,6 +23,7 @@ from typing import BinaryIO
 from text2layer.errors import InputError, WeightsError, WriteError
 
 UNFINISHED = ".text2layer-*.part"  # what is left when a process is killed while it writes
+OLD = 24 * 3600  # seconds without a change, from which an unfinished file belongs to nobody
 CHECKSUMS = "SHA256SUMS"
 WEIGHTS_FILES = "*.safetensors"
 _REASONS = {
@@ -46,6 +48,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         WriteError: the system refused, for example because the disk is full.
     """
     target = _file_target(path)
+    _remove_old(target.parent)
     temporary = target.parent / _temporary_name()
     try:
         handle = os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666), "w+b")
@@ -70,6 +73,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 def writing_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Like `writing`, for what opens its file itself: the name of a file that becomes `path`."""
     target = _file_target(path)
+    _remove_old(target.parent)
     temporary = target.parent / _temporary_name()
     try:
         yield temporary
@@ -100,6 +104,7 @@ def writing_folder(
         if not os.path.isdir(target):
             raise InputError(f"{path} is a file: give the name of a folder.")
         may_replace(target)
+    _remove_old(target.parent)
     temporary = target.parent / _temporary_name()
     try:
         temporary.mkdir()
@@ -114,9 +119,16 @@ def writing_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes left half-written; for a folder that no other writes to now."""
+def remove_unfinished(folder: Path, unchanged_for: float = 0.0) -> None:
+    """Remove what killed processes left half-written.
+
+    Args:
+        folder: that no other process writes to now, unless `unchanged_for` says which are old.
+        unchanged_for: seconds; what was changed later stays.
+    """
     for path in folder.glob(UNFINISHED):
+        if unchanged_for and time.time() - _last_change(path) < unchanged_for:
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -128,6 +140,21 @@ def file_sha256(file: Path) -> str:
     """SHA-256 (hex) of a file, computed once per process while its size and time stay the same."""
     status = file.stat()
     return _sha256_of_state(file, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _remove_old(folder: Path) -> None:
+    """Remove unfinished files of a day ago and older; once per folder and process."""
+    with suppress(OSError):
+        remove_unfinished(folder, OLD)
+
+
+def _last_change(path: Path) -> float:
+    """When a file, or the newest one of a folder, was changed: seconds since 1970."""
+    times = [path.lstat().st_mtime] if path.exists() else [time.time()]
+    if path.is_dir():
+        times += [file.lstat().st_mtime for file in path.rglob("*")]
+    return max(times)
 
 
 @lru_cache(maxsize=64)

@@ -167,7 +167,10 @@ def test_bad_input_gets_one_sentence(draw, tmp_path, monkeypatch, arguments, say
     assert set(tmp_path.iterdir()) == kept
 
 
-@pytest.mark.parametrize("arguments", [["--steps", "0"], ["--num-images", "0"], ["--seed", "-1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--steps", "0"], ["--num-images", "0"], ["--num-images", "1000000000"], ["--seed", "-1"]],
+)
 def test_numbers_that_never_make_sense_are_wrong_usage(draw, tmp_path, arguments) -> None:
     result = draw(PROMPT, "-o", tmp_path / "a.psd", *arguments)
     assert result.exit_code == 2

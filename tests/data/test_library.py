@@ -65,16 +65,17 @@ def test_bad_records_are_counted_by_reason(own_root: Path) -> None:
     write_lines(path, records)
     with path.open("a", encoding="utf-8") as file:
         file.write('{"id": \n[1, 2]\n\n')
+        file.write('{"id": ' + "[" * 100_000 + "\n")  # nested deeper than Python reads
     library = Library(own_root)
     assert library.skipped == {
         "bad field": 4,
         "missing file": 1,
         "double id": 1,
-        "bad JSON": 2,
+        "bad JSON": 3,
     }
     assert len(library.foregrounds) == 4
     assert any("line 1" in message and "'license'" in message for message in library.messages)
-    assert "2 bad JSON" in library.summary()
+    assert "3 bad JSON" in library.summary()
 
 
 def test_backgrounds_with_a_subject_are_left_out(own_root: Path) -> None:

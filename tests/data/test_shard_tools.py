@@ -9,7 +9,7 @@ import webdataset
 
 from text2layer.blend import composite_over
 from text2layer.data.schema import Sample, SampleMetadata, encode_sample
-from text2layer.data.shard_file import writing_shard
+from text2layer.data.shard_file import ShardSeries, writing_shard
 from text2layer.data.shard_index import index_shard, read_members
 from text2layer.data.shard_tools import merge_shards, shard_statistics, split_of, split_shards
 from text2layer.data.shards import ShardReader, ShardWriter
@@ -111,6 +111,39 @@ def test_a_shard_cut_in_the_middle_gives_its_whole_samples(tmp_path: Path) -> No
     figures, skipped = shard_statistics(tmp_path / "in", progress=False)
     assert figures["samples"] == 2
     assert skipped.counts == written.skipped.counts
+
+
+def test_merge_leaves_out_what_cannot_be_decoded(tmp_path: Path) -> None:
+    path = write(tmp_path / "in/one.tar", [make_sample(number) for number in range(14)])
+    whole = contents(tmp_path / "in")
+    content = path.read_bytes()
+    for number in range(12):
+        picture = whole[f"photo-{number:04d}"]["foreground.webp"]
+        content = content.replace(picture, bytes(len(picture)))
+    path.write_bytes(content)
+    written = merge_shards(tmp_path / "in", tmp_path / "merged", progress=False)
+    assert contents(tmp_path / "merged") == dict(list(whole.items())[12:])
+    assert written.skipped.counts == {"bad sample": 12}
+    assert all("photo-00" in message for message in written.skipped.messages)
+    assert len(written.skipped.messages) == 12
+
+
+@pytest.mark.parametrize("tool", [merge_shards, split_shards])
+def test_half_a_set_is_not_taken_for_a_whole_one(tmp_path: Path, monkeypatch, tool) -> None:
+    write(tmp_path / "in/one.tar", [make_sample(number) for number in range(5)])
+    add = ShardSeries.add
+
+    def killed(self, key, members) -> None:
+        if key == "photo-0003":
+            raise KeyboardInterrupt
+        add(self, key, members)
+
+    monkeypatch.setattr(ShardSeries, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tool(tmp_path / "in", tmp_path / "out", samples_per_shard=1, progress=False)
+    assert list((tmp_path / "out").glob("*.tar"))
+    with pytest.raises(DataError, match="not all written"):
+        ShardReader(tmp_path / "out")
 
 
 def test_split_by_picture_is_a_partition_and_the_same_in_every_set(tmp_path: Path) -> None:

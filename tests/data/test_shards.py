@@ -160,6 +160,92 @@ def test_a_file_that_is_no_tar_is_counted(tmp_path: Path) -> None:
     assert sum(reader.skipped.values()) == 1
 
 
+def overwrite(path: Path, member: str, part: slice, data: bytes) -> None:
+    """Put bytes over a part of a member; offsets below 0 lie in its header, of 512 bytes."""
+    with tarfile.open(path) as tar:
+        start = tar.getmember(member).offset_data
+    content = bytearray(path.read_bytes())
+    content[start + part.start : start + part.stop] = data
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("suffix", ["foreground.webp", "image.webp", "json"])
+@pytest.mark.parametrize("number", [0, 1, 15])
+def test_a_bit_of_a_header_costs_one_sample(tmp_path: Path, number: int, suffix: str) -> None:
+    samples = [make_sample(one) for one in range(16)]
+    (path,) = write(tmp_path, samples, 16)
+    overwrite(path, f"{samples[number].key}.{suffix}", slice(-512, -511), b"u")  # was a "t"
+    reader = ShardReader(tmp_path)
+    kept = [sample.key for sample in samples if sample is not samples[number]]
+    assert [sample.key for sample in reader] == kept
+    assert reader.skipped == {"damaged shard": 1, "bad sample": 1}
+    assert samples[number].key in reader.messages[1]
+    source = ShardComposer(tmp_path, size=24, progress=False, max_lost=1 / 16)
+    assert len(source) == 15
+    assert source.skipped == reader.skipped
+    with pytest.raises(DataError, match=r"1 of 16 samples .* more than 5%"):
+        ShardComposer(tmp_path, size=24, progress=False)
+
+
+def test_an_empty_stretch_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    samples = [make_sample(number) for number in range(9)]
+    (path,) = write(tmp_path, samples, 9)
+    with tarfile.open(path) as tar:
+        first, last = (tar.getmember(f"{samples[n].key}.foreground.webp").offset for n in (2, 4))
+    content = path.read_bytes()
+    path.write_bytes(content[:first] + bytes(last - first) + content[last:])
+    reader = ShardReader(tmp_path)
+    assert [s.key for s in reader] == [s.key for s in (*samples[:2], *samples[4:])]
+    assert reader.skipped == {"damaged shard": 1}
+    assert f"byte {first:,}" in reader.messages[0]
+    assert f"byte {last:,}" in reader.messages[0]
+    path.write_bytes(content[:first] + bytes(len(content) - first))  # nothing was written behind
+    assert len(content) - first > 2**16
+    assert len(list(reader)) == 2
+    assert reader.skipped == {"damaged shard": 2}
+
+
+def test_every_damaged_sample_is_named(tmp_path: Path) -> None:
+    samples = [make_sample(number) for number in range(16)]
+    (path,) = write(tmp_path, samples, 16)
+    for sample in samples[2:14]:
+        overwrite(path, f"{sample.key}.foreground.webp", slice(0, 40), bytes(40))
+    reader = ShardReader(tmp_path)
+    assert len(list(reader)) == 4
+    assert reader.skipped == {"bad sample": 12}
+    said = " ".join(reader.messages)
+    assert all(sample.key in said for sample in samples[2:14])
+
+
+def test_a_run_that_loses_too_many_samples_stops(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = [make_sample(number) for number in range(16)]
+    (path,) = write(tmp_path, samples, 16)
+    for sample in samples[2:14]:
+        overwrite(path, f"{sample.key}.foreground.webp", slice(0, 40), bytes(40))
+    source = ShardComposer(tmp_path, size=24, progress=False, max_lost=2 / 16, workers=1)
+    with pytest.raises(DataError, match=r"3 of 16 samples .*more than 12%.*dataset merge"):
+        source.compose(64, torch.Generator().manual_seed(0))
+    lost = [record.getMessage() for record in caplog.records]
+    assert len(lost) == len(set(lost)) >= 3
+    assert all("cannot be decoded. Another sample" in line for line in lost)
+
+
+def test_a_shard_without_its_samples_counts_for_the_share(tmp_path: Path) -> None:
+    first, *_ = write(tmp_path, [make_sample(number) for number in range(12)])
+    first.write_bytes(first.read_bytes()[:700])
+    with pytest.raises(DataError, match="4 of 12 samples"):
+        ShardComposer(tmp_path, size=24, progress=False, max_lost=0.3)
+    assert len(ShardComposer(tmp_path, size=24, progress=False, max_lost=0.34)) == 8
+
+
+def test_json_that_is_nested_too_deep_is_a_bad_sample(tmp_path: Path) -> None:
+    members = encode_sample(make_sample(1)) | {"json": b"[" * 100_000}
+    with pytest.raises(DataError, match="json cannot be read"):
+        decode_sample("train-00001", members)
+
+
 @pytest.mark.parametrize(
     ("suffix", "data", "word"),
     [
@@ -245,6 +331,66 @@ def test_the_same_seed_composes_the_same_shards(toy_root: Path, tmp_path: Path) 
         content = (tmp_path / name / "train-000000.tar").read_bytes()
         hashes.append(hashlib.sha256(content).hexdigest())
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def stop_after(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run end as at a kill after so many samples."""
+    written, write_sample = [], ShardWriter.write
+
+    def writing(self: ShardWriter, sample: Sample) -> None:
+        if len(written) == number:
+            raise KeyboardInterrupt
+        written.append(sample.key)
+        write_sample(self, sample)
+
+    monkeypatch.setattr(ShardWriter, "write", writing)
+
+
+def test_a_stopped_run_goes_on_and_gives_the_same_bytes(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+
+    def compose(folder: Path, seed: int = 1) -> None:
+        compose_shards(toy_root, folder, {"train": 45, "val": 9}, seed, 32, 7, progress=False)
+
+    compose(whole)
+    for number in (24, 12, 14):  # in train, in train again, in val
+        with monkeypatch.context() as patch:
+            stop_after(number, patch)
+            with pytest.raises(KeyboardInterrupt):
+                compose(out)
+        with pytest.raises(DataError, match=r"not all written.*unfinished\.json"):
+            ShardReader(out)
+    (out / ".text2layer-0123456789ab.part").write_bytes(b"of a killed run")
+    with pytest.raises(DataError, match="of other arguments"):
+        compose(out, seed=2)
+    compose(out)
+    files = sorted(path.name for path in whole.iterdir())
+    assert sorted(path.name for path in out.iterdir()) == files
+    for name in files:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_two_do_not_compose_into_a_folder(toy_root: Path, tmp_path: Path) -> None:
+    """The second process finds the first one's lock, and leaves its unfinished shard alone."""
+    out = tmp_path / "out"
+    seen = []
+
+    class Slow(Library):
+        """Composes the same once more while it is asked for its fingerprint at the end."""
+
+        @property
+        def fingerprint(self) -> str:
+            if list(out.glob("*.tar")) and not seen:
+                seen.append(True)
+                with pytest.raises(InputError, match="Another process composes into"):
+                    compose_shards(toy_root, out, 3, 0, 32, progress=False)
+            return super().fingerprint
+
+    compose_shards(Slow(toy_root), out, 3, 0, 32, progress=False)
+    assert seen
+    assert len(list(ShardReader(out))) == 3
 
 
 def test_compose_shards_refuses_a_used_folder_and_no_samples(
@@ -340,14 +486,11 @@ def test_shard_composer_reads_ahead_what_it_will_give(
 def test_shard_composer_replaces_a_damaged_sample(tmp_path: Path) -> None:
     samples = [make_sample(number) for number in range(3)]
     (path,) = write(tmp_path, samples)
-    source = ShardComposer(tmp_path, size=24, progress=False)
+    source = ShardComposer(tmp_path, size=24, progress=False, max_lost=0.4)
     before = source.fingerprint
-    with tarfile.open(path) as tar:
-        start = tar.getmember(f"{samples[1].key}.image.webp").offset_data
-    damaged = bytearray(path.read_bytes())
-    damaged[start : start + 40] = bytes(40)
-    path.write_bytes(bytes(damaged))
+    overwrite(path, f"{samples[1].key}.image.webp", slice(0, 40), bytes(40))
     batch = source.compose(20, torch.Generator().manual_seed(0))
     assert set(source.captions(batch, random.Random(0))) == {samples[0].text, samples[2].text}
-    assert source.skipped["bad sample"] > 0
+    assert source.skipped == {"bad sample": 1}  # once, however often it was drawn
+    assert samples[1].key in source.messages[0]
     assert ShardComposer(tmp_path, size=24, progress=False).fingerprint != before

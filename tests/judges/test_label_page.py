@@ -126,6 +126,16 @@ def test_other_kinds_and_parts_are_refused(client):
     assert client.get("/picture/..%2F..%2Fetc/mask").status_code in (400, 404)
 
 
+def test_a_number_that_json_lacks_is_refused_in_one_sentence(client, folder):
+    for verdict in ("NaN", "[" * 50_000):
+        body = f'{{"key": "a", "kind": "mask", "good": {verdict}}}'
+        answer = client.post("/labels", content=body, headers={"Content-Type": "application/json"})
+        assert 400 <= answer.status_code < 500
+        assert answer.json()
+    assert "true, false or null" in judge(client, good="maybe").json()["error"]
+    assert not (folder / "labels.jsonl").exists()
+
+
 def test_other_hosts_and_other_pages_are_refused(client, folder):
     assert client.get("/state", headers={"Host": "evil.example"}).status_code == 400
     assert judge(client, Origin="https://evil.example").status_code == 403

@@ -220,7 +220,57 @@ def test_a_shard_cut_in_the_middle_gives_what_is_whole(tmp_path):
     path.write_bytes(data[:100])
     source = open_photos(path)
     assert list(source) == []
-    assert source.skipped["shard not readable"] == 1
+    assert source.skipped["truncated shard"] == 1
+
+
+def test_keys_with_dots_in_a_tar_are_photos_of_their_own(tmp_path):
+    times = [f"Screenshot 2023-10-01 at 10.{minute}.12" for minute in (11, 12)]
+    names = [*times, "IMG.v2", "IMG.v3", "plain"]
+    members = {}
+    for number, name in enumerate(names):
+        members |= {f"{name}.jpg": jpeg(number), f"{name}.txt": name.encode()}
+    source = open_photos(write_tar(tmp_path / "s.tar", members))
+    refs = list(source)
+    assert [ref.caption for ref in refs] == names
+    assert [ref.read() for ref in refs] == [jpeg(number) for number in range(5)]
+    assert not source.skipped
+
+
+def test_dots_without_captions_and_parts_of_samples(tmp_path):
+    members = {
+        "a.v1.jpg": jpeg(0), "a.v2.jpg": jpeg(1),  # photos: nothing is called a
+        "b.jpg": jpeg(2), "b.txt": b"a fox", "b.mask.png": jpeg(3),  # a part of a sample
+        "c.foreground.webp": jpeg(4), "c.image.webp": jpeg(5), "c.txt": b"layers",
+        "d.heic": b"ftypheic", "d.txt": b"a phone's",
+    }  # fmt: skip
+    source = open_photos(write_tar(tmp_path / "s.tar", members))
+    assert [ref.read() for ref in source] == [jpeg(0), jpeg(1), jpeg(2)]
+    assert source.skipped == {"second picture": 1, "no picture": 1, "format not read": 1}
+    assert any("b.mask.png" in message for message in source.messages)
+
+
+def test_a_bit_of_a_header_costs_one_photo(tmp_path):
+    path = write_tar(tmp_path / "s.tar", {f"{n:03d}.jpg": jpeg(n) for n in range(5)})
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"001.jpg", b"001.jpf", 1))
+    source = open_photos(path)
+    assert [ref.read() for ref in source] == [jpeg(n) for n in (0, 2, 3, 4)]
+    assert source.skipped == {"damaged shard": 1}
+
+
+def test_pictures_of_a_folder_that_are_not_given_are_counted(tmp_path):
+    for name in ("a.jpg", "b.jfif", "c.JPE"):
+        (tmp_path / name).write_bytes(jpeg())
+    for name in ("d.heic", "e.CR2"):
+        (tmp_path / name).write_bytes(b"of a camera")
+    (tmp_path / "notes.md").write_text("no picture")
+    source = open_photos(tmp_path)
+    assert [Path(ref.location).name for ref in source] == ["a.jpg", "b.jfif", "c.JPE"]
+    assert source.skipped == {"format not read": 2}
+    write_tar(tmp_path / "s.tar", {"000.jpg": jpeg()})
+    source = open_photos(tmp_path)
+    assert len(list(source)) == 1
+    assert source.skipped == {"picture beside shards": 5}
 
 
 def test_parquet_lists_local_files(folder):

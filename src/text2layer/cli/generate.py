@@ -48,7 +48,10 @@ def generate(
     height: Side = None,
     negative_prompt: Negative = None,
     num_images: Annotated[
-        int, typer.Option(help="How many; FILE-1, FILE-2, ... with seeds SEED, SEED+1, ...", min=1)
+        int,
+        typer.Option(
+            help="How many; FILE-1, FILE-2, ... with seeds SEED, SEED+1, ...", min=1, max=100_000
+        ),
     ] = 1,
     model: ModelFolder = None,
     fast: Fast = False,

@@ -1,6 +1,9 @@
 """Turns every error below the command line into one sentence on stderr and an exit code."""
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -15,12 +18,14 @@ DEBUG = "TEXT2LAYER_DEBUG"
 class OneSentenceGroup(TyperGroup):
     """A command group that never shows a traceback, unless TEXT2LAYER_DEBUG is set.
 
-    Exit codes: 0 done, 1 failed with a sentence, 2 wrong usage, 130 interrupted with Ctrl-C.
+    Exit codes: 0 done, 1 failed with a sentence, 2 wrong usage, 130 interrupted with Ctrl-C, 143
+    ended by SIGTERM and 129 by SIGHUP, which remove unfinished files first.
     """
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with stopped_by_signals():
+                return super().invoke(ctx)
         except (TyperException, typer.Exit, typer.Abort, BrokenPipeError):
             raise  # typer knows what these mean
         except KeyboardInterrupt:
@@ -31,6 +36,32 @@ class OneSentenceGroup(TyperGroup):
                 raise
             typer.echo(f"Error: {sentence(error)}", err=True)
             raise typer.Exit(1) from None
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as an exception, so that it cleans up behind itself.
+
+    What the caller handles or ignores stays as it is, and so does a thread other than the first.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    changed = []
+    try:
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, stop)
+                changed.append(number)
+    except ValueError:  # not the main thread
+        pass
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def sentence(error: Exception) -> str:

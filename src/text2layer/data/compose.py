@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from text2layer.data.captions import background_caption, caption, foreground_caption
 from text2layer.data.composer import Composer
 from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library
 from text2layer.data.schema import Sample, SampleMetadata
+from text2layer.data.shard_file import MARK, finished_shards, marked_unfinished
 from text2layer.data.shards import ShardWriter
 from text2layer.data.source import Placement
 from text2layer.errors import DataError, InputError
-from text2layer.files import writing
+from text2layer.files import remove_unfinished, writing
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
 BATCH = 16
+LOCK = ".lock"  # in the folder while samples are composed
 
 
 def compose_shards(
@@ -41,9 +44,12 @@ def compose_shards(
 ) -> dict[str, Any]:
     """Compose samples into shards, with a summary and the attributions.
 
+    A run that was stopped goes on when it is called again with the same arguments: what lies in
+    finished shards is drawn anew, not rendered, so that the result is the same in every byte.
+
     Args:
         library: the library or its folder.
-        out: folder for the shards; it must be empty or new.
+        out: folder for the shards; it must be empty or new, or that of the stopped run.
         count: number of samples of `split`, or of several: {"train": 9000, "val": 200}.
         seed: the same seed and library give the same shards.
         size: frame as (height, width) in pixels, or one number for a square.
@@ -60,16 +66,73 @@ def compose_shards(
 
     Raises:
         DataError: the folder is not empty, or the library cannot be used.
-        InputError: count or another setting is out of range.
+        InputError: another process composes into the folder, or count or another setting is out of
+            range.
     """
     folder = Path(out)
     counts = {split: count} if isinstance(count, int) else dict(count)
     if not counts or min(counts.values()) < 1:
         raise InputError(f"The number of samples is {count}; use 1 or more.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    stopped = (folder / MARK).is_file()
+    if folder.exists() and not stopped and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"'{folder}' is not empty; choose a new folder for the shards.")
     if not isinstance(library, Library):
         library = Library(library)
+    made_by = {
+        "tool": "dataset compose", "library": library.fingerprint, "samples": counts,
+        "seed": seed, "size": size, "samples_per_shard": samples_per_shard, "styles": styles,
+        "style_weights": style_weights, "shadow_probability": shadow_probability,
+    }  # fmt: skip
+    made_by = json.loads(json.dumps(made_by, default=list))  # tuples as lists, as in the file
+    if stopped and _read_mark(folder) != made_by:
+        raise DataError(
+            f"'{folder}' holds the unfinished shards of other arguments or another library; give "
+            "those again, or choose a new folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, fallback_to_soft=False)  # a soft one would outlive its process
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise InputError(
+            f"Another process composes into '{folder}'; wait for it, or choose another folder."
+        ) from None
+    try:
+        remove_unfinished(folder)
+        with marked_unfinished(folder, made_by):
+            summary = _compose(
+                library, folder, counts, seed, size, samples_per_shard, styles=styles,
+                style_weights=style_weights, shadow_probability=shadow_probability, device=device,
+                progress=progress,
+            )  # fmt: skip
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+    return summary
+
+
+def _read_mark(folder: Path) -> Any:
+    try:
+        return json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _compose(
+    library: Library,
+    folder: Path,
+    counts: Mapping[str, int],
+    seed: int,
+    size: int | tuple[int, int],
+    samples_per_shard: int,
+    *,
+    styles: Sequence[str] | None,
+    style_weights: Mapping[str, float] | None,
+    shadow_probability: float,
+    device: str | torch.device,
+    progress: bool,
+) -> dict[str, Any]:
+    """Write what is not there yet of the shards, then attributions and summary."""
     used: dict[str, ForegroundRecord | BackgroundRecord] = {}  # by file
     shards: list[str] = []
     for number, (name, wanted) in enumerate(counts.items()):
@@ -77,16 +140,19 @@ def compose_shards(
             library, name, size, device, styles=styles, style_weights=style_weights,
             shadow_probability=shadow_probability, progress=progress,
         )  # fmt: skip
-        samples = _samples(composer, wanted, name, seed + number)
-        with ShardWriter(folder, samples_per_shard, prefix=name) as writer:
+        finished = finished_shards(folder, name)
+        done = min(wanted, len(finished) * samples_per_shard)
+        samples = _samples(composer, wanted, name, seed + number, done)
+        with ShardWriter(folder, samples_per_shard, prefix=name, finished=finished) as writer:
             for sample, records in tqdm(
                 samples, f"compose {name}", wanted, unit="sample", disable=not progress
             ):
-                writer.write(sample)
+                if sample is not None:
+                    writer.write(sample)
                 used |= {record.file: record for record in records}
         shards += [path.name for path in writer.paths]
     summary = {
-        "samples": counts,
+        "samples": dict(counts),
         "size": [composer.width, composer.height],
         "seed": seed,
         "shards": shards,
@@ -115,12 +181,26 @@ def attribution(records: Iterable[ForegroundRecord | BackgroundRecord]) -> str:
 
 
 def _samples(
-    composer: Composer, count: int, split: str, seed: int
-) -> Iterator[tuple[Sample, tuple[ForegroundRecord, BackgroundRecord]]]:
-    """Compose `count` samples, each with the records it was made from."""
+    composer: Composer, count: int, split: str, seed: int, done: int = 0
+) -> Iterator[tuple[Sample | None, tuple[ForegroundRecord, BackgroundRecord]]]:
+    """Compose `count` samples, each with the records it was made from.
+
+    The first `done` are there already: None stands for them, and all but the last few are not
+    rendered.
+    """
     generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
     for first in range(0, count, BATCH):
-        batch = composer.compose(min(BATCH, count - first), generator)
+        placements = composer.draw(min(BATCH, count - first), generator)
+        if first + len(placements) <= done:
+            for placement in placements:
+                records = (
+                    composer.foregrounds[placement.foreground],
+                    composer.backgrounds[placement.background],
+                )
+                _metadata(placement, *records, split, rng)  # draws its captions
+                yield None, records
+            continue
+        batch = composer.compose_at(placements)
         foregrounds = tensor_to_colour(batch.foreground)
         backgrounds, images = tensor_to_colour(batch.background), tensor_to_colour(batch.image)
         masks = tensor_to_mask(batch.mask)
@@ -137,7 +217,7 @@ def _samples(
                 text=metadata.captions["whole"],
                 metadata=metadata,
             )
-            yield sample, (foreground, background)
+            yield sample if first + index >= done else None, (foreground, background)
 
 
 def _metadata(

@@ -179,7 +179,7 @@ class Library:
             where = f"{name} line {number}"
             try:
                 fields = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):  # the latter where it is nested too deep
                 self.skip("bad JSON", f"{where}: not valid JSON.")
                 continue
             if isinstance(fields, dict):

@@ -12,9 +12,9 @@ A sample of key K is five members of a tar, next to one another:
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -26,14 +26,17 @@ SCHEMA_VERSION = 1
 FOREGROUND = "foreground.webp"
 BACKGROUND = "background"
 IMAGE = "image"
-OPAQUE_SUFFIXES = ("webp", "jpg")
 TEXT = "txt"
 METADATA = "json"
+BACKGROUNDS = (f"{BACKGROUND}.webp", f"{BACKGROUND}.jpg")  # one of these
+IMAGES = (f"{IMAGE}.webp", f"{IMAGE}.jpg")
 JPEG_QUALITY = 95
 MAX_PIXELS = 64_000_000  # of one picture: larger ones are taken for damage or malice
 MAX_BYTES = 256 * 2**20  # of one member
 KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")  # no dot: a reader splits names at the first one
 SPLITS = ("train", "val", "test")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -152,8 +155,8 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     """
     try:
         foreground = _decode(members, (FOREGROUND,), "RGBA")
-        background = _decode(members, [f"{BACKGROUND}.{s}" for s in OPAQUE_SUFFIXES], "RGB")
-        image = _decode(members, [f"{IMAGE}.{s}" for s in OPAQUE_SUFFIXES], "RGB")
+        background = _decode(members, BACKGROUNDS, "RGB")
+        image = _decode(members, IMAGES, "RGB")
         text = _member(members, (TEXT,)).decode().strip()
         metadata = decode_metadata(members)
         if not text:
@@ -169,27 +172,32 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     return Sample(key, colour, mask, background, image, text, metadata)
 
 
+def check_members(suffixes: Collection[str]) -> None:
+    """DataError, as a clause ("it has no txt"), if a member of the schema is not among these."""
+    present = dict.fromkeys(suffixes)
+    for one_of in ((FOREGROUND,), BACKGROUNDS, IMAGES, (TEXT,), (METADATA,)):
+        _member(present, one_of)
+
+
 def decode_metadata(members: Mapping[str, bytes]) -> SampleMetadata:
     """The metadata alone, without decoding pictures; DataError as a clause ("its json ...")."""
     try:
         fields = json.loads(_member(members, (METADATA,)))
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where it is nested a thousand deep
         raise DataError("its json cannot be read") from None
     if not isinstance(fields, dict):
         raise DataError("its json is not an object")
     return SampleMetadata.from_json(fields)
 
 
-def _member(members: Mapping[str, bytes], suffixes: tuple[str, ...] | list[str]) -> bytes:
+def _member(members: Mapping[str, T], suffixes: tuple[str, ...]) -> T:
     for suffix in suffixes:
         if suffix in members:
             return members[suffix]
     raise DataError(f"it has no {' or '.join(suffixes)}")
 
 
-def _decode(
-    members: Mapping[str, bytes], suffixes: tuple[str, ...] | list[str], mode: str
-) -> np.ndarray:
+def _decode(members: Mapping[str, bytes], suffixes: tuple[str, ...], mode: str) -> np.ndarray:
     data = _member(members, suffixes)
     try:
         with Image.open(io.BytesIO(data), formats=("WEBP", "JPEG")) as picture:

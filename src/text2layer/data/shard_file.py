@@ -1,17 +1,46 @@
 """Shards written sample by sample: plain tars that get their names only when they are whole."""
 
 import io
+import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from text2layer.errors import DataError, InputError
 from text2layer.files import writing
 
 SHARD_NAME = "{prefix}-{number:06d}.tar"
+MARK = "unfinished.json"  # in a folder of shards while a tool writes them, and when it was killed
+
+
+@contextmanager
+def marked_unfinished(folder: Path, made_by: Mapping[str, Any]) -> Iterator[None]:
+    """Keep a file `unfinished.json` in a folder of shards until the block has ended well.
+
+    Args:
+        folder: where the shards go; it exists.
+        made_by: what the file says: the tool and its settings, as JSON can hold them.
+    """
+    with writing(folder / MARK) as file:
+        file.write((json.dumps(made_by, indent=2) + "\n").encode())
+    try:
+        yield
+    except BaseException:
+        if not any(folder.glob("*.tar")):  # nothing that could be taken for a whole set
+            (folder / MARK).unlink()
+        raise
+    (folder / MARK).unlink()
+
+
+def finished_shards(folder: Path, prefix: str) -> list[Path]:
+    """The shards of a prefix that are there, from number 0 up to the first that is not."""
+    paths: list[Path] = []
+    while (path := folder / SHARD_NAME.format(prefix=prefix, number=len(paths))).is_file():
+        paths.append(path)
+    return paths
 
 
 class ShardFile:
@@ -63,20 +92,27 @@ class ShardSeries:
         folder: where the shards go; it exists.
         prefix: begin of the shards' names.
         samples_per_shard: most samples in one shard.
+        finished: shards that an earlier run has written; the next one follows them.
 
     Attributes:
         paths: finished shards.
-        count: samples written.
+        count: samples written by this run.
 
     Raises:
         InputError: samples_per_shard is below 1.
         DataError: a shard of that name exists, or a key was used twice in one shard.
     """
 
-    def __init__(self, folder: Path, prefix: str, samples_per_shard: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        prefix: str,
+        samples_per_shard: int,
+        finished: Sequence[Path] = (),
+    ) -> None:
         if samples_per_shard < 1:
             raise InputError(f"samples_per_shard is {samples_per_shard}; use 1 or more.")
-        self.paths: list[Path] = []
+        self.paths = list(finished)
         self.count = 0
         self._folder, self._prefix = folder, prefix
         self._samples_per_shard = samples_per_shard

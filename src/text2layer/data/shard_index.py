@@ -2,24 +2,39 @@
 
 import hashlib
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from text2layer.data.schema import MAX_BYTES
+from text2layer.data.shard_file import MARK
 from text2layer.errors import DataError
 from text2layer.files import file_sha256
 
 Places = dict[str, tuple[int, int]]  # suffix -> offset and size of its bytes in the tar
 Skip = Callable[[str, str], None]  # takes a reason to count and a sentence about the case
-END_OF_ARCHIVE = 1024  # a whole tar ends in two empty blocks of 512 bytes
+BLOCK = 512  # bytes of a header, and what everything in a tar is padded to
+END_OF_ARCHIVE = 2 * BLOCK  # a whole tar ends in two empty blocks
+MOST_PADDING = 2**16  # empty bytes behind them: 10,240 in all by default; more is taken for damage
+PIECE = 2**20  # bytes read at a time where a header is looked for
+# reasons of what damage takes away: for these every case is named, see `Skipped`
+DAMAGE = ("truncated shard", "damaged shard", "oversized member", "bad sample")
 
 
 def shard_paths(shards: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The tars that a folder, a path or several paths name, in order; DataError if none."""
+    """The tars that a folder, a path or several paths name, in order; DataError if none.
+
+    A folder whose shards are not all written, because a tool was killed, is refused too.
+    """
     given = [shards] if isinstance(shards, str | Path) else list(shards)
     paths: list[Path] = []
     for path in map(Path, given):
         if path.is_dir():
+            if (path / MARK).is_file():
+                raise DataError(
+                    f"The shards in '{path}' are not all written: the tool that '{MARK}' there "
+                    "names was stopped. Run it again, or delete that file to use what is there."
+                )
             paths += sorted(path.glob("*.tar"))
         elif path.is_file():
             paths.append(path)
@@ -32,28 +47,49 @@ def shard_paths(shards: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def index_shard(path: Path, skip: Skip) -> Iterator[tuple[str, Places]]:
     """Where each sample of a tar lies: (key, places). Damage is reported to `skip`, not raised."""
-    key, places = "", Places()
-    if _is_truncated(path):
-        skip("truncated shard", f"'{path.name}' is cut short; samples at its end are lost.")
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if not member.isfile() or "." not in member.name:
-                    continue
-                stem, _, suffix = member.name.rpartition("/")[2].partition(".")
-                if stem != key and places:
-                    yield key, places
-                    places = {}
-                key = stem
-                if member.size > MAX_BYTES:
-                    skip("oversized member", f"'{member.name}' in '{path.name}' is too large.")
-                else:
-                    places[suffix] = (member.offset_data, member.size)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        if not _is_truncated(path):
-            skip("damaged shard", f"'{path.name}' cannot be read to its end: {error}.")
+    own, places = ("", ""), Places()
+    for member in tar_members(path, skip):
+        if not member.isfile() or "." not in member.name:
+            continue
+        folder, _, name = member.name.rpartition("/")
+        key, _, suffix = name.partition(".")
+        if places and ((folder, key) != own or suffix in places):  # the same key twice, too
+            yield own[1], places
+            places = {}
+        own = folder, key
+        if member.size > MAX_BYTES:
+            skip("oversized member", f"'{member.name}' in '{path.name}' is too large.")
+        else:
+            places[suffix] = (member.offset_data, member.size)
     if places:
-        yield key, places
+        yield own[1], places
+
+
+def tar_members(path: Path, skip: Skip) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar in order; past a damaged header the next whole one is looked for.
+
+    Every gap, and an end that is missing, is reported to `skip`. Nothing is raised.
+    """
+    try:
+        truncated, size = _is_truncated(path), path.stat().st_size
+        if truncated:
+            skip("truncated shard", f"'{path.name}' is cut short; samples at its end are lost.")
+        with path.open("rb") as file:
+            start: int | None = 0
+            while start is not None:
+                end = yield from _run_of_members(file, start)
+                start = _next_header(file, end + BLOCK)
+                if start is not None:
+                    skip(
+                        "damaged shard",
+                        f"'{path.name}' is damaged at byte {end:,}; what lies before byte "
+                        f"{start:,} is lost.",
+                    )
+                elif not truncated and (_holds_data(file, end) or size - end > MOST_PADDING):
+                    said = f"'{path.name}' is damaged at byte {end:,}; what comes after is lost."
+                    skip("damaged shard", said)
+    except OSError as error:
+        skip("damaged shard", f"'{path.name}' cannot be read to its end: {error}.")
 
 
 def read_members(path: Path, places: Places, only: str | None = None) -> dict[str, bytes]:
@@ -78,9 +114,50 @@ def hash_shards(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+def _run_of_members(file: BinaryIO, start: int) -> Generator[tarfile.TarInfo, None, int]:
+    """Members from offset `start` up to a block that is no header; returns the block's offset."""
+    end = start
+    try:
+        file.seek(start)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # or memory would grow
+                end = tar.offset  # of the next header
+                yield member
+    except (tarfile.TarError, EOFError, ValueError, OverflowError):
+        pass  # damage: the caller looks on from `end`
+    return end
+
+
+def _next_header(file: BinaryIO, start: int) -> int | None:
+    """Offset of the first whole header from `start` on, None if there is none."""
+    file.seek(start)
+    while piece := file.read(PIECE):
+        for place in range(0, len(piece) - BLOCK + 1, BLOCK):
+            block = piece[place : place + BLOCK]
+            if block[257:262] != b"ustar":
+                continue
+            try:
+                tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")  # checks its checksum
+            except (tarfile.HeaderError, ValueError):
+                continue
+            return start + place
+        start += len(piece)
+    return None
+
+
+def _holds_data(file: BinaryIO, start: int) -> bool:
+    """Whether any byte from `start` on is not 0."""
+    file.seek(start)
+    while piece := file.read(PIECE):
+        if piece.strip(b"\0"):
+            return True
+    return False
+
+
 def _is_truncated(path: Path) -> bool:
     size = path.stat().st_size
-    if size < END_OF_ARCHIVE or size % 512:
+    if size < END_OF_ARCHIVE or size % BLOCK:
         return True
     with path.open("rb") as file:
         file.seek(size - END_OF_ARCHIVE)

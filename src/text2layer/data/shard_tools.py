@@ -12,8 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from text2layer.data.schema import METADATA, SPLITS, decode_metadata, decode_sample
-from text2layer.data.shard_file import ShardSeries
-from text2layer.data.shard_index import index_shard, read_members, shard_paths
+from text2layer.data.shard_file import ShardSeries, marked_unfinished
+from text2layer.data.shard_index import DAMAGE, index_shard, read_members, shard_paths
 from text2layer.data.statistics import Statistics, measure_mask
 from text2layer.errors import DataError, InputError, Skipped
 
@@ -44,7 +44,7 @@ def shard_statistics(shards: Shards, *, progress: bool = True) -> tuple[dict[str
     Raises:
         DataError: there is no shard.
     """
-    statistics, skipped = Statistics(), Skipped()
+    statistics, skipped = Statistics(), Skipped(every=DAMAGE)
     splits: Counter[str] = Counter()
     licenses: Counter[str] = Counter()
     sides: Counter[str] = Counter()
@@ -77,16 +77,26 @@ def merge_shards(
     """Write all samples of several sets into one, bytes unchanged, `shard-000000.tar` and so on.
 
     A key that was used before by another picture gets a number behind it (`K-2`); a sample that
-    comes twice, the same in every byte, is written once.
+    comes twice, the same in every byte, is written once. Every sample is decoded: a damaged one is
+    counted, named and left out, so that merging is also how a damaged set is made whole.
 
     Raises:
         DataError: no shard, or no usable sample.
         InputError: `out` holds files already.
     """
-    skipped = Skipped()
+    skipped = Skipped(every=DAMAGE)
     seen: dict[bytes, bytes] = {}  # short hashes of key and content, about 150 bytes for each
-    with ShardSeries(_empty_folder(out), "shard", samples_per_shard) as series:
-        for _, key, members in _samples(shards, skipped, "merge", progress):
+    folder = _empty_folder(out)
+    with (
+        marked_unfinished(folder, {"tool": "dataset merge"}),
+        ShardSeries(folder, "shard", samples_per_shard) as series,
+    ):
+        for path, key, members in _samples(shards, skipped, "merge", progress):
+            try:
+                decode_sample(key, members)
+            except DataError as error:
+                skipped("bad sample", f"{path.name}: {error}")
+                continue
             content, number, name = _content_hash(members), 1, key
             while (known := seen.get(_short_hash(name.encode()))) not in (None, content):
                 number += 1
@@ -133,8 +143,9 @@ def split_shards(
         raise InputError(f"Shards are split by {', '.join(GROUPS)}, not by '{by}'.")
     if val < 0 or test < 0 or val + test > 1:
         raise InputError(f"val {val} and test {test} must be shares of 1 in all.")
-    skipped, folder = Skipped(), _empty_folder(out)
+    skipped, folder = Skipped(every=DAMAGE), _empty_folder(out)
     with ExitStack() as stack:
+        stack.enter_context(marked_unfinished(folder, {"tool": "dataset split"}))
         series = {
             name: stack.enter_context(ShardSeries(folder, name, samples_per_shard))
             for name in SPLITS

@@ -1,10 +1,12 @@
 """Shards: plain tars of layered samples, as the `webdataset` library reads them."""
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -14,12 +16,30 @@ from torch import Tensor
 from tqdm import tqdm
 
 from text2layer.blend import composite_over, resize_colour, resize_colour_and_alpha
-from text2layer.data.schema import METADATA, Sample, decode_metadata, decode_sample, encode_sample
+from text2layer.data.schema import (
+    METADATA,
+    Sample,
+    check_members,
+    decode_metadata,
+    decode_sample,
+    encode_sample,
+)
 from text2layer.data.shard_file import ShardSeries
-from text2layer.data.shard_index import hash_shards, index_shard, read_members, shard_paths
+from text2layer.data.shard_index import (
+    DAMAGE,
+    Places,
+    hash_shards,
+    index_shard,
+    read_members,
+    shard_paths,
+)
 from text2layer.data.source import EVERY, Composition, Part
 from text2layer.errors import DataError, InputError, Skipped
 from text2layer.tensors import bytes_to_colour, bytes_to_mask
+
+MAX_LOST = 0.05  # share of samples that damage may take from a run before it stops
+
+_log = logging.getLogger(__name__)
 
 
 class ShardWriter:
@@ -33,6 +53,7 @@ class ShardWriter:
         samples_per_shard: most samples in one shard.
         prefix: begin of the shards' names.
         lossless: store opaque parts without loss; False stores them as JPEG.
+        finished: shards of an earlier run that this one goes on after.
 
     Raises:
         DataError: a shard of that name exists, a key was used twice, a sample breaks the schema.
@@ -45,6 +66,7 @@ class ShardWriter:
         prefix: str = "shard",
         *,
         lossless: bool = True,
+        finished: Sequence[Path] = (),
     ) -> None:
         if samples_per_shard < 1:
             raise DataError(f"samples_per_shard is {samples_per_shard}; use 1 or more.")
@@ -52,7 +74,7 @@ class ShardWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lossless = lossless
         self._keys: set[str] = set()
-        self._series = ShardSeries(self.folder, prefix, samples_per_shard)
+        self._series = ShardSeries(self.folder, prefix, samples_per_shard, finished)
 
     @property
     def paths(self) -> list[Path]:
@@ -99,7 +121,7 @@ class ShardReader:
 
     Attributes:
         skipped: how much was left out, by reason; filled while iterating.
-        messages: one sentence for each of the first few.
+        messages: one sentence for each; they name every sample that damage took.
 
     Raises:
         DataError: there is no shard.
@@ -114,7 +136,7 @@ class ShardReader:
     ) -> None:
         self.paths = shard_paths(shards)
         self.split, self.shuffle_buffer, self.seed = split, shuffle_buffer, seed
-        self._skip = Skipped()
+        self._skip = Skipped(every=DAMAGE)
         self.skipped, self.messages = self._skip.counts, self._skip.messages
 
     def __iter__(self) -> Iterator[Sample]:
@@ -149,6 +171,10 @@ class ShardReader:
 class ShardComposer:
     """Random access to the samples of shards; draws with replacement.
 
+    A sample that cannot be read is counted once and named, on the log too (`logging`, level
+    warning); its place is taken by the next one. Where more than `max_lost` of all are lost, the
+    run stops: what is left may be another data set than was meant.
+
     Args:
         shards: a folder of tars, one tar, or several.
         split: "train", "val" or "test"; None takes all.
@@ -157,13 +183,15 @@ class ShardComposer:
         device: where the batches go.
         workers: decoding threads.
         progress: show a progress bar on stderr while indexing.
+        max_lost: share of samples that may be lost to damage, 0 to 1.
 
     Attributes:
         skipped: how much was left out, by reason; samples that opted out are among them.
-        messages: one sentence for each of the first few.
+        messages: one sentence for each; they name every sample that damage took.
 
     Raises:
-        DataError: no shard, or no sample of that split.
+        DataError: no shard, no sample of that split, or too many are lost; the latter also while
+            samples are drawn.
     """
 
     def __init__(
@@ -175,28 +203,68 @@ class ShardComposer:
         *,
         workers: int = 4,
         progress: bool = True,
+        max_lost: float = MAX_LOST,
     ) -> None:
         self.height, self.width = (size, size) if isinstance(size, int) else size
         self.device = torch.device(device)
         self.paths = shard_paths(shards)
-        self._skip = Skipped()
+        self._skip = Skipped(every=DAMAGE)
         self.skipped, self.messages = self._skip.counts, self._skip.messages
         self._pool = ThreadPoolExecutor(workers)
         self._ahead: tuple[list[int], list[Future[Sample]]] = [], []
-        self._samples = []
+        self._samples: list[tuple[Path, str, Places]] = []
+        self._max_lost, self._total, self._lost = max_lost, 0, 0
+        self._unreadable: set[int] = set()
+        self._lock = Lock()
+        whole = list[int]()  # samples of each whole shard
+        damaged = list[tuple[int, int]]()  # samples of each damaged one, and of them those lost
         for path in tqdm(self.paths, desc="index shards", unit="shard", disable=not progress):
-            for key, places in index_shard(path, self._skip):
-                try:
-                    metadata = decode_metadata(read_members(path, places, only=METADATA))
-                except DataError as error:
-                    self._skip("bad sample", f"Sample '{key}' of '{path.name}': {error}.")
-                    continue
-                if metadata.opt_out:
-                    self._skip("opted out", f"The owner of sample '{key}' has opted out.")
-                elif split is None or metadata.split == split:
-                    self._samples.append((path, key, places))
+            total, lost, damage = self._total, self._lost, self._damaged_shards()
+            self._index(path, split)
+            if self._damaged_shards() == damage:
+                whole.append(self._total - total)
+            else:
+                damaged.append((self._total - total, self._lost - lost))
+        # how many more a damaged shard had is not known: as many as the others have
+        usual = round(sum(whole) / max(len(whole), 1))
+        unseen = sum(max(0 if lost else 1, usual - found) for found, lost in damaged)
+        self._lost, self._total = self._lost + unseen, self._total + unseen
+        try:
+            self._check_lost()
+        except DataError:
+            for message in self.messages:
+                _log.warning("%s", message)
+            raise
         if not self._samples:
             raise DataError(f"No usable sample of split '{split}' in '{self.paths[0].parent}'.")
+
+    def _index(self, path: Path, split: str | None) -> None:
+        """Note where the samples of a shard lie, and which of them cannot be used."""
+        for key, places in index_shard(path, self._skip):
+            self._total += 1
+            try:
+                check_members(places)
+                metadata = decode_metadata(read_members(path, places, only=METADATA))
+            except DataError as error:
+                self._lost += 1
+                self._skip("bad sample", f"Sample '{key}' of '{path.name}': {error}.")
+                continue
+            if metadata.opt_out:
+                self._skip("opted out", f"The owner of sample '{key}' has opted out.")
+            elif split is None or metadata.split == split:
+                self._samples.append((path, key, places))
+
+    def _damaged_shards(self) -> int:
+        return self.skipped["damaged shard"] + self.skipped["truncated shard"]
+
+    def _check_lost(self) -> None:
+        """DataError if damage has taken more than `max_lost` of all samples."""
+        if self._lost > self._max_lost * self._total:
+            raise DataError(
+                f"{self._lost} of {self._total} samples in '{self.paths[0].parent}' are lost to "
+                f"damage, more than {self._max_lost:.0%}; get the shards again, or write what is "
+                f"whole to new ones: text2layer dataset merge."
+            )
 
     def __len__(self) -> int:
         """Number of samples to draw from."""
@@ -255,13 +323,24 @@ class ShardComposer:
     def _read(self, index: int) -> Sample:
         """The sample at `index`, or the next one that can be decoded."""
         for step in range(len(self._samples)):
-            path, key, places = self._samples[(index + step) % len(self._samples)]
+            place = (index + step) % len(self._samples)
+            path, key, places = self._samples[place]
             try:
                 sample = decode_sample(key, read_members(path, places))
                 return resized_sample(sample, self.width, self.height)
             except (DataError, OSError) as error:
-                self._skip("bad sample", f"'{path.name}': {error}")
+                self._lose(place, f"'{path.name}': {error}")
         raise DataError(f"No sample of '{self.paths[0].parent}' can be decoded any more.")
+
+    def _lose(self, place: int, message: str) -> None:
+        """Count and name a sample that cannot be read, once however often it is drawn."""
+        with self._lock:
+            if place not in self._unreadable:
+                self._unreadable.add(place)
+                self._lost += 1
+                self._skip("bad sample", message)
+                _log.warning("%s Another sample takes its place.", message)
+            self._check_lost()
 
     def _read_exactly(self, index: int) -> Sample:
         path, key, places = self._samples[index]

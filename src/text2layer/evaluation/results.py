@@ -202,7 +202,9 @@ def read_results(folder: Path) -> list[ProtocolResult]:
         if stored.get("format") != FORMAT:
             raise ValueError(f"its format is {stored.get('format')!r}, this release reads {FORMAT}")
         return [_from_json(item, scores) for item in stored["results"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError,
+    ) as error:  # fmt: skip
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise InputError(
             f"{folder} holds no results that can be read ({reason}); give a folder that "

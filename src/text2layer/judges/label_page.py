@@ -36,6 +36,7 @@ def build_label_app(queue: LabelQueue) -> "FastAPI":
     """
     require("fastapi", "FastAPI", "The label page")
     from fastapi import Body, FastAPI, Request, Response
+    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -47,6 +48,12 @@ def build_label_app(queue: LabelQueue) -> "FastAPI":
         status = 400 if isinstance(error, InputError) else 500
         return JSONResponse({"error": str(error)}, status_code=status)
 
+    async def refuse_body(request: Request, error: Exception) -> Response:
+        # FastAPI's own answer repeats the body, which JSON cannot where it holds NaN
+        said = "The body must be JSON with key, kind, good (true, false or null) and reason."
+        return JSONResponse({"error": said}, status_code=422)
+
+    app.add_exception_handler(RequestValidationError, refuse_body)
     app.add_exception_handler(InputError, refuse)
     app.add_exception_handler(DataError, refuse)
 

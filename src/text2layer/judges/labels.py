@@ -106,7 +106,7 @@ def read_labels(path: str | Path) -> dict[tuple[str, Kind], Label]:
             if not isinstance(fields, dict):
                 raise DataError("it is not a JSON object")
             label = Label.from_json(fields)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise DataError(f"Line {number} of {path} is not JSON; mend or remove it.") from None
         except DataError as error:
             raise DataError(f"Line {number} of {path} is no label: {error}.") from None

@@ -241,7 +241,7 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
         with path.open(encoding="utf-8") as file:
             for line in file:
                 yield json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(
             f"The journal '{path}' is damaged; delete it and build again to repeat its photos."
         ) from None

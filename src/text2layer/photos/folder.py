@@ -95,7 +95,7 @@ class BuildFolder:
             return {}
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
             raise DataError(f"'{self.record}' is damaged; build into another folder.")

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from text2layer.data.shard_index import read_members, tar_members
 from text2layer.errors import DataError, InputError, Skipped
 from text2layer.options import require
 from text2layer.photos.photo import PhotoRef
@@ -30,7 +31,15 @@ from text2layer.photos.provenance import (
     windows_text,
 )
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
+PICTURES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp",
+    ".gif",
+)  # fmt: skip
+# pictures too, which the builder does not decode: counted, not passed over
+OTHER_PICTURES = (
+    ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".cr2", ".cr3", ".nef", ".arw", ".dng",
+    ".orf", ".raf", ".rw2",
+)  # fmt: skip
 LISTS = (".csv", ".tsv")
 DELIMITERS = ",\t;"
 MAX_TEXT = 2**20  # bytes of a caption or of a picture's JSON; more is taken for damage
@@ -76,7 +85,7 @@ def open_photos(path: str | Path, captions: str | Path | None = None) -> PhotoSo
         return ListSource(Path(captions).absolute(), place)
     if place.is_dir():
         if any(place.glob("*.tar")):
-            return ShardSource(sorted(place.glob("*.tar")))
+            return ShardSource(sorted(place.glob("*.tar")), beside=place)
         lists = sorted(place.glob("*.parquet"))
         if lists and _names_files(lists):  # img2dataset puts others next to its pictures
             return ParquetSource(lists)
@@ -133,6 +142,11 @@ class _Counting:
         self._skip("JSON not readable", f"'{where}' holds no JSON object; it was passed over.")
         return {}
 
+    def _unread(self, where: str) -> None:
+        """Count a picture of a format that the builder does not decode."""
+        said = f"'{where}' is not decoded; save it as JPEG, PNG or TIFF."
+        self._skip("format not read", said)
+
     def _listed(
         self, place: str, root: Path, fields: Mapping[str, Any], table: Path, where: str
     ) -> Iterator[PhotoRef]:
@@ -165,21 +179,27 @@ class FolderSource(_Counting):
         try:
             with os.scandir(folder) as entries:
                 names = sorted(
-                    (entry.name, entry.is_dir(follow_symlinks=False))
+                    (entry.name, entry.is_dir(follow_symlinks=False), entry.is_file())
                     for entry in entries
-                    if entry.is_file() or entry.is_dir(follow_symlinks=False)
                 )
         except OSError as error:
             self._skip("folder not readable", f"'{folder}' cannot be read: {error.strerror}.")
             return
-        for name, is_folder in names:
+        for name, is_folder, is_file in names:
             path = folder / name
             if name.startswith("."):
                 continue
             if is_folder:
                 yield from self._walk(path)
+            elif not is_file and path.is_symlink():
+                said = f"'{path}' links to no file; links to folders are not followed."
+                self._skip("link not followed", said)
+            elif not is_file:
+                self._skip("not a file", f"'{path}' is a pipe or device, which is not opened.")
             elif path.suffix.lower() in PICTURES:
                 yield self._ref(path)
+            elif path.suffix.lower() in OTHER_PICTURES:
+                self._unread(str(path))
 
     def _ref(self, path: Path) -> PhotoRef:
         fields: dict[str, Any] = {}
@@ -231,59 +251,81 @@ class ListSource(_Counting):
 
 
 class ShardSource(_Counting):
-    """Pictures in tars, as WebDataset and img2dataset write them: key.jpg, key.txt, key.json."""
+    """Pictures in tars, as WebDataset and img2dataset write them: key.jpg, key.txt, key.json.
 
-    def __init__(self, paths: list[Path]) -> None:
+    WebDataset ends a key at the first dot of a name, so `key.mask.png` is a part of a sample; names
+    that people give to photos have dots of their own (`IMG.v2.jpg`). A picture of a longer name is
+    a photo where it has a text or JSON of its own, or where no other file bears the short key.
+    """
+
+    def __init__(self, paths: list[Path], beside: Path | None = None) -> None:
         super().__init__()
-        self.paths = paths
+        self.paths, self.beside = paths, beside
 
     def __iter__(self) -> Iterator[PhotoRef]:
         self._skip.clear()
+        if self.beside is not None:
+            for path in sorted(self.beside.iterdir()):
+                if path.suffix.lower() in (*PICTURES, *OTHER_PICTURES):
+                    said = f"'{path.name}' lies beside shards; name a folder without any for it."
+                    self._skip("picture beside shards", said)
         for path in self.paths:
-            try:
-                tar = tarfile.open(path, "r:")  # noqa: SIM115  (closed below)
-            except (tarfile.TarError, OSError, EOFError) as error:
-                self._skip("shard not readable", f"'{path.name}' cannot be read: {error}.")
-                continue
-            with tar:
-                yield from self._of_tar(tar, path)
+            yield from self._of_tar(path)
 
-    def _of_tar(self, tar: tarfile.TarFile, path: Path) -> Iterator[PhotoRef]:
-        stem, members = "", dict[str, tarfile.TarInfo]()
-        try:
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # or memory would grow with the tar
-                if not member.isfile():
-                    continue
-                folder, _, name = member.name.rpartition("/")
-                first, _, suffix = name.partition(".")
-                own = f"{folder}/{first}"
-                if own != stem and members:
-                    yield from self._of_members(tar, path, stem, members)
-                    members = {}
-                stem = own
-                members[f".{suffix.lower()}"] = member
-        except (tarfile.TarError, OSError, EOFError) as error:
-            self._skip("shard cut short", f"'{path.name}' cannot be read to its end: {error}.")
+    def _of_tar(self, path: Path) -> Iterator[PhotoRef]:
+        key, members = "", dict[str, tarfile.TarInfo]()  # by name
+        for member in tar_members(path, self._skip):
+            if not member.isfile():
+                continue
+            folder, _, name = member.name.rpartition("/")
+            own = f"{folder}/{name.partition('.')[0]}"
+            if members and (own != key or member.name in members):
+                yield from self._of_key(path, key, members)
+                members = {}
+            key = own
+            members[member.name] = member
         if members:
-            yield from self._of_members(tar, path, stem, members)
+            yield from self._of_key(path, key, members)
+
+    def _of_key(
+        self, path: Path, key: str, members: Mapping[str, tarfile.TarInfo]
+    ) -> Iterator[PhotoRef]:
+        """The photos among members whose names agree up to the first dot."""
+        by_stem: dict[str, dict[str, tarfile.TarInfo]] = {}
+        for name, member in members.items():
+            folder, _, last = name.rpartition("/")
+            stem, _, suffix = last.rpartition(".")
+            by_stem.setdefault(f"{folder}/{stem}", {})[f".{suffix.lower()}"] = member
+        found = 0
+        for stem, own in by_stem.items():
+            pictures = [own[suffix] for suffix in PICTURES if suffix in own]
+            unread = [own[suffix] for suffix in OTHER_PICTURES if suffix in own]
+            described = ".txt" in own or ".json" in own
+            if pictures and (stem == key or described or key not in by_stem):
+                yield self._of_members(path, stem, pictures[0], own)
+                pictures = pictures[1:]
+                found += 1
+            elif unread:
+                self._unread(f"{path.name}/{unread[0].name}")
+                found += 1
+            for picture in pictures if found or key not in by_stem else ():
+                said = f"'{picture.name}' in '{path.name}' is not the picture of its sample."
+                self._skip("second picture", said)
+        if not found:
+            self._skip("no picture", f"'{key.strip('/')}' in '{path.name}' has no picture.")
 
     def _of_members(
-        self, tar: tarfile.TarFile, path: Path, stem: str, members: dict[str, tarfile.TarInfo]
-    ) -> Iterator[PhotoRef]:
-        picture = next((members[suffix] for suffix in PICTURES if suffix in members), None)
-        if picture is None:
-            self._skip("no picture", f"'{stem.strip('/')}' in '{path.name}' has no picture.")
-            return
+        self, path: Path, stem: str, picture: tarfile.TarInfo, own: Mapping[str, tarfile.TarInfo]
+    ) -> PhotoRef:
         fields = {}
-        if ".json" in members:
-            fields = self._fields(_member(tar, members[".json"]), members[".json"].name)
+        if ".json" in own:
+            fields = self._fields(_member(path, own[".json"]), own[".json"].name)
         place = f"{path.name}/{picture.name}"
         said = known_fields(fields, place)
-        if ".txt" in members:
-            written = self._text(_member(tar, members[".txt"]), members[".txt"].name)
+        if ".txt" in own:
+            written = self._text(_member(path, own[".txt"]), own[".txt"].name)
             said["caption"] = clean_text(written) or said["caption"]
-        yield PhotoRef(
+        return PhotoRef(
             key=photo_key(stem.rpartition("/")[2], place), location=str(path),
             offset=picture.offset_data, size=picture.size, **said,
         )  # fmt: skip
@@ -359,9 +401,7 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    try:
-        file = tar.extractfile(member)
-        return file.read(MAX_TEXT + 1) if file else b""
-    except (tarfile.TarError, OSError, EOFError):  # cut short inside this member
-        return b""
+def _member(path: Path, member: tarfile.TarInfo) -> bytes:
+    """A text of a tar, b"" where the tar ends inside it; no more than MAX_TEXT + 1 bytes."""
+    size = min(member.size, MAX_TEXT + 1)
+    return read_members(path, {"": (member.offset_data, size)}).get("", b"")

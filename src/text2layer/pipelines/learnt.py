@@ -67,7 +67,7 @@ def read_learnt(model: Path) -> list[LearntThing] | None:
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))["things"]
         return [_thing(item) for item in stored]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(
             f"{str(file)!r} is no list of things that can be read ({reason}); copy the model again."

@@ -82,7 +82,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     file = folder / "model_index.json"
     try:
         index = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(
             f"{str(folder)!r} holds no readable model_index.json; give a folder that "
             "save_pretrained or the trainer wrote."

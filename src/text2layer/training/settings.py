@@ -53,7 +53,7 @@ class TrainingSettings:
         choices=("auto", "no", "bf16", "fp16"),
     )
     device: str = setting("auto", "auto | cpu | cuda.", choices=("auto", "cpu", "cuda"))
-    seed: int = setting(0, "Seed of weights, data order and noise.")
+    seed: int = setting(0, "Seed of weights, data order and noise.", at_least=0, at_most=2**32 - 1)
     checkpoint_every: int = setting(500, "Updates between checkpoints.", at_least=1)
     keep_checkpoints: int = setting(2, "Newest checkpoints to keep.", at_least=1)
     preview_every: int = setting(500, "Updates between preview sheets; 0 for none.", at_least=0)
