@@ -5,7 +5,13 @@ import json
 import pytest
 
 from text2layer.errors import WeightsError
-from text2layer.pipelines.learnt import CONCEPTS, LearntThing, read_learnt, write_learnt
+from text2layer.pipelines.learnt import (
+    CONCEPTS,
+    LearntThing,
+    read_learnt,
+    unknown_pieces,
+    write_learnt,
+)
 
 FOX = LearntThing("a fox", "3d icon", "fox", 3, 3)
 CUP = LearntThing("a flat icon of a cup", "flat icon", "cup", 2, 3)
@@ -41,3 +47,14 @@ def test_a_damaged_list_is_one_sentence(tmp_path, text):
     (tmp_path / CONCEPTS).write_text(text)
     with pytest.raises(WeightsError, match="no list of things that can be read"):
         read_learnt(tmp_path)
+
+
+def test_pieces_that_a_model_was_never_trained_on_are_found(toy_text_encoder):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(toy_text_encoder)
+    known = ["a red apple", "in front of a snowy mountain"]
+    assert unknown_pieces("a snowy apple in front of a red mountain", known, tokenizer) == ([], 8)
+    assert unknown_pieces("a yellow apple", known, tokenizer) == (["yellow"], 3)
+    assert unknown_pieces("ein Apfel \N{RED APPLE}", known, tokenizer)[0][-1] == "[UNK]"
+    assert unknown_pieces("a dog", [], tokenizer) == (["a", "dog"], 2)

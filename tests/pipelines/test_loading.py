@@ -14,7 +14,7 @@ from tests.toy_model import build_pipeline
 from text2layer.errors import WeightsError
 from text2layer.models.transformer import LayerTransformer2DModel
 from text2layer.pipelines import Text2LayerPipeline, released_model
-from text2layer.pipelines.loading import model_hash
+from text2layer.pipelines.loading import model_hash, size_multiple
 from text2layer.training.outputs import export_pipeline
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -259,3 +259,10 @@ def test_checksums_of_another_model_do_not_stay_where_one_is_saved(toy_text_enco
     changed.save_pretrained(folder)
     loaded = Text2LayerPipeline.from_pretrained(folder)
     assert torch.equal(loaded.denoiser.proj_out.bias, changed.denoiser.proj_out.bias)
+
+
+def test_what_sides_must_be_a_multiple_of_is_known_before_loading(toy_text_encoder, tmp_path):
+    for doublings in (0, 1):
+        pipeline = build_pipeline(toy_text_encoder, doublings=doublings)
+        folder = export_pipeline(pipeline, tmp_path / f"model-{doublings}", torch.float32)
+        assert size_multiple(folder) == pipeline.size_multiple == 8 * 2**doublings

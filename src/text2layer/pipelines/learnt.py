@@ -74,6 +74,22 @@ def read_learnt(model: Path) -> list[LearntThing] | None:
         ) from error
 
 
+def unknown_pieces(prompt: str, known: Iterable[str], tokenizer: Any) -> tuple[list[str], int]:
+    """The word pieces of a prompt that none of the known texts has, and how many it has in all.
+
+    Args:
+        prompt: what is asked for.
+        known: texts such as those that a model was trained on.
+        tokenizer: that of the model's text encoder.
+    """
+    texts = list(known)
+    ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    vocabulary = {piece for text in ids for piece in text} - {tokenizer.unk_token_id}
+    asked = tokenizer([prompt], add_special_tokens=False, verbose=False)["input_ids"][0]
+    unknown = [piece for piece in asked if piece not in vocabulary]
+    return tokenizer.convert_ids_to_tokens(unknown), len(asked)
+
+
 def _thing(item: dict[str, Any]) -> LearntThing:
     """Build one; KeyError or TypeError says what is wrong."""
     values = {field.name: item[field.name] for field in fields(LearntThing)}

@@ -212,6 +212,18 @@ def autoencoder_config(folder: Path) -> dict[str, Any]:
         return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
+def size_multiple(model: Path) -> int:
+    """What widths and heights of a model folder must be a multiple of, before it is loaded.
+
+    Raises:
+        WeightsError: its autoencoder's settings cannot be read.
+    """
+    config = autoencoder_config(model / "autoencoder")
+    with one_sentence(model):
+        halvings = len(config["block_out_channels"]) - 1 + config.get("doublings", 0)
+        return int(config["patch_size"] * 2**halvings)
+
+
 def load_autoencoder(folder: Path) -> CaT2IAutoencoder | PlainAutoencoder:
     """Load a trained autoencoder from a folder of `save_pretrained` in float32.
 
