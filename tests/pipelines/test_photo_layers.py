@@ -173,7 +173,7 @@ def test_what_the_network_doubts_fades_from_the_photo_into_the_fill():
     picture = np.full((200, 200, 3), 60, np.uint8)
     picture[60:140, 40:160] = 220
     layered = PhotoLayers(Furry(), Black(), max_layers=4)(picture)
-    (layer,) = layered.foregrounds
+    assert len(layered.foregrounds) == 1
     row = layered.mask[100].astype(int)
     assert row[103] == 100  # near what is sure the mask is as it was found
     assert not row[112:].any()
