@@ -25,9 +25,11 @@ def in_folder(folder: Path, stems: Iterable[str], suffix: str) -> list[Path]:
             picture's.
         InputError: two results would have one name, or the folder cannot be made.
     """
+    from text2layer import io
     from text2layer.cli.outputs import check_outputs, check_writable
 
-    if folder.is_file() or (folder / "manifest.json").is_file() or folder.suffix:
+    named_as_file = folder.suffix.lower() in io.FORMATS and not folder.is_dir()
+    if folder.is_file() or named_as_file or (folder / "manifest.json").is_file():
         raise FormatError(f"{folder} is no folder for several results; give -o FOLDER/.")
     dotted = suffix if suffix.startswith(".") else f".{suffix}"
     paths = [folder / f"{stem}{dotted}" for stem in stems]
