@@ -7,7 +7,7 @@ This module never imports torch: it uses only methods that a tensor brings along
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,6 +18,8 @@ from text2layer.errors import InputError
 if TYPE_CHECKING:
     from text2layer.layers import Layer
 
+SMOOTHNESS = 1e-5  # of estimated colours where alpha does not change, as in the paper
+SMALL_SIDE, SMALL_STEPS, LARGE_STEPS = 32, 20, 4  # steps of a level; Jacobi needs twice the paper's
 BAND_PIXELS = 2**18  # worked on at once where whole pictures would need much memory
 
 Pixels: TypeAlias = Any  # a NumPy array or a torch tensor, and no import of torch to name it
@@ -222,6 +224,80 @@ def _double(coarse: np.ndarray, length: int, axis: int) -> np.ndarray:
     share = (position - lower).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
     near: np.ndarray = np.take(coarse, lower, axis)
     return near + share * (np.take(coarse, upper, axis) - near)
+
+
+def estimate_colours(picture: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two colours that a picture was mixed from, of which only the share is known.
+
+    Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020): F and B that are smooth,
+    most of all where alpha changes, and give a F + (1 - a) B = I, found from coarse to fine. Here
+    with Jacobi's steps, so that NumPy does whole pictures at once.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        alpha: (H, W) uint8.
+
+    Returns:
+        F and B, each (H, W, 3) uint8; F goes on smoothly where alpha is 0, B where it is 255.
+    """
+    height, width = alpha.shape
+    levels = max(1, int(np.ceil(np.log2(max(height, width)))))
+    upper = lower = np.full((1, 1, 3), 0.5, np.float32)
+    for level in range(levels + 1):
+        rows = _nearest(round(height ** (level / levels)), height)
+        columns = _nearest(round(width ** (level / levels)), width)
+        size = (len(rows), len(columns))
+        image = picture[rows[:, None], columns].astype(np.float32) / 255
+        share = alpha[rows[:, None], columns].astype(np.float32)[..., None] / 255
+        upper, lower = (_enlarged(colour, size) for colour in (upper, lower))
+        steps = SMALL_STEPS if max(size) <= SMALL_SIDE else LARGE_STEPS
+        upper, lower = _relaxed(image, share, upper, lower, steps)
+    return _rounded(upper), _rounded(lower)
+
+
+def _relaxed(
+    image: np.ndarray, share: np.ndarray, upper: np.ndarray, lower: np.ndarray, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Jacobi steps of a level: each pixel's best F and B, its four neighbours' being given."""
+    weights = [SMOOTHNESS + np.abs(share - near) for near in _neighbours(share)]
+    total = sum(weights)
+    rest = 1 - share
+    # of the 2 x 2 equations of a pixel; the terms of fourth order in its determinant cancel
+    factor = 1 / (total * (share**2 + rest**2 + total))
+    for _ in range(steps):
+        above, below = share * image, rest * image
+        for weight, near, other in zip(
+            weights, _neighbours(upper), _neighbours(lower), strict=True
+        ):
+            above = above + weight * near
+            below = below + weight * other
+        mixed = share * rest
+        upper = np.clip(factor * ((rest**2 + total) * above - mixed * below), 0, 1)
+        lower = np.clip(factor * ((share**2 + total) * below - mixed * above), 0, 1)
+    return upper, lower
+
+
+def _neighbours(values: np.ndarray) -> Iterator[np.ndarray]:
+    """(H, W, C) moved by a pixel to each of four sides; at the edge a pixel is its own one."""
+    padded = np.pad(values, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    yield padded[1:-1, :-2]
+    yield padded[1:-1, 2:]
+    yield padded[:-2, 1:-1]
+    yield padded[2:, 1:-1]
+
+
+def _nearest(length: int, of: int) -> np.ndarray:
+    """Indices of `length` samples, evenly spread over `of`."""
+    return np.arange(length) * of // length
+
+
+def _enlarged(colour: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    rows, columns = (_nearest(size[i], colour.shape[i]) for i in (0, 1))
+    return colour[rows[:, None], columns]
+
+
+def _rounded(colour: np.ndarray) -> np.ndarray:
+    return np.rint(colour * 255).astype(np.uint8)
 
 
 def resize_colour_and_alpha(

@@ -8,7 +8,7 @@ from tests.toy_photo import two_boxes
 from text2layer.errors import InputError
 from text2layer.models.hole import cut_hole
 from text2layer.models.inpainting import OpencvInpainter
-from text2layer.models.saliency import SaliencyModel, load_saliency
+from text2layer.models.saliency import SaliencyMap, SaliencyModel, load_saliency
 from text2layer.photos.photo import Photo, PhotoRef
 from text2layer.photos.rules import Rules
 from text2layer.photos.settings import BuildSettings
@@ -101,7 +101,7 @@ def test_the_composite_is_the_photo_outside_the_holes_and_where_a_layer_is_opaqu
     soft = (layered.mask >= 64) & ~opaque
     difference = np.abs(layered.composite.astype(int) - picture).max(2)
     assert soft.any()
-    assert (difference[soft] == 0).mean() > 0.9  # the rest was clipped
+    assert difference[soft].mean() < 16  # colours as they are, over a fill that is a guess
 
 
 def test_the_limit_merges_subjects(saliency):
@@ -148,3 +148,39 @@ def test_no_picture_is_one_sentence(take_apart):
 def test_a_limit_of_none_is_refused(saliency):
     with pytest.raises(InputError, match="At least one layer"):
         PhotoLayers(saliency, OpencvInpainter(), max_layers=0)
+
+
+def test_what_the_network_doubts_fades_from_the_photo_into_the_fill():
+    class Furry:
+        """A sure box with a doubtful band on its right, over the whole height of the box."""
+
+        name, sha256 = "furry", "0" * 64
+
+        def predict(self, images):
+            (picture,) = images
+            mask = np.zeros(picture.shape[:2], np.uint8)
+            mask[60:140, 40:100], mask[60:140, 100:160] = 255, 100
+            return [SaliencyMap(mask, 1.0)]
+
+    class Black:
+        """Fills with black."""
+
+        name, sha256 = "black", "1" * 64
+
+        def fill(self, image, hole):
+            return np.where(hole[..., None], 0, image).astype(np.uint8)
+
+    picture = np.full((200, 200, 3), 60, np.uint8)
+    picture[60:140, 40:160] = 220
+    layered = PhotoLayers(Furry(), Black(), max_layers=4)(picture)
+    assert len(layered.foregrounds) == 1
+    row = layered.mask[100].astype(int)
+    assert row[103] == 100  # near what is sure the mask is as it was found
+    assert not row[112:].any()
+    assert (np.diff(row[104:113]) <= 0).all()
+    assert np.diff(row[104:113]).min() > -50  # it was one step of 100
+    behind = layered.background[100, :, 0].astype(int)
+    assert (behind[113:160] == 220).all()
+    assert behind[103] == 0
+    assert (np.diff(behind[104:113]) >= 0).all()
+    assert np.diff(behind[104:113]).max() < 110  # it was one step of 220

@@ -26,7 +26,6 @@ app = typer.Typer(
     cls=OneSentenceGroup,
     help="Text to layers: foreground, background and soft mask in one diffusion pass.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

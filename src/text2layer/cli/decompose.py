@@ -1,12 +1,14 @@
-"""`text2layer decompose`: a photograph taken apart into layers."""
+"""`text2layer decompose`: photographs taken apart into layers."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from text2layer.cli.batch import To, each, in_folder
 from text2layer.cli.generate import (
-    Output,
     Preview,
     Seed,
     chosen_seed,
@@ -18,18 +20,31 @@ from text2layer.errors import FormatError, InputError
 if TYPE_CHECKING:
     from text2layer import LayeredImage
 
+    TakeApart = Callable[[LayeredImage], LayeredImage]
+
 MAX_LAYERS = 4
 PREVIEW_SIDE = 512  # pixels of each part's longer side
 
 
 def decompose(
-    photo: Annotated[
-        Path,
+    photos: Annotated[
+        list[Path],
         typer.Argument(
-            help="An opaque picture: JPEG, PNG, HEIC, ...; - reads stdin.", show_default=False
+            metavar="PHOTO...",
+            help="Opaque pictures: JPEG, PNG, HEIC, ...; - reads stdin.",
+            show_default=False,
         ),
     ],
-    output: Output,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            show_default=False,
+            help="Where to write; the suffix chooses the format. FOLDER/ for several photos.",
+        ),
+    ],
+    to: To = None,
     max_layers: Annotated[
         int | None, typer.Option(help=f"Maximum number of subjects [{MAX_LAYERS}].", min=1)
     ] = None,
@@ -70,25 +85,46 @@ def decompose(
     cropped, the file has the photo's size. Opened, it looks like the photo, but for the soft edges
     and the rim that is filled around each subject. A photo in which nothing is found is an error,
     and no file is written. With --model there are the model's layers ("Foreground").
+
+    Several photos go into a folder, each under its own name; one that fails is named in the end,
+    and the rest goes on.
     """
     networks = {"max-layers": max_layers, "saliency": saliency, "inpainter": inpainter}
     drawing = {"prompt": prompt, "seed": seed, "device": device}
     unfit = [name for name, value in (networks if model else drawing).items() if value is not None]
     if unfit:
         raise InputError(f"--{unfit[0]} goes {'without' if model else 'with'} --model.")
-    picture = _load_photo(photo, output, preview)
-    if model:
-        by = model
-        layered = _by_model(picture, model, prompt, seed, device or "auto")
+    several = len(photos) > 1 or output.endswith(("/", os.sep))
+    if several and preview:
+        raise InputError("--preview goes with one photo and one result.")
+    if to and not several:
+        raise InputError("--to goes with several photos, or -o FOLDER/.")
+    by = model or saliency or "u2net"
+    if several:
+        results = in_folder(Path(output), (path.stem for path in photos), to or ".psd")
+        loaded = {}
     else:
-        by = saliency or "u2net"
-        layered = _by_networks(picture, max_layers or MAX_LAYERS, by, inpainter or "migan")
-    if not any(layer.alpha.any() for layer in layered.foregrounds):
-        other = "--saliency" if not model else "--prompt"
-        raise InputError(
-            f"{by} finds no subject in {photo}, or nothing but one; try another {other}."
-        )
-    _save(layered, picture, output, preview)
+        results = [Path(output)]
+        loaded = {photos[0]: _load_photo(photos[0], results[0], preview)}  # before any network
+    if model:
+        take_apart = _by_model(model, prompt, seed, device or "auto")
+    else:
+        take_apart = _by_networks(max_layers or MAX_LAYERS, by, inpainter or "migan", not several)
+
+    def one(photo: Path, result: Path) -> None:
+        picture = loaded.get(photo) or _load_photo(photo, result, preview)
+        layered = take_apart(picture)
+        if not any(layer.alpha.any() for layer in layered.foregrounds):
+            other = "--saliency" if not model else "--prompt"
+            raise InputError(
+                f"{by} finds no subject in {photo}, or nothing but one; try another {other}."
+            )
+        _save(layered, picture, result, preview)
+
+    if several:
+        each(list(zip(photos, results, strict=True)), one)
+    else:
+        one(photos[0], results[0])
 
 
 def _load_photo(photo: Path, output: Path, preview: Path | None) -> "LayeredImage":
@@ -111,22 +147,26 @@ def _load_photo(photo: Path, output: Path, preview: Path | None) -> "LayeredImag
     return picture
 
 
-def _by_networks(
-    picture: "LayeredImage", max_layers: int, saliency: str, inpainter: str
-) -> "LayeredImage":
+def _by_networks(max_layers: int, saliency: str, inpainter: str, bar: bool) -> "TakeApart":
+    """Load networks of others once."""
     from text2layer.cli.sources import on_terminal
     from text2layer.pipelines import PhotoLayers
 
-    return PhotoLayers(saliency, inpainter, max_layers, on_terminal())(picture.background)
+    layers = PhotoLayers(saliency, inpainter, max_layers, bar and on_terminal())
+    return lambda picture: layers(picture.background)
 
 
-def _by_model(
-    picture: "LayeredImage", model: str, prompt: str | None, seed: int | None, device: str
-) -> "LayeredImage":
+def _by_model(model: str, prompt: str | None, seed: int | None, device: str) -> "TakeApart":
+    """Load a model of our own once; every photo gets the same seed."""
     pipe = load_pipeline(None if model == "base" else Path(model), device)
-    made: Any = pipe(prompt or "", image=picture, generator=seeded(chosen_seed(seed)))
-    layered: LayeredImage = made.layers[0]
-    return layered
+    first = chosen_seed(seed)
+
+    def take_apart(picture: "LayeredImage") -> "LayeredImage":
+        made: Any = pipe(prompt or "", image=picture, generator=seeded(first))
+        layered: LayeredImage = made.layers[0]
+        return layered
+
+    return take_apart
 
 
 def _save(

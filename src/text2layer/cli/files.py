@@ -6,21 +6,27 @@ from typing import Annotated, Any
 
 import typer
 
+from text2layer.cli.batch import To, each, in_folder
+from text2layer.errors import InputError
+
 
 def convert(
-    source: Annotated[
-        Path,
+    sources: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="IN", help="A layered file, a folder, or a single picture; - is stdin."
+            metavar="IN...",
+            help="A layered file, a folder, or a single picture; - is stdin; or several.",
         ),
     ],
     target: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="OUT",
-            help="Where to write; the suffix chooses the format; - is stdout (PNG; psd:- is PSD).",
+            help="Where to write; the suffix chooses the format; - is stdout (PNG; psd:- is PSD). "
+            "FOLDER/ for several, with --to.",
         ),
     ],
+    to: To = None,
     part: Annotated[
         str,
         typer.Option(
@@ -28,13 +34,24 @@ def convert(
         ),
     ] = "composite",
 ) -> None:
-    """Rewrite a layered file in another format."""
+    """Rewrite layered files in another format; of several, those that fail are named in the end."""
     from text2layer import io
     from text2layer.cli.outputs import check_output, echo_name
 
-    check_output(target)
-    io.save(io.load(source), target, part=part)
-    echo_name(target, target)
+    def one(source: Path, result: Path) -> None:
+        if len(sources) > 1 and result.exists() and result.samefile(source):
+            raise InputError(f"{result} is the file itself; choose another folder.")
+        io.save(io.load(source), result, part=part)
+        echo_name(result, result)
+
+    if to is None:
+        if len(sources) > 1:
+            raise InputError("Several files need --to, as --to .ora, and a folder as OUT.")
+        check_output(Path(target))
+        one(sources[0], Path(target))
+        return
+    results = in_folder(Path(target), (source.stem for source in sources), to)
+    each(list(zip(sources, results, strict=True)), one)
 
 
 def info(

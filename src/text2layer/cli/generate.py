@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from text2layer.cli.batch import To, each, in_folder, slug
+from text2layer.errors import InputError
+
 if TYPE_CHECKING:
     from text2layer.pipelines import Text2LayerPipeline
 
@@ -39,8 +42,15 @@ Preview = Annotated[
 
 
 def generate(
-    prompt: Prompt,
     output: Output,
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to draw, in English.", show_default=False)
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A prompt on each line; -o is a folder then, see --to."),
+    ] = None,
+    to: To = None,
     seed: Seed = None,
     steps: Steps = None,
     guidance_scale: Guidance = None,
@@ -103,37 +113,73 @@ def generate(
     padded, never cropped; of a background that is far from square it sees a square window in the
     middle. A picture taken apart is what its layers make when laid over one another.
     Of a reference nothing is kept. --at and --scale move the drawn object, as a layer.
+
+    With --prompts every line is drawn with the same seeds, by a model that is loaded once, into
+    001-first-words.psd, ...; lines that fail are named in the end.
     """
     from text2layer.cli.outputs import check_outputs, check_picture, deliver, numbered
     from text2layer.cli.sources import reference_from
     from text2layer.pipelines.placement import check_moved
 
-    outputs = numbered(output, num_images)
+    if (prompt is None) == (prompts is None):
+        raise InputError("Give a prompt, or --prompts FILE, one of the two.")
+    if to and prompts is None:
+        raise InputError("--to goes with --prompts.")
+    if prompts and preview:
+        raise InputError("--preview goes with one prompt.")
+    lines = read_prompts(prompts) if prompts else [str(prompt)]
+    if prompts:
+        stems = (slug(number, line) for number, line in enumerate(lines, start=1))
+        results = in_folder(output, stems, to or ".psd")
+    else:
+        results = [output]
+    for path in results:
+        check_outputs(numbered(path, num_images))
     previews = numbered(preview, num_images) if preview else [None] * num_images
-    check_outputs(outputs)
     for path in filter(None, previews):
         check_picture(path)
     given = _given(foreground, background, image, reference, library)
     check_moved(at, scale, next(iter(given), None), ANY_CANVAS, 1, "layered")  # before it loads
     pipe = load_pipeline(model, device, fast)
-    if "library" in given:
-        given = {"reference": reference_from(given["library"], prompt, pipe)}
     first = chosen_seed(seed)
-    for index, (path, preview_path) in enumerate(zip(outputs, previews, strict=True)):
-        result = pipe(
-            prompt,
-            **given,
-            at=at,
-            scale=scale,
-            height=height,
-            width=width,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
-            negative_prompt=negative_prompt,
-            attempts=attempts,
-            generator=seeded(first + index),
-        )
-        deliver(result.layers[0], path, preview_path)
+
+    def one(line: str, result: Path) -> None:
+        parts = given
+        if "library" in given:
+            parts = {"reference": reference_from(given["library"], line, pipe)}
+        paths = zip(numbered(result, num_images), previews, strict=True)
+        for index, (path, preview_path) in enumerate(paths):
+            made = pipe(
+                line,
+                **parts,
+                at=at,
+                scale=scale,
+                height=height,
+                width=width,
+                num_inference_steps=steps,
+                guidance_scale=guidance_scale,
+                negative_prompt=negative_prompt,
+                attempts=attempts,
+                generator=seeded(first + index),
+            )
+            deliver(made.layers[0], path, preview_path)
+
+    if prompts:
+        each(list(zip(lines, results, strict=True)), one)
+    else:
+        one(lines[0], results[0])
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The lines of a UTF-8 text, empty ones left out; InputError if there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no text in UTF-8; save it as such.") from None
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise InputError(f"{path} has no prompt: write one on each line.")
+    return prompts
 
 
 def _given(
@@ -147,7 +193,6 @@ def _given(
     from text2layer import io
     from text2layer.cli.sources import open_reference
     from text2layer.data.library import Library
-    from text2layer.errors import InputError
 
     named: dict[str, tuple[Path | None, Callable[[Path], Any]]] = {
         "foreground": (foreground, io.load),

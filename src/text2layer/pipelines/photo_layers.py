@@ -15,14 +15,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from text2layer.blend import extend_edge_colours, resize_colour
+from text2layer.blend import composite_over, extend_edge_colours, resize_colour
 from text2layer.errors import InputError
 from text2layer.io.xmp import INPAINTED
 from text2layer.layers import Layer, LayeredImage
 from text2layer.models.hole import MASK_THRESHOLD, cut_hole, threshold_level
 from text2layer.models.inpainting import Inpainter, load_inpainter
 from text2layer.models.saliency import SaliencyModel, load_saliency
-from text2layer.pipelines.subjects import faint_parts, find_subjects, lift_subjects, nearest_label
+from text2layer.pipelines.subjects import find_subjects, lift_subjects, nearest_label, nearness
 
 LEAST_SALIENCY = 0.5  # raw maximum below which nothing was found, as in a build
 WORKING_SIDE = 2048  # pixels: holes of longer photos are cut and filled at this size
@@ -98,14 +98,15 @@ class PhotoLayers:
             bar.set_description("find subjects")
             found = self.saliency.predict([photo])[0]
             small, mask = shrunk(photo, found.mask)
-            faint = faint_parts(mask)
-            subjects = find_subjects(np.where(faint, 0, mask), max_layers)
-            hole = cut_hole(np.where(subjects, mask, 0).astype(np.uint8)) & ~faint
+            near = nearness(mask)
+            faded = np.rint(mask * near).astype(np.uint8)
+            subjects = find_subjects(faded, max_layers)
+            hole = cut_hole(np.where(subjects, faded, 0).astype(np.uint8)) & (near > 0)
             if found.maximum < LEAST_SALIENCY or not subjects.any() or hole.all():
                 return LayeredImage(photo.copy(), metadata=metadata)
             bar.update()
             bar.set_description("fill background")
-            fill = self.inpainter.fill(small, hole)
+            fill = mixed(small, self.inpainter.fill(small, hole), near)
             regions = np.where(hole, nearest_label(subjects)[0], 0)
             bar.update()
             bar.set_description("lift subjects")
@@ -113,8 +114,10 @@ class PhotoLayers:
             if regions.shape != (height, width):
                 nearest = Image.fromarray(regions).resize((width, height), Image.Resampling.NEAREST)
                 regions, fill = np.asarray(nearest), resize_colour(fill, (width, height))
+                near = np.asarray(Image.fromarray(near).resize((width, height)))
+                faded = np.rint(found.mask * near.clip(0, 1)).astype(np.uint8)
             background = np.where(regions[..., None] > 0, fill, photo)
-            layers = lift_subjects(photo, found.mask, background, regions)
+            layers = lift_subjects(photo, faded, regions)
             bar.update()
         return LayeredImage(background, layers, metadata=metadata)
 
@@ -129,6 +132,12 @@ class PhotoLayers:
             "generator": f"text2layer {__version__}",
             "digital_source_type": INPAINTED,
         }
+
+
+def mixed(photo: np.ndarray, fill: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: of the fill as much as `share` (H, W) says, 0..1, of the photo the rest."""
+    weight = np.rint(share * 255).astype(np.uint8)
+    return composite_over(photo, fill, weight)
 
 
 def shrunk(photo: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

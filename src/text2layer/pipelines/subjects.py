@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from text2layer.blend import extend_edge_colours, resize_colour, solve_colour
+from text2layer.blend import estimate_colours, resize_colour
 from text2layer.errors import InputError
 from text2layer.layers import Layer
 from text2layer.models.hole import MASK_THRESHOLD, threshold_level
@@ -20,23 +20,30 @@ from text2layer.models.hole import MASK_THRESHOLD, threshold_level
 SURE_LEVEL = 128  # mask level (0..255) from which a pixel is surely a subject's: .5
 LEAST_SHARE = 0.002  # of the picture, in sure pixels: a smaller part is a speck and no subject
 CORE_SHARE = 0.33  # of a part's largest core: as large a core is another subject that touches it
-REACH = 0.03  # longest side: a soft edge ends that far from what is sure
-SOLVED_LEVEL = 64  # alpha from which an edge's colour is solved: an error grows to its 4-fold
-COARSE_SIDE = 2048  # pixels; hidden colour of a longer layer is continued at about this size
+REACH = 0.03  # longest side: that far from what is sure a soft edge begins to fade
+FADED = 2 * REACH  # and there it has ended
+COARSE_SIDE = 1024  # pixels; edge colours of a longer layer are estimated at about this size
 EIGHT = np.ones((3, 3), np.uint8)  # neighbours that count as connected
 
 
-def faint_parts(mask: np.ndarray) -> np.ndarray:
-    """Pixels above `MASK_THRESHOLD`, but farther than `REACH` from any sure one.
+def nearness(mask: np.ndarray) -> np.ndarray:
+    """How much of each pixel of a mask is a subject's, by its distance from what is sure.
 
-    They are no soft edge: the network was in doubt. (H, W) uint8 -> (H, W) bool.
+    Soft pixels farther than `REACH` are no edge: the network was in doubt. They fade, so that fur
+    and hair have no cut, and from `FADED` on nothing is left of them.
+
+    Args:
+        mask: (H, W) uint8.
+
+    Returns:
+        (H, W) float32 in 0..1; 1 below `MASK_THRESHOLD`, and everywhere if nothing is sure.
     """
-    doubtful: np.ndarray = mask >= threshold_level(MASK_THRESHOLD)
     sure = mask >= SURE_LEVEL
-    if sure.any():
-        distance = ndimage.distance_transform_edt(~sure)
-        doubtful &= distance > REACH * max(mask.shape)
-    return doubtful
+    if not sure.any():
+        return np.ones(mask.shape, np.float32)
+    distance = ndimage.distance_transform_edt(~sure) / max(mask.shape)
+    share = np.clip((FADED - distance) / (FADED - REACH), 0, 1)
+    return np.where(mask >= threshold_level(MASK_THRESHOLD), share, 1).astype(np.float32)
 
 
 def find_subjects(mask: np.ndarray, max_subjects: int) -> np.ndarray:
@@ -105,15 +112,12 @@ def nearest_label(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return labels[rows, columns], distance
 
 
-def lift_subjects(
-    photo: np.ndarray, mask: np.ndarray, background: np.ndarray, regions: np.ndarray
-) -> tuple[Layer, ...]:
+def lift_subjects(photo: np.ndarray, mask: np.ndarray, regions: np.ndarray) -> tuple[Layer, ...]:
     """Cut the subjects out of their photo.
 
     Args:
         photo: (H, W, 3) uint8.
         mask: (H, W) uint8, of all subjects.
-        background: (H, W, 3) uint8, what is behind them.
         regions: (H, W) int: 1 where the first subject, its soft edge and the rim that was filled
             around it lie, 2 for the next subject ..., 0 where nothing was filled.
 
@@ -126,34 +130,43 @@ def lift_subjects(
     for number, box in enumerate(boxes, start=1):
         if box is not None:
             alpha = np.where(regions[box] == number, mask[box], 0).astype(np.uint8)
-            colour = edge_colours(photo[box], background[box], alpha)
+            colour = edge_colours(photo[box], alpha)
             rows, columns = box
             offset = (columns.start, rows.start)
             layers.append(Layer(colour, alpha, f"Subject {number}", offset))
     return tuple(layers)
 
 
-def edge_colours(photo: np.ndarray, background: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def edge_colours(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Colour of a layer that was cut out of a photo, without what shone through from behind.
 
-    The photo where alpha is 255; from `SOLVED_LEVEL` on the F that makes the photo I over the
-    background B, F = (I - (1 - a) B) / a, clipped; below it the colour is continued outward.
+    The photo where alpha is 255; elsewhere the colour that `blend.estimate_colours` finds, without
+    a look at the fill, which is a guess. `recipes/edge_colours.py` compares it with others.
 
     Args:
         photo: (H, W, 3) uint8.
-        background: (H, W, 3) uint8.
         alpha: (H, W) uint8.
 
     Returns:
-        (H, W, 3) uint8; over the background it gives the photo exactly wherever alpha is at least
-        `SOLVED_LEVEL` and F was not clipped.
+        (H, W, 3) uint8.
     """
-    colour = photo.copy()
-    soft = (alpha >= SOLVED_LEVEL) & (alpha < 255)
-    colour[soft] = solve_colour(photo[soft], background[soft], alpha[soft])
+    opaque = (alpha == 255)[..., None]
     step = -(-max(alpha.shape) // COARSE_SIDE)
     if step == 1:
-        return extend_edge_colours(colour, alpha, SOLVED_LEVEL)
-    coarse = extend_edge_colours(colour[::step, ::step], alpha[::step, ::step], SOLVED_LEVEL)
-    continued = resize_colour(coarse, (alpha.shape[1], alpha.shape[0]))
-    return np.where((alpha >= SOLVED_LEVEL)[..., None], colour, continued)
+        return np.where(opaque, photo, estimate_colours(photo, alpha)[0])
+    coarse = estimate_colours(photo[::step, ::step], alpha[::step, ::step])
+    size = (alpha.shape[1], alpha.shape[0])
+    colour, behind = (resize_colour(found, size) for found in coarse)
+    soft = (alpha > 0) & (alpha < 255)
+    colour[soft] = _nearest_mixture(photo[soft], alpha[soft], colour[soft], behind[soft])
+    return np.where(opaque, photo, colour)
+
+
+def _nearest_mixture(
+    photo: np.ndarray, alpha: np.ndarray, colour: np.ndarray, behind: np.ndarray
+) -> np.ndarray:
+    """The F that is nearest to (N, 3) `colour`, B to `behind`, and makes the photo with B."""
+    share = alpha[:, None].astype(np.float32) / 255
+    missing = photo - (share * colour + (1 - share) * behind)
+    moved = colour + missing * share / (share**2 + (1 - share) ** 2)
+    return np.clip(np.rint(moved), 0, 255).astype(np.uint8)
