@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner, Result
 
 from text2layer.cli import app
@@ -247,6 +248,23 @@ def test_two_processes_may_fetch_the_same(enter, cache, tmp_path):
     assert len(found) == 3
     assert len(set(found)) == 1
     assert left_behind(cache) == [found[0].parent.name]
+
+
+def test_what_a_killed_fetch_left_is_removed(enter, cache, tmp_path):
+    enter(toy())
+    build_wheel(tmp_path / "index", "toy-weights", {"toy_weights/toy.onnx": CONTENT})
+    killed, at_work, older, starting = (
+        cache / "weights" / f".fetching-{name}" for name in ("a", "b", "c", "d")
+    )
+    for folder in (killed, at_work, older, starting):
+        (folder / "packages").mkdir(parents=True)
+        (folder / "packages" / "half.whl").write_bytes(CONTENT)
+    (killed / ".lock").touch()
+    os.utime(older, (0, 0))  # of a release that took no lock
+    with FileLock(at_work / ".lock"):
+        slot = fetch("toy-net").parent
+    assert sorted(left_behind(cache)) == sorted([slot.name, at_work.name, starting.name])
+    assert (at_work / "packages" / "half.whl").is_file()
 
 
 # What goes wrong

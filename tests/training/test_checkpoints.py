@@ -37,7 +37,7 @@ def test_a_checkpoint_holds_what_the_docstring_lists(model, tmp_path):
     target = save(tmp_path, 500, model, data_hash="abc")
     assert target == tmp_path / "checkpoint-00000500"
     assert {path.name for path in target.iterdir()} == {
-        "model", "ema", "optimizer.pt", "state.json",
+        "model", "ema", "optimizer.pt", "state.json", "SHA256SUMS",
     }  # fmt: skip
     assert checkpoints.read_state(target) == {"step": 500, "data_hash": "abc"}
     assert checkpoints.load_optimizer_state(target) == {"step": 500}

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from tests.training.runs import metrics, weights
@@ -22,6 +24,7 @@ from text2layer.training import checkpoints
 from text2layer.training.autoencoder import AutoencoderObjective, train_autoencoder
 from text2layer.training.loop import (
     Objective,
+    StopRequest,
     compile_blocks,
     learning_rate_factor,
     make_ema,
@@ -267,6 +270,81 @@ def test_two_precisions_in_one_process_are_one_sentence(autoencoder_settings, so
         train_autoencoder(autoencoder_settings(steps=2, mixed_precision="bf16"), source, source)
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path) -> None:
+    """Change a bit of the last byte, which a weights file does not notice."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model/diffusion_pytorch_model.safetensors", cut),
+        ("ema/diffusion_pytorch_model.safetensors", flip),
+        ("optimizer.pt", cut),
+        ("state.json", cut),
+        ("ema/diffusion_pytorch_model.safetensors", Path.unlink),
+    ],
+)
+@pytest.mark.parametrize("hashes", [True, False], ids=["hashes", "old"])
+def test_a_damaged_newest_checkpoint_is_put_aside_and_said(
+    autoencoder_settings, source, caplog, name, damage, hashes
+):
+    if damage is flip and not hashes:
+        pytest.skip("a checkpoint without hashes cannot tell")
+    settings = autoencoder_settings(steps=4, checkpoint_every=2)
+    first = train_autoencoder(settings, source, source)
+    # copies: what is read maps the file, which is damaged in place
+    expected = {key: value.clone() for key, value in weights(first.checkpoint / "model").items()}
+    older, newest = checkpoints.list_checkpoints(Path(settings.out))
+    if not hashes:
+        for checkpoint in (older, newest):
+            (checkpoint / "SHA256SUMS").unlink()
+    damage(newest / name)
+    again = train_autoencoder(replace(settings, keep_checkpoints=1), source, source)
+    assert "checkpoint-00000004 is damaged; going on from checkpoint-00000002" in caplog.text
+    assert [path.name for path in checkpoints.list_checkpoints(newest.parent)] == [newest.name]
+    assert (newest.parent / "damaged-checkpoint-00000004").is_dir()
+    for key, value in weights(again.checkpoint / "model").items():
+        assert torch.equal(expected[key], value)
+
+
+def test_a_run_without_a_whole_checkpoint_says_so(autoencoder_settings, source):
+    settings = autoencoder_settings(steps=2, checkpoint_every=1)
+    train_autoencoder(settings, source, source)
+    for checkpoint in checkpoints.list_checkpoints(Path(settings.out)):
+        cut(checkpoint / "optimizer.pt")
+    with pytest.raises(WeightsError, match=r"No checkpoint in .* is whole"):
+        train_autoencoder(settings, source, source)
+    assert len(checkpoints.list_checkpoints(Path(settings.out))) == 2
+
+
+def test_one_process_trains_in_a_folder(autoencoder_settings, source):
+    settings = autoencoder_settings(steps=1)
+    Path(settings.out).mkdir()
+    lock = FileLock(Path(settings.out) / "train.lock")
+    with lock, pytest.raises(InputError, match="Another process trains in"):
+        train_autoencoder(settings, source, source)
+    assert train_autoencoder(settings, source, source).step == 1
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.received
+            signal.raise_signal(signal.SIGUSR1)
+            assert stop.received
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 SCRIPT = """
 import sys
 from tests.training.toy_source import DiscSource
@@ -280,7 +358,8 @@ print(result.step, result.interrupted)
 """
 
 
-def test_sigterm_leaves_a_whole_checkpoint_that_resumes(autoencoder_settings, tmp_path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_a_signal_leaves_a_whole_checkpoint_that_resumes(autoencoder_settings, tmp_path, name):
     run = tmp_path / "run"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -293,7 +372,7 @@ def test_sigterm_leaves_a_whole_checkpoint_that_resumes(autoencoder_settings, tm
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline, "the run wrote no metrics"
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(getattr(signal, name))
         printed, errors = process.communicate(timeout=60)
     finally:
         process.kill()

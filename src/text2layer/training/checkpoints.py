@@ -5,6 +5,7 @@
         ema/            the averaged weights, likewise: what a pipeline should use
         optimizer.pt    optimiser state (read with weights_only=True)
         state.json      step, settings, hash of the training data
+        SHA256SUMS      hashes of these files; checkpoints of before November 2026 have none
 
 A folder is written under a temporary name and renamed when complete (`files`).
 """
@@ -26,10 +27,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from text2layer.errors import WeightsError, WriteError
-from text2layer.files import WEIGHTS_FILES, remove_unfinished, writing_folder
+from text2layer.files import (
+    CHECKSUMS,
+    WEIGHTS_FILES,
+    remove_unfinished,
+    verify_checksums,
+    write_checksums,
+    writing_folder,
+)
 from text2layer.models.denoiser import fill_flags
 from text2layer.pipelines.loading import autoencoder_config as autoencoder_config
 from text2layer.pipelines.loading import load_autoencoder as load_autoencoder
+
+
+class DamagedCheckpointError(WeightsError):
+    """A checkpoint of which a file is missing, cut short or changed."""
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
@@ -67,9 +79,32 @@ def save_checkpoint(
         except RuntimeError as error:  # how torch tells of a full disk
             raise _not_written(target, error) from error
         (folder / "state.json").write_text(json.dumps({"step": step, **state}, indent=2))
+        write_checksums(folder)
     for old in list_checkpoints(run)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def check_whole(checkpoint: Path) -> None:
+    """Compare the files of a checkpoint with its SHA256SUMS, if it has any.
+
+    Raises:
+        DamagedCheckpointError: a file is missing, cut short or changed.
+    """
+    if (checkpoint / CHECKSUMS).is_file():
+        try:
+            verify_checksums(checkpoint)
+        except WeightsError as error:
+            raise DamagedCheckpointError(str(error)) from error
+
+
+def put_aside(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint so that it no longer counts as one; return its new name."""
+    number, aside = 1, checkpoint.with_name(f"damaged-{checkpoint.name}")
+    while aside.exists():
+        number += 1
+        aside = checkpoint.with_name(f"damaged-{checkpoint.name}-{number}")
+    return checkpoint.rename(aside)
 
 
 @contextmanager
@@ -112,14 +147,16 @@ def load_weights(model: ModelMixin, folder: Path) -> None:
     """
     file = folder / SAFETENSORS_WEIGHTS_NAME
     if not file.is_file():
-        raise WeightsError(
+        raise DamagedCheckpointError(
             f"{folder} holds no {SAFETENSORS_WEIGHTS_NAME}; give a folder of saved weights."
         )
     try:
         weights = load_file(file)
         model.load_state_dict(fill_flags(model, weights))
-    except SafetensorError as error:
-        raise WeightsError(f"{file} is damaged ({error}); use another checkpoint.") from error
+    except (SafetensorError, OSError) as error:
+        raise DamagedCheckpointError(
+            f"{file} is damaged ({error}); use another checkpoint."
+        ) from error
     except RuntimeError as error:
         raise WeightsError(
             f"{file} does not fit this architecture ({str(error).splitlines()[-1].strip()}); "
@@ -131,8 +168,8 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     """Return the contents of a checkpoint's state.json."""
     try:
         return dict(json.loads((checkpoint / "state.json").read_text()))
-    except (OSError, TypeError, ValueError) as error:
-        raise WeightsError(
+    except (OSError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedCheckpointError(
             f"{checkpoint / 'state.json'} cannot be read ({error}); delete this checkpoint."
         ) from error
 
@@ -142,7 +179,7 @@ def load_optimizer_state(checkpoint: Path) -> dict[str, Any]:
     try:
         return dict(torch.load(checkpoint / "optimizer.pt", weights_only=True, map_location="cpu"))
     except (OSError, RuntimeError, EOFError, TypeError, ValueError, pickle.PickleError) as error:
-        raise WeightsError(
+        raise DamagedCheckpointError(
             f"{checkpoint / 'optimizer.pt'} cannot be read; delete this checkpoint to go on "
             "from the one before."
         ) from error

@@ -27,6 +27,7 @@ from text2layer.models.denoiser import (
 )
 from text2layer.models.plain_autoencoder import PARTS, PlainAutoencoder
 from text2layer.models.text_encoder import load_text_encoder
+from text2layer.pipelines.frame import MIN_SIDE
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 from text2layer.training import processes
 from text2layer.training.checkpoints import load_autoencoder
@@ -222,11 +223,18 @@ class DenoiserObjective(Objective):
         frozen = self.frozen
         return Text2LayerPipeline(
             frozen.autoencoder, network, frozen.text_encoder, frozen.tokenizer, self.scheduler,
-            default_size=self.settings.size,
+            default_size=self._drawn_size(),
             default_steps=self.settings.preview_steps,
             default_guidance_scale=self.settings.preview_guidance,
             text_encoder_name=self.settings.text_encoder,
         )  # fmt: skip
+
+    def _drawn_size(self) -> int:
+        """Side of preview pictures and of what the pipeline draws by itself, pixels.
+
+        Pipelines draw 64 px and more, where the presets for tests train on less.
+        """
+        return max(MIN_SIDE, self.settings.size)
 
     def export(self, checkpoint: Path, out: Path) -> None:
         """Write the pipeline with the averaged weights of a checkpoint to `out`/pipeline."""
@@ -242,8 +250,6 @@ class DenoiserObjective(Objective):
             made = pipeline(
                 prompts,
                 generator=[torch.Generator().manual_seed(i) for i in range(len(prompts))],
-                width=self.settings.size,
-                height=self.settings.size,
             )
         return generation_sheet(made.layers)
 

@@ -8,10 +8,12 @@ torchrun share every batch, so their number may change too: see `processes`.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from diffusers import ModelMixin
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -32,6 +35,11 @@ from text2layer.training.objective import compile_blocks as compile_blocks
 from text2layer.training.objective import step_generator as step_generator
 from text2layer.training.outputs import MetricsLog
 from text2layer.training.settings import TrainingSettings
+
+LOCK = "train.lock"  # in a run's folder; it stays, empty, and is held while a process trains there
+STOPPING = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")  # the last two: clusters give notice so
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,14 +106,20 @@ def parameter_groups(
 
 
 class StopRequest:
-    """SIGTERM and SIGINT ask the loop to finish its step, save and return."""
+    """SIGTERM, SIGINT, SIGHUP and SIGUSR1 ask the loop to finish its step, save and return.
+
+    What the caller ignores stays ignored: `nohup` does so with SIGHUP.
+    """
 
     def __init__(self) -> None:
         self.received = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for name in STOPPING:
+            number = getattr(signal, name, None)  # Windows has two of them
+            if number is None or signal.getsignal(number) == signal.SIG_IGN:
+                continue
             try:
                 self._previous[number] = signal.signal(number, self._receive)
             except ValueError:  # not in the main thread: the caller's signals stay as they are
@@ -137,10 +151,22 @@ def train(
         WriteError: when a checkpoint cannot be written.
         DivergenceError: when the loss is no finite number.
         InputError: when the requested device is not there, the output folder holds checkpoints
-            of a run that is not to be resumed, or the batch cannot be shared evenly.
+            of a run that is not to be resumed, another process trains there, or the batch cannot
+            be shared evenly.
     """
     begun = time.monotonic()
     accelerator = _accelerator(settings)
+    with _locked(Path(settings.out), accelerator.is_main_process):
+        return _train(make_objective, settings, data_hash, accelerator, begun)
+
+
+def _train(
+    make_objective: Callable[[torch.device], Objective],
+    settings: TrainingSettings,
+    data_hash: str,
+    accelerator: Accelerator,
+    begun: float,
+) -> TrainingResult:
     set_seed(settings.seed)
     run = _Run(make_objective(accelerator.device), settings, data_hash)
     state = run.resume()
@@ -181,6 +207,27 @@ def train(
                 break
     accelerator.wait_for_everyone()
     return TrainingResult(step, newest, step < settings.steps)
+
+
+@contextmanager
+def _locked(folder: Path, is_main: bool) -> Iterator[None]:
+    """Hold a run's folder alone; the lock of a process that has died is no obstacle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not is_main:
+        yield
+        return
+    lock = FileLock(folder / LOCK, fallback_to_soft=False)  # a soft one would outlive its process
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise InputError(
+            f"Another process trains in {folder}; wait until it has ended, or give another "
+            "output folder."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fits_a_graph(objective: Objective, accelerator: Accelerator) -> bool:
@@ -257,7 +304,6 @@ class _Run:
         self.network = objective.network
         processes.share_batch_norm(self.network, self.network.device)
         self.folder = Path(settings.out)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.optimizer: Any = torch.optim.AdamW(
             parameter_groups(self.network, settings.weight_decay, self.objective.rate_of),
             lr=settings.learning_rate,
@@ -312,7 +358,11 @@ class _Run:
         )  # fmt: skip
 
     def resume(self) -> dict[str, Any]:
-        """Load the newest checkpoint and return its state.json; without one what to start from."""
+        """Load the newest whole checkpoint and return its state.json; without any the start.
+
+        Damaged ones are named in the log and put aside, so that none is kept instead of a whole
+        one.
+        """
         found = checkpoints.list_checkpoints(self.folder)
         if found and not self.settings.resume:
             raise InputError(
@@ -323,7 +373,34 @@ class _Run:
             self.objective.load_start(self.network)
             self.ema.module.load_state_dict(self.network.state_dict())
             return {}
-        newest = found[-1]
+        damaged = []
+        for newest in reversed(found):
+            try:
+                state = self._load(newest)
+            except checkpoints.DamagedCheckpointError as error:
+                damaged.append(newest)
+                reason = error
+                continue
+            self._put_aside(damaged, f"going on from {newest.name}")
+            return state
+        raise WeightsError(
+            f"No checkpoint in {self.folder} is whole ({reason}); delete them to start anew, or "
+            "give another output folder."
+        )
+
+    def _put_aside(self, damaged: list[Path], then: str) -> None:
+        if damaged:
+            processes.largest(0)  # until all processes have seen them
+        if processes.is_main():
+            for checkpoint in damaged:
+                aside = checkpoints.put_aside(checkpoint)
+                _log.warning(
+                    "%s is damaged; %s. It is called %s now.", checkpoint, then, aside.name
+                )
+
+    def _load(self, newest: Path) -> dict[str, Any]:
+        """Load a checkpoint and return its state.json."""
+        checkpoints.check_whole(newest)
         state = checkpoints.read_state(newest)
         if state.get("data_hash") != self.data_hash:
             raise WeightsError(
