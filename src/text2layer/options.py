@@ -58,7 +58,7 @@ class Limits:
             *first, last = (str(choice) or "empty" for choice in self.choices)
             return f"be {', '.join(first)} or {last}"
         if self.at_least is not None and self.at_most is not None:
-            return f"lie in {self.at_least:g}..{self.at_most:g}"
+            return f"lie in {self.at_least:g}..{self.at_most:.10g}"
         words = [
             f"{name} {value:g}"
             for name, value in (

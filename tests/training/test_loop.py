@@ -361,7 +361,8 @@ print(result.step, result.interrupted)
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
 def test_a_signal_leaves_a_whole_checkpoint_that_resumes(autoencoder_settings, tmp_path, name):
     run = tmp_path / "run"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join((str(ROOT / "src"), str(ROOT)))  # this tree, whatever is installed
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(run)],
         cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
