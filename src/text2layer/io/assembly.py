@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from text2layer import blend
-from text2layer.io.pictures import continue_stripped_colour
 from text2layer.io.xmp import Packet
 from text2layer.layers import Layer, LayeredImage
 
@@ -54,7 +53,7 @@ def assemble(
     for index, layer in enumerate(foregrounds):
         colour = layer.colour
         if not packet.ours:
-            colour = continue_stripped_colour(colour, layer.alpha)
+            colour = _continued(colour, layer.alpha)
         details = packet.layer_metadata(index, layer.name)
         foregrounds[index] = layer.replace(colour=colour, metadata=details)
     return Loaded(LayeredImage(background, tuple(foregrounds), name, metadata), preview, packet)
@@ -68,3 +67,15 @@ def background_of(layer: Layer, size: tuple[int, int]) -> np.ndarray | None:
     if not (covers and layer.visible and layer.opacity_byte == 255):
         return None
     return layer.colour[source].copy() if (layer.alpha[source] == 255).all() else None
+
+
+def _continued(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Edge colours continued if the file has thrown the hidden ones away (all are the same)."""
+    hidden = alpha == 0
+    if not hidden.any():
+        return colour
+    first = colour.reshape(-1, 3)[int(hidden.argmax())]
+    for row, covered in zip(colour, hidden, strict=True):  # by row: no copy of the picture
+        if (row[covered] != first).any():
+            return colour
+    return blend.extend_edge_colours(colour, alpha)
