@@ -14,14 +14,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from text2layer.errors import FormatError, InputError, Text2LayerError
+from text2layer.errors import FormatError, InputError, Text2LayerError, UnkeptError
 from text2layer.files import writing
 from text2layer.io import folder, ora, pictures, psd, xmp
 from text2layer.io.assembly import Loaded, assemble
 from text2layer.io.budget import MAX_PIXELS, PixelBudget
 from text2layer.layers import Layer, LayeredImage
 
-__all__ = ["FORMATS", "MAX_PIXELS", "PARTS", "Format", "inspect", "load", "save"]
+__all__ = ["FORMATS", "MAX_PIXELS", "PARTS", "Format", "inspect", "load", "read", "save"]
 
 PARTS = ("composite", "foreground", "background", "mask")
 
@@ -43,6 +43,7 @@ class Format:
 
 FORMATS = {
     ".psd": Format("PSD", True),
+    ".psb": Format("PSD", True, writable=False),
     ".ora": Format("ORA", True),
     ".layers": Format("folder", True),
     ".png": Format("PNG", False),
@@ -57,7 +58,9 @@ _PICTURE_WRITERS: dict[str, Callable[[BinaryIO, np.ndarray, bytes], None]] = {
 }
 
 
-def load(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> LayeredImage:
+def load(
+    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, merge: bool = False
+) -> LayeredImage:
     """Read a layered file, or a single picture as one.
 
     An opaque picture becomes the background; a cut-out (with real transparency) becomes a
@@ -65,17 +68,20 @@ def load(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Layer
 
     Args:
         path: file or folder; the suffix says which format.
-        max_pixels: limit for each picture in the file; all together may hold 8 times as many.
+        max_pixels: limit for each picture in the file; all together may hold 4 times as many.
+        merge: merge what cannot be kept as a layer (effects, adjustments, clipping and the like)
+            by psd-tools' compositor; the metadata says under ``changed`` what was merged.
 
     Raises:
         InputError: there is no such file.
+        UnkeptError: visible content that cannot be kept, without `merge`.
         FormatError: unknown suffix, damaged, cut short, over a limit, or not supported.
 
     Example:
         >>> load("scene.psd").size                                  # doctest: +SKIP
         (256, 256)
     """
-    return _read(path, max_pixels).layered
+    return read(path, max_pixels=max_pixels, merge=merge).layered
 
 
 def save(layered: LayeredImage, path: str | os.PathLike[str], *, part: str = "composite") -> None:
@@ -114,10 +120,15 @@ def inspect(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> di
 
     Returns:
         format, size [width, height], background {name}, layers (bottom first: name, offset [x, y],
-        size, opacity, visible, metadata), metadata, digital_source_type (IPTC URI or None) and
-        preview_equals_composite (None where the format holds no preview of its layers).
+        size, opacity, visible, metadata), metadata, digital_source_type (IPTC URI or None),
+        preview_equals_composite (None where the format holds no preview of its layers), and notes:
+        sentences on what cannot be kept and on a preview that differs visibly. Where something
+        cannot be kept, the layers are those that ``load(path, merge=True)`` gives.
     """
-    loaded = _read(path, max_pixels)
+    try:
+        loaded = read(path, max_pixels=max_pixels)
+    except UnkeptError:
+        loaded = read(path, max_pixels=max_pixels, merge=True)
     layered, preview = loaded.layered, loaded.preview
     equal = None if preview is None else bool(np.array_equal(preview, layered.composite))
     return {
@@ -138,11 +149,14 @@ def inspect(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> di
         "metadata": layered.metadata,
         "digital_source_type": loaded.packet.digital_source_type,
         "preview_equals_composite": equal,
+        "notes": loaded.notes,
     }
 
 
-def _read(path: str | os.PathLike[str], max_pixels: int) -> Loaded:
-    """Read with the reader of the path's format; whatever goes wrong becomes one sentence."""
+def read(
+    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, merge: bool = False
+) -> Loaded:
+    """As `load`, with the file's preview and notes; whatever goes wrong becomes one sentence."""
     kind = _format_of(path)
     where = Path(path)
     if not os.path.exists(path):
@@ -153,8 +167,10 @@ def _read(path: str | os.PathLike[str], max_pixels: int) -> Loaded:
     try:
         if kind.name == "folder":
             return folder.read(where, budget)
+        if kind.name == "PSD":
+            return psd.read(where, budget, merge)
         if kind.layered:
-            return {"PSD": psd.read, "ORA": ora.read}[kind.name](where, budget)
+            return ora.read(where, budget)
         return _read_single(where, kind.name, budget)
     except InputError as error:
         raise FormatError(f"{path} cannot be used: {error}") from None
