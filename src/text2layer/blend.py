@@ -75,9 +75,18 @@ def blend(background: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
         if not layer.visible:
             continue
         target, source = overlap(layer.offset, layer.size, (width, height))
-        alpha = multiply_alpha(layer.alpha[source], layer.opacity_byte)
-        canvas[target] = composite_over(canvas[target], layer.colour[source], alpha)
+        below, colour, opacity = canvas[target], layer.colour[source], layer.alpha[source]
+        for rows in _bands(*opacity.shape):
+            alpha = multiply_alpha(opacity[rows], layer.opacity_byte)
+            below[rows] = composite_over(below[rows], colour[rows], alpha)
     return canvas
+
+
+def _bands(height: int, width: int) -> Iterator[slice]:
+    """Rows of at most `BAND_PIXELS` pixels at a time, an even number: wide copies stay small."""
+    step = max(2, BAND_PIXELS // max(width, 1) // 2 * 2)
+    for start in range(0, height, step):
+        yield slice(start, min(start + step, height))
 
 
 def overlap(
@@ -191,9 +200,38 @@ def extend_with_mean(
     known = alpha >= threshold
     if known.all() or not known.any():
         return colour.copy(), colour.mean((0, 1), dtype=np.float32)
-    filled, mean = _push_pull(np.where(known[..., None], colour, 0).astype(np.float32), known)
-    rounded = np.clip(np.rint(filled), 0, 255).astype(np.uint8)
-    return np.where(known[..., None], colour, rounded), mean
+    coarse, mean = _push_pull(*_halved_picture(colour, known))
+    height, width = known.shape
+    result = colour.copy()
+    for rows in _bands(height, width):  # the picture itself is never held as floats
+        filled = _double(_double(coarse, height, 0, rows), width, 1)
+        rounded = np.clip(np.rint(filled), 0, 255).astype(np.uint8)
+        result[rows] = np.where(known[rows][..., None], colour[rows], rounded)
+    return result, mean
+
+
+def _halved_picture(colour: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Half-size float32 averages of a uint8 picture's known pixels, and where there are any."""
+    height, width = known.shape
+    coarse = np.empty(((height + 1) // 2, (width + 1) // 2, colour.shape[2]), np.float32)
+    covered = np.empty(coarse.shape[:2], bool)
+    for rows in _bands(height, width):
+        half = slice(rows.start // 2, (rows.stop + 1) // 2)
+        seen = np.where(known[rows][..., None], colour[rows], 0).astype(np.float32)
+        coarse[half], covered[half] = _halved(seen, known[rows])
+    return coarse, covered
+
+
+def _halved(colour: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Averages of the known pixels of each 2 x 2 block, and which blocks have some."""
+    height, width = known.shape
+    padding = ((0, height % 2), (0, width % 2))
+    blocks = np.pad(known, padding).astype(np.float32)
+    count = blocks[::2, ::2] + blocks[1::2, ::2] + blocks[::2, 1::2] + blocks[1::2, 1::2]
+    total = np.pad(colour, (*padding, (0, 0)))
+    total = total[::2] + total[1::2]
+    total = total[:, ::2] + total[:, 1::2]
+    return total / np.maximum(count, 1)[..., None], count > 0
 
 
 def _push_pull(colour: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -205,20 +243,14 @@ def _push_pull(colour: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.nd
     if known.all():
         return colour, colour.mean((0, 1))
     height, width = known.shape
-    padding = ((0, height % 2), (0, width % 2))
-    blocks = np.pad(known, padding).astype(np.float32)
-    count = blocks[::2, ::2] + blocks[1::2, ::2] + blocks[::2, 1::2] + blocks[1::2, 1::2]
-    total = np.pad(colour, (*padding, (0, 0)))
-    total = total[::2] + total[1::2]
-    total = total[:, ::2] + total[:, 1::2]
-    coarse, mean = _push_pull(total / np.maximum(count, 1)[..., None], count > 0)
+    coarse, mean = _push_pull(*_halved(colour, known))
     filled = _double(_double(coarse, height, 0), width, 1)
     return np.where(known[..., None], colour, filled), mean
 
 
-def _double(coarse: np.ndarray, length: int, axis: int) -> np.ndarray:
-    """Bilinear doubling along `axis`, cut to `length`; pixel centres stay in place."""
-    position = np.clip((np.arange(length) - 0.5) / 2, 0, coarse.shape[axis] - 1)
+def _double(coarse: np.ndarray, length: int, axis: int, part: slice = slice(None)) -> np.ndarray:
+    """Bilinear doubling along `axis`, cut to a part of `length`; pixel centres stay in place."""
+    position = np.clip((np.arange(length)[part] - 0.5) / 2, 0, coarse.shape[axis] - 1)
     lower = position.astype(np.intp)
     upper = np.minimum(lower + 1, coarse.shape[axis] - 1)
     share = (position - lower).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))

@@ -24,6 +24,10 @@ class FormatError(Text2LayerError, ValueError):
     """A picture or layer file that is unknown, damaged or over a limit."""
 
 
+class UnkeptError(FormatError):
+    """A layered file with visible content that a stack of normal layers cannot keep."""
+
+
 class WriteError(FormatError):
     """A file that the system does not write: the disk is full, permission is missing, and the like.
 

@@ -1,14 +1,21 @@
 """PSDs of other programs: groups are taken apart, what has no normal pixels is refused by name."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
 from psd_tools import PSDImage
 from psd_tools.constants import BlendMode, Compression, SheetColorType, Tag
+from psd_tools.psd.descriptor import Bool, Descriptor
+from psd_tools.psd.layer_and_mask import MaskData
+from psd_tools.psd.tagged_blocks import DescriptorBlock2, TaggedBlock
 
 from tests.io.stacks import pixels
 from text2layer import io
-from text2layer.errors import FormatError
+from text2layer.errors import FormatError, UnkeptError
+from text2layer.io.pictures import encode_png
+from text2layer.layers import LayeredImage
 
 COLOUR, ALPHA = pixels(1, 6, 8)
 PICTURE = Image.fromarray(np.dstack([COLOUR, ALPHA]))
@@ -105,7 +112,7 @@ def test_visible_layers_that_are_not_normal_are_refused_and_hidden_ones_noted(do
 def test_an_adjustment_layer_is_refused(document, tmp_path):
     layer = add(document, "Invert")
     layer.tagged_blocks.set_data(Tag.INVERT)
-    with pytest.raises(FormatError, match="kind invert"):
+    with pytest.raises(FormatError, match=r"adjustment layer .invert"):
         reloaded(document, tmp_path)
 
 
@@ -147,11 +154,173 @@ def test_odd_names_and_labels_do_no_harm(document, tmp_path):
         ("L", 8, "Grayscale with 8 bits"),
         ("CMYK", 8, "CMYK with 8 bits"),
         ("RGB", 16, "RGB with 16 bits"),
+        ("RGB", 32, "RGB with 32 bits"),
         ("1", 1, "Bitmap with 1 bits"),
     ],
 )
-def test_other_modes_and_depths_are_refused(tmp_path, mode, depth, word):
+def test_other_modes_and_depths_become_rgb_with_a_note(tmp_path, mode, depth, word):
     PSDImage.new(mode, (4, 4), depth=depth).save(tmp_path / "a.psd")
-    with pytest.raises(FormatError, match=word) as caught:
-        io.load(tmp_path / "a.psd")
-    assert "convert it to RGB, 8 bits" in str(caught.value)
+    layered = io.load(tmp_path / "a.psd")
+    assert layered.metadata["changed"] == [f"{word} a channel became RGB with 8 bits"]
+    assert layered.background.shape == (4, 4, 3)
+
+
+def test_a_grey_layer_keeps_its_values_and_its_alpha(tmp_path):
+    psd = PSDImage.new("L", (20, 15), color=(1.0,))
+    layer = psd.create_pixel_layer(Image.fromarray(COLOUR[..., 0]), name="Grey", top=4, left=3)
+    layer._channels[0].set_data(ALPHA.tobytes(), 8, 6, 8)
+    (found,) = reloaded(psd, tmp_path).foregrounds
+    shown = ALPHA > 0
+    np.testing.assert_array_equal(found.colour[shown], np.repeat(COLOUR[..., :1], 3, 2)[shown])
+    np.testing.assert_array_equal(found.alpha, ALPHA)
+
+
+def test_a_psb_is_read(document, tmp_path):
+    add(document)
+    for layer in document:
+        for data in layer._channels:  # rows of a PSB are counted in four bytes
+            plane = data.get_data(layer.width, layer.height, 8, 1)
+            data.set_data(plane, layer.width, layer.height, 8, 2)
+        for info, data in zip(layer._record.channel_info, layer._channels, strict=True):
+            info.length = len(data.data) + 2
+    document._record._get_layer_info()
+    document._record.header.version = 2
+    with (tmp_path / "a.psb").open("wb") as file:
+        document._record.write(file)
+    np.testing.assert_array_equal(io.load(tmp_path / "a.psb").foregrounds[0].alpha, ALPHA)
+    with pytest.raises(FormatError, match="only read"):
+        io.save(io.load(tmp_path / "a.psb"), tmp_path / "b.psb")
+
+
+def test_a_mask_header_without_pixels_is_no_mask(document, tmp_path):
+    group = document.create_group(name="G")
+    for layer in (add(group), group):
+        layer._record.mask_data = MaskData(0, 0, 0, 0, background_color=0)
+    np.testing.assert_array_equal(reloaded(document, tmp_path).foregrounds[0].alpha, ALPHA)
+
+
+def effects(*, present, enabled=True, master=True):
+    """An effect list as CS5 and CS6 write it; `present` is a flag of later versions."""
+    shadow = Descriptor(classID=b"DrSh")
+    shadow[b"enab"] = Bool(enabled)
+    if present is not None:
+        shadow[b"present"] = Bool(present)
+    block = DescriptorBlock2(version=0, data_version=16, classID=b"null")
+    block[b"masterFXSwitch"] = Bool(master)
+    block[b"DrSh"] = shadow
+    return block
+
+
+@pytest.mark.parametrize("tag", [Tag.OBJECT_BASED_EFFECTS_LAYER_INFO,
+                                 Tag.OBJECT_BASED_EFFECTS_LAYER_INFO_V0])  # fmt: skip
+@pytest.mark.parametrize("present", [None, True])
+def test_layer_effects_are_refused_whatever_flags_they_have(document, tmp_path, tag, present):
+    layer = add(document, "Shadowed")
+    layer.tagged_blocks[tag] = TaggedBlock(key=tag, data=effects(present=present))
+    with pytest.raises(UnkeptError, match=r'"Shadowed" .* has layer effects'):
+        reloaded(document, tmp_path)
+
+
+@pytest.mark.parametrize("off", [{"enabled": False}, {"master": False}, {"present": False}])
+def test_layer_effects_that_are_switched_off_do_no_harm(document, tmp_path, off):
+    tag = Tag.OBJECT_BASED_EFFECTS_LAYER_INFO
+    block = TaggedBlock(key=tag, data=effects(**{"present": True, **off}))
+    add(document).tagged_blocks[tag] = block
+    assert len(reloaded(document, tmp_path).foregrounds) == 1
+
+
+@pytest.mark.parametrize("in_group", [False, True])
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [("knockout", "a knockout"), ("channels", "switched-off channels"), ("ranges", "blend-if")],
+)
+def test_blending_options_are_refused(document, tmp_path, option, word, in_group):
+    layer = document.create_group(name="G") if in_group else add(document)
+    if in_group:
+        add(layer)
+    if option == "knockout":
+        layer.tagged_blocks.set_data(Tag.KNOCKOUT_SETTING, 1)
+    elif option == "channels":
+        layer.tagged_blocks.set_data(Tag.CHANNEL_BLENDING_RESTRICTIONS_SETTING, [2])
+    else:
+        layer._record.blending_ranges.composite_ranges = [(0, 65535), (0x4060, 65535)]
+    with pytest.raises(UnkeptError, match=word):
+        reloaded(document, tmp_path)
+
+
+@pytest.mark.parametrize("block", [b"brit", b"levl", b"hue2", b"selc"])
+def test_legacy_adjustment_layers_are_refused_and_not_empty(document, tmp_path, block):
+    layer = document.create_pixel_layer(Image.new("RGB", (1, 1)), name="Adjust")
+    layer.tagged_blocks[Tag(block)] = TaggedBlock(key=Tag(block), data=bytes(8))
+    with pytest.raises(UnkeptError, match=r'"Adjust" .* is an adjustment layer'):
+        reloaded(document, tmp_path)
+
+
+def merged(psd, tmp_path):
+    """The document with what cannot be kept merged, and psd-tools' composite over white."""
+    with pytest.raises(UnkeptError):
+        reloaded(psd, tmp_path)
+    whole = PSDImage.open(tmp_path / "a.psd").composite(ignore_preview=True)
+    white = Image.new("RGBA", whole.size, "white")
+    expected = Image.alpha_composite(white, whole.convert("RGBA")).convert("RGB")
+    return io.load(tmp_path / "a.psd", merge=True), np.array(expected).astype(int)
+
+
+@pytest.mark.parametrize("mode", [BlendMode.DIFFERENCE, BlendMode.COLOR_BURN])
+def test_a_blended_layer_is_merged_with_what_is_below_it(document, tmp_path, mode):
+    add(document, "Below")
+    add(document, "Glow", blend_mode=mode)
+    add(document, "Above").offset = (9, 1)
+    layered, expected = merged(document, tmp_path)
+    assert [x.name for x in layered.foregrounds] == ["Above"]
+    assert layered.background_name == "Glow"
+    assert abs(layered.composite - expected).max() <= 2
+    (note,) = layered.metadata["changed"]
+    assert note == (
+        f'"Glow" is blended with {mode.name.lower()}: merged into the layer "Glow" with 2 below it'
+    )
+
+
+def test_a_half_transparent_group_is_merged_alone(document, tmp_path):
+    add(document, "Below")
+    group = document.create_group(name="Ghosts")
+    group.opacity, group.blend_mode = 128, BlendMode.NORMAL
+    add(group, "One")
+    add(group, "Two").offset = (5, 6)
+    layered, expected = merged(document, tmp_path)
+    assert [x.name for x in layered.foregrounds] == ["Below", "Ghosts"]
+    assert abs(layered.composite - expected).max() <= 2
+
+
+def test_a_clipped_layer_is_merged_with_its_base_alone(document, tmp_path):
+    add(document, "Below")
+    add(document, "Base").offset = (8, 2)
+    add(document, "Clipped", clipping=True).offset = (6, 2)
+    layered, expected = merged(document, tmp_path)
+    assert [x.name for x in layered.foregrounds] == ["Below", "Base"]
+    assert abs(layered.composite - expected).max() <= 2
+
+
+def test_inspect_lists_what_cannot_be_kept(document, tmp_path):
+    add(document, "Glow", blend_mode=BlendMode.DIFFERENCE)
+    document._record._get_layer_info()
+    with (tmp_path / "a.psd").open("wb") as file:
+        document._record.write(file)
+    notes = io.inspect(tmp_path / "a.psd")["notes"]
+    assert any('"Glow" is blended with difference' in note for note in notes)
+
+
+def test_a_preview_differs_only_where_it_shows(tmp_path):
+    rng = np.random.default_rng(0)
+    picture = LayeredImage(rng.integers(20, 200, (64, 64, 3), np.uint8))
+    for amount, said in ((3, False), (40, True)):
+        other = picture.replace(background=(picture.background + amount).astype(np.uint8))
+        io.save(picture, tmp_path / "a.ora")
+        with zipfile.ZipFile(tmp_path / "a.ora") as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        files["mergedimage.png"] = encode_png(other.background)
+        with zipfile.ZipFile(tmp_path / "a.ora", "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+        notes = io.inspect(tmp_path / "a.ora")["notes"]
+        assert any("differs visibly" in note for note in notes) == said

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from text2layer.errors import FormatError, InputError, Text2LayerError
+from text2layer.errors import FormatError, InputError, Text2LayerError, UnkeptError
 from text2layer.files import writing
 from text2layer.io import folder, ora, pictures, psd, streams, xmp
 from text2layer.io.assembly import Loaded, assemble
@@ -35,6 +35,7 @@ __all__ = [
     "inspect",
     "is_standard",
     "load",
+    "read",
     "save",
 ]
 
@@ -58,6 +59,7 @@ class Format:
 
 FORMATS = {
     ".psd": Format("PSD", True),
+    ".psb": Format("PSD", True, writable=False),
     ".ora": Format("ORA", True),
     ".layers": Format("folder", True),
     ".png": Format("PNG", False),
@@ -79,11 +81,6 @@ _PICTURE_WRITERS: dict[str, Callable[[BinaryIO, np.ndarray, bytes], None]] = {
     "WEBP": pictures.write_webp,
     "JPEG": pictures.write_jpeg,
 }
-_LAYER_READERS: dict[str, Callable[[Path, PixelBudget], Loaded]] = {
-    "PSD": psd.read,
-    "ORA": ora.read,
-    "folder": folder.read,
-}
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,10 @@ class _Source:
 
 
 def load(
-    source: str | os.PathLike[str] | BinaryIO, *, max_pixels: int = MAX_PIXELS
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    merge: bool = False,
 ) -> LayeredImage:
     """Read a layered file, or a single picture as one.
 
@@ -114,17 +114,30 @@ def load(
     Args:
         source: file or folder, whose suffix says which format; or an open binary stream or "-",
             standard input, whose content says which.
-        max_pixels: limit for each picture in the file; all together may hold 8 times as many.
+        max_pixels: limit for each picture in the file; all together may hold 4 times as many.
+        merge: merge what cannot be kept as a layer (effects, adjustments, clipping and the like)
+            by psd-tools' compositor; the metadata says under ``changed`` what was merged.
 
     Raises:
         InputError: there is no such file, or HEIC is to be read without pillow-heif.
+        UnkeptError: visible content that cannot be kept, without `merge`.
         FormatError: unknown suffix, damaged, cut short, over a limit, or not supported.
 
     Example:
         >>> load("scene.psd").size                                  # doctest: +SKIP
         (256, 256)
     """
-    return _read(_source(source), max_pixels).layered
+    return read(source, max_pixels=max_pixels, merge=merge).layered
+
+
+def read(
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    merge: bool = False,
+) -> Loaded:
+    """As `load`, with the file's preview and notes."""
+    return _read(_source(source), max_pixels, merge)
 
 
 def save(
@@ -184,11 +197,16 @@ def inspect(
 
     Returns:
         format, size [width, height], background {name}, layers (bottom first: name, offset [x, y],
-        size, opacity, visible, metadata), metadata, digital_source_type (IPTC URI or None) and
-        preview_equals_composite (None where the format holds no preview of its layers).
+        size, opacity, visible, metadata), metadata, digital_source_type (IPTC URI or None),
+        preview_equals_composite (None where the format holds no preview of its layers), and notes:
+        sentences on what cannot be kept and on a preview that differs visibly. Where something
+        cannot be kept, the layers are those that ``load(path, merge=True)`` gives.
     """
     opened = _source(source)
-    loaded = _read(opened, max_pixels)
+    try:
+        loaded = _read(opened, max_pixels)
+    except UnkeptError:
+        loaded = _read(opened, max_pixels, merge=True)
     layered, preview = loaded.layered, loaded.preview
     equal = None if preview is None else bool(np.array_equal(preview, layered.composite))
     return {
@@ -209,6 +227,7 @@ def inspect(
         "metadata": layered.metadata,
         "digital_source_type": loaded.packet.digital_source_type,
         "preview_equals_composite": equal,
+        "notes": loaded.notes,
     }
 
 
@@ -232,7 +251,7 @@ def _source(source: str | os.PathLike[str] | BinaryIO) -> _Source:
     return _Source(where, found, None, head + next(reading))
 
 
-def _read(source: _Source, max_pixels: int) -> Loaded:
+def _read(source: _Source, max_pixels: int, merge: bool = False) -> Loaded:
     """Read with the reader of the format; whatever goes wrong becomes one sentence."""
     where, kind, budget = source.where, source.kind, PixelBudget(source.where, max_pixels)
     try:
@@ -246,7 +265,9 @@ def _read(source: _Source, max_pixels: int) -> Loaded:
                 nullcontext(source.path) if source.path else streams.on_disk(source.data, suffix)
             )
             with on_disk as path:
-                return _LAYER_READERS[kind.name](path, budget)
+                if kind.name == "PSD":
+                    return psd.read(path, budget, merge)
+                return (ora.read if kind.name == "ORA" else folder.read)(path, budget)
     except InputError as error:
         raise FormatError(f"{where} cannot be used: {error}") from None
     except Text2LayerError:

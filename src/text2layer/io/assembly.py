@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from text2layer import blend
-from text2layer.io.pictures import continue_stripped_colour
 from text2layer.io.xmp import Packet
 from text2layer.layers import Layer, LayeredImage
 
 WHITE = 255
+VISIBLE = 16  # levels between a preview and a composite that are not rounding
+TOLERATED = 0.001  # share of the pixels that may be so: edges of other programs' resampling
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,34 @@ class Loaded:
     preview: np.ndarray | None
     packet: Packet
 
+    @property
+    def preview_difference(self) -> float | None:
+        """Share of the pixels where preview and composite are more than `VISIBLE` levels apart.
+
+        Profiles, roundings and other programs' arithmetic move a pixel by a few levels; content
+        that one of the two lacks moves it by more. None without a preview.
+        """
+        if self.preview is None or self.preview.shape != self.layered.background.shape:
+            return None
+        far = 0
+        for ours, theirs in zip(self.layered.composite, self.preview, strict=True):
+            far += int((np.abs(ours.astype(np.int16) - theirs) > VISIBLE).any(-1).sum())
+        return far / (self.preview.shape[0] * self.preview.shape[1])
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what the file has and the layers have not, for a person."""
+        metadata = self.layered.metadata
+        found = [f"not loaded: {note}" for note in metadata.get("not_loaded", ())]
+        found += [str(note) for note in metadata.get("changed", ())]
+        share = self.preview_difference or 0.0
+        if share > TOLERATED:
+            found.append(
+                f"the preview stored in the file differs visibly from its layers ({share:.1%} of "
+                "the pixels)"
+            )
+        return found
+
 
 def assemble(
     size: tuple[int, int],
@@ -30,6 +59,7 @@ def assemble(
     packet: Packet,
     preview: np.ndarray | None = None,
     notes: Sequence[str] = (),
+    changes: Sequence[str] = (),
 ) -> Loaded:
     """Make the bottom layer the background if it is opaque and covers the canvas, else add white.
 
@@ -39,11 +69,14 @@ def assemble(
         packet: provenance found in the file.
         preview: merged picture found in the file.
         notes: what was found but not loaded; kept as metadata ``not_loaded``.
+        changes: what was converted or merged; kept as metadata ``changed``.
     """
     width, height = size
     metadata = dict(packet.metadata)
     if notes:
         metadata["not_loaded"] = list(notes)
+    if changes:
+        metadata["changed"] = list(changes)
     bottom = background_of(layers[0], size) if layers else None
     if bottom is None:
         metadata["background_added"] = True
@@ -54,7 +87,7 @@ def assemble(
     for index, layer in enumerate(foregrounds):
         colour = layer.colour
         if not packet.ours:
-            colour = continue_stripped_colour(colour, layer.alpha)
+            colour = _continued(colour, layer.alpha)
         details = packet.layer_metadata(index, layer.name)
         foregrounds[index] = layer.replace(colour=colour, metadata=details)
     return Loaded(LayeredImage(background, tuple(foregrounds), name, metadata), preview, packet)
@@ -68,3 +101,15 @@ def background_of(layer: Layer, size: tuple[int, int]) -> np.ndarray | None:
     if not (covers and layer.visible and layer.opacity_byte == 255):
         return None
     return layer.colour[source].copy() if (layer.alpha[source] == 255).all() else None
+
+
+def _continued(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Edge colours continued if the file has thrown the hidden ones away (all are the same)."""
+    hidden = alpha == 0
+    if not hidden.any():
+        return colour
+    first = colour.reshape(-1, 3)[int(hidden.argmax())]
+    for row, covered in zip(colour, hidden, strict=True):  # by row: no copy of the picture
+        if (row[covered] != first).any():
+            return colour
+    return blend.extend_edge_colours(colour, alpha)

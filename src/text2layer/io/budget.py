@@ -5,7 +5,7 @@ from __future__ import annotations
 from text2layer.errors import FormatError
 
 MAX_PIXELS = 100_000_000  # of one picture or canvas; 300 MB of colour
-LAYER_FACTOR = 8  # all pictures of one file together may hold this many times the limit
+LAYER_FACTOR = 4  # all pictures of one file together may hold this many times the limit
 MAX_LAYERS = 1_000
 
 

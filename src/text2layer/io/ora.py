@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import posixpath
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -53,7 +52,7 @@ def write(layered: LayeredImage, file: BinaryIO) -> None:
 def read(path: Path, budget: PixelBudget) -> Loaded:
     """Read an ORA of any program.
 
-    Groups are taken apart: their offsets, opacity and visibility go to their layers.
+    Groups are taken apart: their opacity and visibility go to their layers.
 
     Raises:
         FormatError: damaged, a name outside the archive, a DOCTYPE, over a limit, or a visible
@@ -73,12 +72,15 @@ class _Reader:
         entries = archive.infolist()
         if len(entries) > 4 * MAX_LAYERS:
             raise FormatError(f"{self.where} holds {len(entries)} files, over {4 * MAX_LAYERS}.")
+        self.entries: dict[str, zipfile.ZipInfo] = {}  # by the place inside; the last one counts
         for entry in entries:
-            self.check_inside(entry.filename)
+            if (place := _inside(entry.filename)) is not None:
+                self.entries[place] = entry
+        self.notes: list[str] = []
         self.layers: list[Layer] = []  # topmost first
 
     def load(self) -> Loaded:
-        names = set(self.archive.namelist())
+        names = self.entries
         if "mimetype" not in names or self.entry("mimetype", 256).strip() != MIMETYPE:
             raise FormatError(f"{self.where} is a zip file, but not an OpenRaster picture.")
         try:
@@ -95,15 +97,15 @@ class _Reader:
             preview, packet = merged.colour, xmp.read_packet(merged.xmp)
         if XMP_ENTRY in names:
             packet = xmp.read_packet(self.entry(XMP_ENTRY, MAX_XML_BYTES))
-        return assemble(size, self.layers[::-1], packet, preview)
+        return assemble(size, self.layers[::-1], packet, preview, self.notes)
 
     def collect(
         self, stack: ElementTree.Element, origin: tuple[int, int], opacity: float, visible: bool
     ) -> None:
         """Append the layers of a stack, topmost first, with what its groups do to them."""
         for element in stack:
-            if element.tag not in ("layer", "stack"):
-                continue  # filters and texts are optional in the standard and unknown here
+            if element.tag not in ("layer", "stack", "filter", "text"):
+                continue
             name = clean_name(element.get("name", ""), f"Layer {len(self.layers) + 1}")
             shown = visible and element.get("visibility", "visible") != "hidden"
             operation = element.get("composite-op", "svg:src-over")
@@ -112,6 +114,14 @@ class _Reader:
                     f'Layer "{name}" of {self.where} is blended with {operation}, which is not '
                     "supported: merge it in the program that made it."
                 )
+            if element.tag in ("filter", "text"):
+                if shown:
+                    raise FormatError(
+                        f'{self.where} has a {element.tag} "{name}", which is not supported: merge '
+                        "it in the program that made it, or hide it."
+                    )
+                self.notes.append(f'"{name}" is a {element.tag}')
+                continue
             x, y = origin[0] + self.whole(element, "x", 0), origin[1] + self.whole(element, "y", 0)
             factor = self.opacity(element)
             if element.tag == "stack":
@@ -120,7 +130,8 @@ class _Reader:
                         f'Group "{name}" of {self.where} is half transparent, which is not '
                         "supported: merge it in the program that made it."
                     )
-                self.collect(element, (x, y), opacity * factor, shown)
+                # "x, y: ... ignored for stacks" since 0.0.2; GIMP and Krita place layers so
+                self.collect(element, origin, opacity * factor, shown)
                 continue
             picture = self.picture(element.get("src", ""))
             alpha = picture.alpha
@@ -137,11 +148,12 @@ class _Reader:
 
     def entry(self, name: str, limit: int) -> bytes:
         """The bytes of an entry, however many it claims to have, at most `limit`."""
-        self.check_inside(name)
-        try:
-            info = self.archive.getinfo(name)
-        except KeyError:
-            raise FormatError(f'{self.where} is damaged: it has no "{name}" inside.') from None
+        place = _inside(name)
+        if place is None:
+            raise FormatError(f'{self.where} names a file outside itself ("{name}"): not opened.')
+        info = self.entries.get(place)
+        if info is None:
+            raise FormatError(f'{self.where} is damaged: it has no "{name}" inside.')
         data = b""
         if info.file_size <= limit:
             with self.archive.open(info) as file:
@@ -149,12 +161,6 @@ class _Reader:
         if max(info.file_size, len(data)) > limit:
             raise FormatError(f'"{name}" in {self.where} unpacks to more than {limit} bytes.')
         return data
-
-    def check_inside(self, name: str) -> None:
-        """Refuse names that point out of the archive."""
-        outside = "\\" in name or name.startswith("/") or ":" in name
-        if outside or ".." in posixpath.normpath(name).split("/") or "\0" in name:
-            raise FormatError(f'{self.where} names a file outside itself ("{name}"): not opened.')
 
     def whole(self, element: ElementTree.Element, key: str, default: int) -> int:
         """A whole-number attribute within what a layer's offset may be."""
@@ -175,6 +181,23 @@ class _Reader:
         if not math.isfinite(value):
             raise FormatError(f'{self.where} is damaged: {key}="{text}" is not a number.')
         return value
+
+
+def _inside(name: str) -> str | None:
+    """The place of a name inside the archive, from its root; None if it leads out of it.
+
+    A leading slash or a backslash is what some programs write, and means the root and a slash.
+    """
+    drive = len(name) > 1 and name[1] == ":" and name[0].isalpha()
+    parts: list[str] = []
+    for part in name.replace("\\", "/").split("/"):
+        if part == "..":
+            if not parts:
+                return None
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return None if drive or not parts or "\0" in name else "/".join(parts)
 
 
 def _layer_element(

@@ -10,29 +10,29 @@ from __future__ import annotations
 import logging
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
 from text2layer.blend import multiply_alpha
-from text2layer.errors import FormatError
+from text2layer.errors import FormatError, UnkeptError
 from text2layer.io import pictures, xmp
 from text2layer.io.assembly import Loaded, assemble
 from text2layer.io.budget import PixelBudget
+from text2layer.io.psd_merging import obstacles_of, read_merged
+from text2layer.io.psd_obstacles import group_obstacle, has_colour, has_mask, obstacle
 from text2layer.layers import MAX_SIDE, Layer, LayeredImage, clean_name
 
 if TYPE_CHECKING:
     from psd_tools import PSDImage
-    from psd_tools.api.layers import GroupMixin
     from psd_tools.api.layers import Layer as PsdLayer
     from psd_tools.psd.layer_and_mask import ChannelDataList, LayerRecord
 
 _MODES = ("Bitmap", "Grayscale", "Indexed", "RGB", "CMYK", "", "", "Multichannel", "Duotone", "Lab")
 _RGB, _TRANSPARENCY, _USER_MASK = 3, -1, -2
 _RLE = 1
-_PLAIN_KINDS = ("pixel", "type", "shape", "smartobject")  # these carry rendered pixels
 
 logging.getLogger("psd_tools").addHandler(logging.NullHandler())  # its notes are ours to phrase
 
@@ -124,24 +124,28 @@ def _fits_pascal(name: str) -> bool:
         return False
 
 
-def read(path: Path, budget: PixelBudget) -> Loaded:
-    """Read a PSD of any program: pixel layers, taken out of their groups.
+def read(path: Path, budget: PixelBudget, merge: bool = False) -> Loaded:
+    """Read a PSD or PSB of any program: pixel layers, taken out of their groups.
+
+    Other colour modes and depths become RGB with 8 bits through the file's profile.
+
+    Args:
+        path: the file.
+        budget: what it may ask for.
+        merge: whether visible content that cannot be a layer is merged by psd-tools' compositor.
 
     Raises:
-        FormatError: damaged, not RGB with 8 bits, over a limit, or visible content that cannot be
-            a normal pixel layer (adjustments, other blend modes, clipping, effects).
+        UnkeptError: without `merge`, visible content that cannot be a normal pixel layer
+            (adjustments, other blend modes, clipping, effects).
+        FormatError: damaged or over a limit.
     """
     with path.open("rb") as file:
         head = file.read(26)
         pictures.check_signature(head[:16], "PSD", budget.where)
         if len(head) < 26:
             raise FormatError(f"{budget.where} is cut short: it ends within its header.")
-        depth, mode = _check_header(head, budget)
-        if (depth, mode) != (8, _RGB):
-            name = _MODES[mode] if mode < len(_MODES) and _MODES[mode] else f"mode {mode}"
-            raise FormatError(
-                f"{budget.where} is {name} with {depth} bits a channel: convert it to RGB, 8 bits."
-            )
+        height, width = struct.unpack(">II", head[14:22])
+        budget.take(width, height, "canvas")
         file.seek(0)
         with warnings.catch_warnings():
             from psd_tools import PSDImage
@@ -149,123 +153,142 @@ def read(path: Path, budget: PixelBudget) -> Loaded:
 
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", PSDDecompressionWarning)  # it would go on with black
-            return _load(PSDImage.open(file), budget)
+            return _load(PSDImage.open(file), budget, merge)
 
 
-def _check_header(head: bytes, budget: PixelBudget) -> tuple[int, int]:
-    """Depth and colour mode, once the canvas is known to lie within the limit."""
-    height, width, depth, mode = struct.unpack(">IIHH", head[14:26])
-    budget.take(width, height, "canvas")
-    return depth, mode
-
-
-def _load(psd: PSDImage, budget: PixelBudget) -> Loaded:
+def _load(psd: PSDImage, budget: PixelBudget, merge: bool) -> Loaded:
     from psd_tools.constants import Resource
 
     profile = psd.image_resources.get_data(Resource.ICC_PROFILE)
     packet = xmp.read_packet(psd.image_resources.get_data(Resource.XMP_METADATA))
-    preview = pictures.to_srgb(_merged(psd, budget), profile)
-    layers: list[Layer] = []
+    preview = _merged(psd, budget, profile)
+    budget.check_layer_count(sum(1 for _ in psd.descendants()))
     notes: list[str] = []
-    found = list(_flattened(psd, budget))
-    budget.check_layer_count(len(found))
-    for number, (layer, opacity, visible) in enumerate(found, start=1):
+    changes: list[str] = []
+    mode, depth = int(psd.color_mode), psd.depth
+    if (mode, depth) != (_RGB, 8):
+        name = _MODES[mode] if mode < len(_MODES) and _MODES[mode] else f"mode {mode}"
+        changes.append(f"{name} with {depth} bits a channel became RGB with 8 bits")
+
+    def plain(group: Iterable[PsdLayer], first: int) -> list[Layer]:
+        return _plain_layers(group, first, budget, profile, notes)
+
+    stack = list(psd)
+    if merge and any(True for _ in obstacles_of(stack)):
+        try:
+            layers, merged = read_merged(psd, plain)
+        except (FormatError, MemoryError):
+            raise
+        except Exception as error:  # a compositor for strangers' files, with needs of its own
+            cause = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".:")
+            if not psd.has_preview():
+                raise FormatError(
+                    f"{budget.where} cannot be merged by psd-tools ({cause}): merge its layers in "
+                    "the program that made it."
+                ) from None
+            layers, merged = (
+                [_flat(preview, "Merged")],
+                [f"psd-tools cannot draw it ({cause}): the file's own merged picture is taken"],
+            )
+        changes += merged
+    else:
+        layers = plain(stack, 1)
+    if not stack:  # a flat document: its picture is the background
+        layers = [_flat(preview, "Background")]
+    return assemble(
+        psd.size, layers, packet, preview if psd.has_preview() else None, notes, changes
+    )
+
+
+def _flat(picture: np.ndarray, name: str) -> Layer:
+    return Layer(picture, np.full(picture.shape[:2], 255, np.uint8), name)
+
+
+def _plain_layers(
+    group: Iterable[PsdLayer],
+    first: int,
+    budget: PixelBudget,
+    profile: bytes | None,
+    notes: list[str],
+) -> list[Layer]:
+    """Layers taken out of groups, bottom first; what is left out is noted."""
+    layers = []
+    for number, (layer, opacity, visible) in enumerate(_flattened(group, budget), start=first):
         name = clean_name(layer.name, f"Layer {number}")
-        reason = _obstacle(layer)
+        reason = obstacle(layer)
         if reason and visible:
-            raise FormatError(
+            raise UnkeptError(
                 f'Layer "{name}" of {budget.where} {reason}, which is not supported: rasterise or '
-                "merge it in the program that made it, or hide it."
+                "merge it in the program that made it, hide it, or use --merge (merge=True)."
             )
         if reason or min(layer.size) < 1:
             notes.append(f'"{name}" {reason or "is empty"}')
             continue
         budget.take(*layer.size, f'layer "{name}"')
-        colour, alpha = _pixels(layer, budget)
-        colour = pictures.to_srgb(colour, profile)
+        colour, alpha = _pixels(layer, budget, profile)
         opacity *= layer.opacity / 255 * layer.fill_opacity / 255
         layers.append(Layer(colour, alpha, name, layer.offset, opacity, visible))
-    if not found:  # a flat document: its picture is the background
-        height, width = preview.shape[:2]
-        layers = [Layer(preview, np.full((height, width), 255, np.uint8), "Background")]
-    return assemble(psd.size, layers, packet, preview, notes)
+    return layers
 
 
 def _flattened(
-    group: GroupMixin, budget: PixelBudget, opacity: float = 1.0, visible: bool = True
+    group: Iterable[PsdLayer], budget: PixelBudget, opacity: float = 1.0, visible: bool = True
 ) -> Iterator[tuple[PsdLayer, float, bool]]:
     """Layers inside groups, bottom first, with their groups' opacity and visibility."""
-    from psd_tools.api.layers import Artboard, Group
-
     for layer in group:
         shown = visible and layer.visible
-        if not isinstance(layer, Group):
+        if not layer.is_group():
             yield layer, opacity, shown
             continue
-        reason = None
-        if isinstance(layer, Artboard) or layer.has_mask() or layer.has_vector_mask():
-            reason = "is an artboard or has a mask"
-        elif layer.blend_mode.name not in ("NORMAL", "PASS_THROUGH"):
-            reason = f"is blended with {layer.blend_mode.name.lower()}"
-        elif layer.has_effects() or layer.clipping:
-            reason = "has effects or is clipped"
-        elif layer.opacity < 255 and len(list(layer.descendants())) > 1:
-            reason = "is half transparent"
+        reason = group_obstacle(layer)
         if reason and shown:
-            raise FormatError(
+            raise UnkeptError(
                 f'Group "{clean_name(layer.name, "Group")}" of {budget.where} {reason}, which is '
-                "not supported: merge it in the program that made it."
+                "not supported: merge it in the program that made it, or use --merge (merge=True)."
             )
-        yield from _flattened(layer, budget, opacity * layer.opacity / 255, shown)
+        inside = cast("Iterable[PsdLayer]", layer)
+        yield from _flattened(inside, budget, opacity * layer.opacity / 255, shown)
 
 
-def _obstacle(layer: PsdLayer) -> str | None:
-    """Why a layer cannot be a normal pixel layer, or None."""
-    mask = layer.mask if layer.has_mask() else None
-    parameters = mask.parameters if mask is not None else None
-    if layer.kind not in _PLAIN_KINDS:
-        return f"is a layer of the kind {layer.kind}"
-    if layer.blend_mode.name != "NORMAL":
-        return f"is blended with {layer.blend_mode.name.lower()}"
-    if layer.clipping:
-        return "is clipped to the layer below it"
-    if layer.has_effects():
-        return "has layer effects"
-    if layer.has_vector_mask() and layer.kind == "pixel":
-        return "has a vector mask"
-    if parameters is not None and (
-        parameters.user_mask_density not in (None, 255) or parameters.user_mask_feather
-    ):
-        return "has a mask with density or feather"
-    return None
-
-
-def _pixels(layer: PsdLayer, budget: PixelBudget) -> tuple[np.ndarray, np.ndarray]:
-    """Colour (h, w, 3) and alpha (h, w) of a layer: its transparency times its mask."""
-    planes = [_plane(layer, channel) for channel in range(3)]
-    if any(plane is None for plane in planes):
+def _pixels(
+    layer: PsdLayer, budget: PixelBudget, profile: bytes | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colour (h, w, 3) in sRGB and alpha (h, w) of a layer: its transparency times its mask."""
+    if not has_colour(layer):
         raise FormatError(f'Layer "{layer.name}" of {budget.where} has no colour: it is damaged.')
+    if (int(layer._psd.color_mode), layer._psd.depth) == (_RGB, 8):
+        planes = [_plane(layer, channel) for channel in range(3)]
+        if any(plane is None for plane in planes):
+            raise FormatError(
+                f'Layer "{layer.name}" of {budget.where} has no colour: it is damaged.'
+            )
+        colour = pictures.to_srgb(np.dstack([x for x in planes if x is not None]), profile)
+    else:
+        image = layer.topil(apply_icc=True)
+        if image is None:
+            raise FormatError(f'Layer "{layer.name}" of {budget.where} has no colour.')
+        colour = np.array(image.convert("RGB"))
     alpha = _plane(layer, _TRANSPARENCY)
     if alpha is None:
         alpha = np.full((layer.height, layer.width), 255, np.uint8)
-    if layer.mask is not None and not layer.mask.disabled:
+    if has_mask(layer) and layer.mask is not None and not layer.mask.disabled:
         mask = np.full_like(alpha, layer.mask.data.background_color)
         budget.take(max(layer.mask.data.width, 1), max(layer.mask.data.height, 1), "mask")
         stored = layer.mask.topil(real=False, layer_sized=True)
-        mask = mask if stored is None else np.array(stored)
+        mask = mask if stored is None else np.array(stored.convert("L"))
         alpha = multiply_alpha(alpha, 255 - mask if layer.mask.flags.invert_mask else mask)
-    return np.dstack([plane for plane in planes if plane is not None]), alpha
+    return colour, alpha
 
 
 def _plane(layer: PsdLayer, channel: int) -> np.ndarray | None:
     from psd_tools.constants import ChannelID
 
     image = layer.topil(ChannelID(channel), apply_icc=False)
-    return None if image is None else np.array(image)
+    return None if image is None else np.array(image.convert("L"))
 
 
-def _merged(psd: PSDImage, budget: PixelBudget) -> np.ndarray:
-    """(H, W, 3) uint8 of the image data section, once it is known to be whole.
+def _merged(psd: PSDImage, budget: PixelBudget, profile: bytes | None) -> np.ndarray:
+    """(H, W, 3) uint8 sRGB of the image data section, once it is known to be whole.
 
     psd-tools pads a short run-length row with black, so the byte counts are compared first.
     """
@@ -277,8 +300,14 @@ def _merged(psd: PSDImage, budget: PixelBudget) -> np.ndarray:
         needed = rows * int(kind[-1]) + int(table.sum(dtype=np.int64))
         if len(table) < rows or len(data) < needed:
             raise FormatError(f"{budget.where} is cut short: its merged picture is not complete.")
+    if (int(psd.color_mode), psd.depth) != (_RGB, 8):
+        image = psd.topil(apply_icc=True)
+        if image is None:
+            raise FormatError(f"{budget.where} is damaged: it has no merged picture.")
+        return np.array(image.convert("RGB"))
     planes = section.get_data(psd._record.header)
     if not isinstance(planes, list) or len(planes) < 3:
         raise FormatError(f"{budget.where} is damaged: its merged picture has no colour.")
     shape = (psd.height, psd.width)
-    return np.dstack([np.frombuffer(plane, np.uint8).reshape(shape) for plane in planes[:3]])
+    colour = np.dstack([np.frombuffer(plane, np.uint8).reshape(shape) for plane in planes[:3]])
+    return pictures.to_srgb(colour, profile)

@@ -1,0 +1,162 @@
+"""Parts of a foreign PSD that cannot be kept as layers, drawn by psd-tools' compositor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from text2layer.blend import composite_over
+from text2layer.io.psd_obstacles import depends_on_what_is_below, group_obstacle, obstacle
+from text2layer.layers import Layer, clean_name
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from psd_tools import PSDImage
+    from psd_tools.api.layers import Layer as PsdLayer
+
+CLOSE = 2  # levels that a composite may differ from psd-tools' without more being merged
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A layer or group of the document's top level, and those that are clipped to it.
+
+    Attributes:
+        members: the layer or group first.
+        obstacles: (name, reason) of everything visible in it that cannot be kept.
+        depends: whether one of them takes its look from the layers below the unit.
+    """
+
+    members: tuple[PsdLayer, ...]
+    obstacles: tuple[tuple[str, str], ...]
+    depends: bool
+
+    @property
+    def name(self) -> str:
+        return clean_name(self.members[0].name, "Layer")
+
+
+def units(psd: PSDImage) -> list[Unit]:
+    """The document's top level, bottom first."""
+    runs: list[list[PsdLayer]] = []
+    for layer in psd:
+        if layer.clipping and runs:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return [_unit(run) for run in runs]
+
+
+def read_merged(
+    psd: PSDImage, read_plain: Callable[[Sequence[PsdLayer], int], list[Layer]]
+) -> tuple[list[Layer], list[str]]:
+    """Layers of a document, bottom first, with what cannot be kept merged; and what was merged.
+
+    As little as possible is merged: a unit alone if its look is its own, else all that is below it
+    too. The result is compared with psd-tools' composite of the whole; where they differ, all up
+    to the topmost obstacle is merged.
+
+    Args:
+        psd: the document, in RGB or grey.
+        read_plain: reads units without obstacles; takes layers and the number of the first one.
+    """
+    stack = units(psd)
+    blocked = [index for index, unit in enumerate(stack) if unit.obstacles]
+    below = max((index for index in blocked if stack[index].depends), default=-1)
+    expected = None
+    layers: list[Layer] = []
+    notes: list[str] = []
+    for floor in dict.fromkeys((below, max(blocked, default=-1), len(stack) - 1)):
+        layers, notes = _merge_up_to(psd, stack, floor, read_plain)
+        if not blocked:
+            break
+        if expected is None:
+            expected = over_white(_composite(psd, lambda layer: bool(layer.is_visible())))
+        if _close(layers, expected):
+            break
+    return layers, notes
+
+
+def over_white(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of a picture with or without alpha, over white."""
+    rgba = np.array(image.convert("RGBA"))
+    return np.asarray(composite_over(np.uint8(255), rgba[..., :3], rgba[..., 3]))
+
+
+def obstacles_of(members: Sequence[PsdLayer]) -> Iterator[tuple[PsdLayer, str]]:
+    """Every visible layer and group, at any depth, that cannot be kept, with the reason."""
+    for layer in members:
+        if not layer.visible:
+            continue
+        reason = group_obstacle(layer) if layer.is_group() else obstacle(layer)
+        if reason:
+            yield layer, reason
+        if layer.is_group():
+            yield from obstacles_of(list(layer))  # type: ignore[call-overload]
+
+
+def _unit(run: Sequence[PsdLayer]) -> Unit:
+    found = list(obstacles_of(run))
+    depends = any(depends_on_what_is_below(reason) for layer, reason in found
+                  if layer in run[:1] or not layer.clipping)  # fmt: skip
+    named = tuple((clean_name(layer.name, "Layer"), reason) for layer, reason in found)
+    return Unit(tuple(run), named, depends)
+
+
+def _merge_up_to(
+    psd: PSDImage,
+    stack: Sequence[Unit],
+    floor: int,
+    read_plain: Callable[[Sequence[PsdLayer], int], list[Layer]],
+) -> tuple[list[Layer], list[str]]:
+    layers: list[Layer] = []
+    notes: list[str] = []
+    if floor >= 0:
+        layers += _drawn(psd, stack[: floor + 1], stack[floor].name)
+        notes.append(_note(stack[: floor + 1], stack[floor].name))
+    for unit in stack[floor + 1 :]:
+        if unit.obstacles:
+            layers += _drawn(psd, [unit], unit.name)
+            notes.append(_note([unit], unit.name))
+        else:
+            layers += read_plain(unit.members, len(layers) + 1)
+    return layers, notes
+
+
+def _note(merged: Sequence[Unit], name: str) -> str:
+    """`"Glow" has layer effects: merged into "Glow"`, with how many layers below went along."""
+    reasons = "; ".join(f'"{who}" {why}' for unit in merged for who, why in unit.obstacles)
+    below = f" with {len(merged) - 1} below it" if len(merged) > 1 else ""
+    return f'{reasons or "blending"}: merged into the layer "{name}"{below}'
+
+
+def _drawn(psd: PSDImage, merged: Sequence[Unit], name: str) -> list[Layer]:
+    """The units as one layer of what they cover; nothing where they show nothing."""
+    chosen = {id(layer._record) for unit in merged for layer in unit.members}
+
+    def shown(layer: Any) -> bool:
+        top = layer
+        while top.parent is not None and top.parent is not psd:
+            top = top.parent
+        return id(top._record) in chosen and bool(layer.is_visible())
+
+    rgba = np.array(_composite(psd, shown).convert("RGBA"))
+    alpha = rgba[..., 3]
+    if not alpha.any():
+        return []
+    colour = np.ascontiguousarray(rgba[..., :3])
+    return [Layer(colour, np.ascontiguousarray(alpha), name).trimmed()]
+
+
+def _composite(psd: PSDImage, shown: Callable[[Any], bool]) -> Image.Image:
+    return psd.composite(ignore_preview=True, layer_filter=shown)
+
+
+def _close(layers: Sequence[Layer], expected: np.ndarray) -> bool:
+    from text2layer.blend import blend
+
+    ours = blend(np.full_like(expected, 255), layers)
+    return bool((np.abs(ours.astype(np.int16) - expected) <= CLOSE).all())

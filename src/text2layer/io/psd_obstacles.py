@@ -1,0 +1,170 @@
+"""What a layer of a foreign PSD has that a normal pixel layer cannot keep.
+
+The tagged blocks themselves are asked: psd-tools' summaries pass over effects without the flag
+``present`` and legacy adjustment layers. Layout: Adobe Photoshop File Formats Specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from psd_tools.api.layers import Layer as PsdLayer
+
+USER_MASK = -2
+_PLAIN_KINDS = ("pixel", "type", "shape", "smartobject")  # these carry rendered pixels
+_EFFECT_LISTS = (b"lfx2", b"lmfx", b"lfxs")
+_OLD_EFFECTS = b"lrFX"
+_ADJUSTMENTS = {
+    b"brit": "brightness and contrast",
+    b"levl": "levels",
+    b"curv": "curves",
+    b"expA": "exposure",
+    b"vibA": "vibrance",
+    b"hue ": "hue and saturation",
+    b"hue2": "hue and saturation",
+    b"blnc": "colour balance",
+    b"blwh": "black and white",
+    b"phfl": "photo filter",
+    b"mixr": "channel mixer",
+    b"clrL": "colour lookup",
+    b"nvrt": "invert",
+    b"post": "posterize",
+    b"thrs": "threshold",
+    b"grdm": "gradient map",
+    b"selc": "selective colour",
+}
+_NEUTRAL_RANGES = ((0, 65535), (0, 0))  # 0..255 on both ends; some writers leave zeros
+
+
+def obstacle(layer: PsdLayer) -> str | None:
+    """Why a layer (no group) cannot be a normal pixel layer, as "is ..." or "has ...", or None."""
+    if kind := adjustment(layer):
+        return f"is an adjustment layer ({kind})"
+    if layer.kind not in _PLAIN_KINDS:
+        return f"is a layer of the kind {layer.kind}"
+    if layer.kind == "shape" and not has_colour(layer):
+        return "is a shape without stored pixels"
+    if reason := common_obstacle(layer):
+        return reason
+    if layer.has_vector_mask() and layer.kind == "pixel":
+        return "has a vector mask"
+    parameters = layer.mask.parameters if has_mask(layer) and layer.mask else None
+    if parameters is not None and (
+        parameters.user_mask_density not in (None, 255) or parameters.user_mask_feather
+    ):
+        return "has a mask with density or feather"
+    return None
+
+
+def group_obstacle(group: Any) -> str | None:
+    """Why a group cannot be taken apart, or None."""
+    from psd_tools.api.layers import Artboard
+
+    if isinstance(group, Artboard) or has_mask(group) or group.has_vector_mask():
+        return "is an artboard or has a mask"
+    if group.blend_mode.name != "PASS_THROUGH" and (reason := common_obstacle(group)):
+        return reason
+    if group.blend_mode.name == "PASS_THROUGH" and (reason := _blending_option(group)):
+        return reason
+    if group.opacity < 255 and len(list(group.descendants())) > 1:
+        return "is half transparent"
+    return None
+
+
+def common_obstacle(layer: PsdLayer) -> str | None:
+    """What layers and groups share: blend mode, clipping, effects and blending options."""
+    if layer.blend_mode.name != "NORMAL":
+        return f"is blended with {layer.blend_mode.name.lower()}"
+    return _blending_option(layer)
+
+
+def depends_on_what_is_below(reason: str) -> bool:
+    """Whether the look of a layer with this obstacle comes from the layers below it."""
+    return reason.startswith(("is an adjustment", "is blended", "has blend-if", "has a knockout",
+                              "has switched-off"))  # fmt: skip
+
+
+def adjustment(layer: PsdLayer) -> str | None:
+    """What an adjustment layer adjusts, or None if it is none."""
+    blocks = _blocks(layer)
+    return next((name for key, name in _ADJUSTMENTS.items() if key in blocks), None)
+
+
+def has_mask(layer: PsdLayer) -> bool:
+    """Whether there is a mask with pixels; some writers give every layer a mask's header alone."""
+    return layer.has_mask() and any(
+        int(item.id) == USER_MASK for item in layer._record.channel_info
+    )
+
+
+def has_colour(layer: PsdLayer) -> bool:
+    """Whether pixels of the first colour are stored."""
+    return any(int(item.id) == 0 and item.length > 2 for item in layer._record.channel_info)
+
+
+def has_effects(layer: PsdLayer) -> bool:
+    """Whether an effect is switched on, by the effect list, or else by the one of Photoshop 5."""
+    blocks = _blocks(layer)
+    listed = [blocks[key] for key in _EFFECT_LISTS if key in blocks]
+    if listed:
+        return any(_lists_effect(data) for data in listed)
+    old = blocks.get(_OLD_EFFECTS)
+    if old is None:
+        return False
+    if not hasattr(old, "items"):
+        return True  # a block that cannot be read is not known to be empty
+    return any(bool(getattr(item, "enabled", 0)) for _, item in old.items())
+
+
+def _blending_option(layer: PsdLayer) -> str | None:
+    if layer.clipping:
+        return "is clipped to the layer below it"
+    if has_effects(layer):
+        return "has layer effects"
+    blocks = _blocks(layer)
+    if _value(blocks.get(b"knko")):
+        return "has a knockout"
+    if blocks.get(b"brst"):
+        return "has switched-off channels"
+    if any(pair not in _NEUTRAL_RANGES for pair in _ranges(layer)):
+        return "has blend-if ranges"
+    return None
+
+
+def _ranges(layer: PsdLayer) -> Iterator[tuple[int, ...]]:
+    """Source and destination ranges of grey and of the colours that the picture has."""
+    ranges = layer._record.blending_ranges
+    if ranges is None:
+        return
+    yield from (tuple(pair) for pair in ranges.composite_ranges or ())
+    for channel in (ranges.channel_ranges or ())[:3]:
+        yield from (tuple(pair) for pair in channel)
+
+
+def _lists_effect(data: Any) -> bool:
+    """Whether a descriptor of effects has one that is switched on; what is unreadable counts."""
+    if not hasattr(data, "items"):
+        return True
+    master = data.get(b"masterFXSwitch")
+    if master is not None and not _value(master):
+        return False
+    for _, value in data.items():
+        for item in value if type(value).__name__ == "List" else (value,):
+            if not (hasattr(item, "items") and b"enab" in item):
+                continue
+            present = item.get(b"present")
+            if _value(item.get(b"enab")) and (present is None or _value(present)):
+                return True
+    return False
+
+
+def _blocks(layer: PsdLayer) -> dict[bytes, Any]:
+    """Data of the layer's tagged blocks by their four letters."""
+    found = layer._record.tagged_blocks
+    return {bytes(getattr(key, "value", key)): found.get_data(key) for key in found}
+
+
+def _value(data: Any) -> Any:
+    return getattr(data, "value", data)
