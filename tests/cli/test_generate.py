@@ -1,5 +1,6 @@
 """`generate` and `add` with an untrained tiny model: the whole way from prompt to file."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from tests.cli.outcome import assert_one_sentence
 from tests.toy_photo import cutout_file
 from text2layer import __version__, load
+from text2layer.pipelines.learnt import LearntThing, write_learnt
 
 PROMPT = "a red apple in front of a snowy mountain"
 
@@ -203,3 +205,44 @@ def test_fast_needs_an_adapter(draw, tmp_path: Path) -> None:
     result = draw(PROMPT, "-o", tmp_path / "a.psd", "--fast")
     assert "no adapter for few steps" in assert_one_sentence(result)
     assert not (tmp_path / "a.psd").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--width", 60], "The width must be a multiple of 8"),
+        (["--steps", 2000], "must lie in 1..1000"),
+        (["--guidance-scale", -1], "guidance scale must lie in 0..100"),
+    ],
+)
+def test_numbers_are_checked_before_a_model_is_loaded(run, model, tmp_path, options, words):
+    empty = shutil.copytree(model, tmp_path / "empty")
+    for file in empty.rglob("*.safetensors"):
+        file.unlink()  # would be missed at loading
+    result = run("generate", PROMPT, "-o", tmp_path / "x.psd", "--model", empty, *options)
+    assert words in assert_one_sentence(result)
+
+
+def test_words_that_a_model_was_never_trained_on_are_noted(run, model, tmp_path):
+    taught = shutil.copytree(model, tmp_path / "taught")
+    write_learnt(taught, [LearntThing("a red apple", "3d icon", "apple", 3, 3)])
+    for prompt, noted in (("a red apple in a forest", False), ("dog cat and bicycle", True)):
+        result = run("generate", prompt, "-o", tmp_path / "x.psd", "--model", taught)
+        assert result.exit_code == 0, result.stderr
+        assert ("are in no caption that the model was trained on" in result.stderr) == noted
+
+
+def test_options_without_effect_are_noted(run, model, tmp_path):
+    options = ["-o", tmp_path / "x.psd", "--model", model, "--guidance-scale", 1]
+    result = run("generate", PROMPT, *options, "--negative-prompt", "a dog")
+    assert "without guidance the negative prompt has no effect" in result.stderr
+    assert "negative prompt" not in run("generate", PROMPT, *options).stderr
+
+
+def test_a_photograph_given_as_image_gets_a_hint(run, model, tmp_path):
+    for suffix, hinted in ((".jpg", True), (".png", False)):
+        picture = tmp_path / f"picture{suffix}"
+        Image.new("RGB", (64, 64), "red").save(picture)
+        result = run("generate", "", "--image", picture, "-o", tmp_path / "x.psd", "--model", model)
+        assert result.exit_code == 0, result.stderr
+        assert ("for a photograph use text2layer decompose" in result.stderr) == hinted

@@ -1,7 +1,7 @@
 """`text2layer generate`: text in, layers out."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from text2layer.pipelines import Text2LayerPipeline
 
 ANY_CANVAS = (10**9, 10**9)  # the model says later how large it is
+KEPT = ("foreground", "background", "image")  # of what is given: it decides the size
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".heic", ".heif", ".avif")  # cameras write these
 Prompt = Annotated[str, typer.Argument(help="What to draw, in English.", show_default=False)]
 Output = Annotated[
     Path,
@@ -140,7 +142,16 @@ def generate(
         check_picture(path)
     given = _given(foreground, background, image, reference, library)
     check_moved(at, scale, next(iter(given), None), ANY_CANVAS, 1, "layered")  # before it loads
+    _check_numbers(model, given, lines, (width, height), steps, guidance_scale)
+    if image and image.suffix.lower() in PHOTO_SUFFIXES:
+        typer.echo(
+            "note: --image is for drawings and renders; for a photograph use text2layer decompose",
+            err=True,
+        )
     pipe = load_pipeline(model, device, fast)
+    if negative_prompt and not _is_guided(pipe, guidance_scale, image):
+        typer.echo("note: without guidance the negative prompt has no effect", err=True)
+    _note_unknown_words(model, lines, pipe)
     first = chosen_seed(seed)
 
     def one(line: str, result: Path) -> None:
@@ -168,6 +179,57 @@ def generate(
         each(list(zip(lines, results, strict=True)), one)
     else:
         one(lines[0], results[0])
+
+
+def _check_numbers(
+    model: Path | None,
+    given: Mapping[str, Any],
+    lines: Sequence[str],
+    asked: tuple[int | None, int | None],
+    steps: int | None,
+    guidance_scale: float | None,
+) -> None:
+    """Raise InputError for what can be checked before a model is loaded."""
+    from text2layer.pipelines import inputs, loading, released_model
+    from text2layer.pipelines.frame import frame_for
+
+    inputs.check_prompts(lines, may_be_empty="image" in given)
+    inputs.check_numbers(1 if steps is None else steps, guidance_scale or 0.0, 1)
+    folder = model or released_model()
+    if folder.is_dir():
+        index = loading.read_index(folder)
+        part = next((given[name] for name in KEPT if name in given), None)
+        frame_for(
+            asked, index.get("default_size", 256), loading.size_multiple(folder),
+            part.size if part is not None else None,
+        )  # fmt: skip
+
+
+def _is_guided(pipe: Any, guidance_scale: float | None, image: Path | None) -> bool:
+    """Whether a call steers away from the negative prompt."""
+    own = 1.0 if image else pipe.config.default_guidance_scale
+    return (own if guidance_scale is None else guidance_scale) > 1
+
+
+def _note_unknown_words(model: Path | None, lines: Sequence[str], pipe: Any) -> None:
+    """Say on stderr which prompts are made mostly of words that the model was never trained on."""
+    from text2layer.data import captions
+    from text2layer.pipelines import released_model
+    from text2layer.pipelines.learnt import read_learnt, unknown_pieces
+
+    folder = model or released_model()
+    things = read_learnt(folder) if folder.is_dir() else None
+    if things is None:
+        return
+    known = [*captions.every_word(), *(thing.name for thing in things)]
+    for line in filter(None, lines):
+        pieces, count = unknown_pieces(line, known, pipe.tokenizer)
+        if 2 * len(pieces) > count:
+            typer.echo(
+                f"note: {len(pieces)} of {count} words of {line[:60]!r} are in no caption that the "
+                f"model was trained on; text2layer info {model or 'base'} lists what it can draw",
+                err=True,
+            )
 
 
 def read_prompts(path: Path) -> list[str]:

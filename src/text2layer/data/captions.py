@@ -117,6 +117,15 @@ LETTERING = re.compile(
 )
 
 
+def every_word() -> list[str]:
+    """Texts with all words of captions but the names of objects, for whoever asks what is known."""
+    wordings = [*SCENES.values(), *TIMES.values(), *(words for words, _ in STYLES.values())]
+    return [
+        *DETERMINERS, *COLOURS, *SIZES, *ROOMS, *PLACES.values(), "in front of", "and", "with",
+        *(text for texts in wordings for text in texts),
+    ]  # fmt: skip
+
+
 def caption(
     placement: Placed,
     foreground: ForegroundRecord,
