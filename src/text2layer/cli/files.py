@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from text2layer.cli.opening import MaxPixels, Merge, open_layered
+
 
 def convert(
     source: Annotated[
@@ -20,13 +22,15 @@ def convert(
             help="What a PNG or WebP gets: composite, foreground (with alpha), background or mask."
         ),
     ] = "composite",
+    merge: Merge = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Rewrite a layered file in another format."""
     from text2layer import io
     from text2layer.cli.outputs import check_output
 
     check_output(target)
-    io.save(io.load(source), target, part=part)
+    io.save(open_layered(source, merge, max_pixels), target, part=part)
     typer.echo(target)
 
 
@@ -38,6 +42,7 @@ def info(
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Show what is inside a layered file, and how it was made; of a model, what it can draw."""
     if (model := _model_folder(file)) is not None:
@@ -47,7 +52,7 @@ def info(
         return
     from text2layer import io
 
-    report = io.inspect(file)
+    report = io.inspect(file, max_pixels=max_pixels or io.MAX_PIXELS)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
@@ -59,8 +64,8 @@ def info(
         _echo_fields(layer["metadata"], indent=6)
     typer.echo(f"  {report['background']['name']}")
     _echo_fields(report["metadata"] | {"digital_source_type": report["digital_source_type"]}, 0)
-    if report["preview_equals_composite"] is False:
-        typer.echo("note: the preview stored in the file differs from the composite of its layers")
+    for note in report["notes"]:
+        typer.echo(f"note: {note}")
 
 
 def _model_folder(file: Path) -> Path | None:
