@@ -22,6 +22,12 @@ def convert(
             help="What a PNG or WebP gets: composite, foreground (with alpha), background or mask."
         ),
     ] = "composite",
+    alpha: Annotated[
+        str,
+        typer.Option(
+            help="Where a PSD holds alpha: mask, or transparency for programs without masks."
+        ),
+    ] = "mask",
     merge: Merge = False,
     max_pixels: MaxPixels = None,
 ) -> None:
@@ -30,7 +36,7 @@ def convert(
     from text2layer.cli.outputs import check_output
 
     check_output(target)
-    io.save(open_layered(source, merge, max_pixels), target, part=part)
+    io.save(open_layered(source, merge, max_pixels), target, part=part, alpha=alpha)
     typer.echo(target)
 
 

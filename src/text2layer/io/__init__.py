@@ -21,9 +21,10 @@ from text2layer.io.assembly import Loaded, assemble
 from text2layer.io.budget import MAX_PIXELS, PixelBudget
 from text2layer.layers import Layer, LayeredImage
 
-__all__ = ["FORMATS", "MAX_PIXELS", "PARTS", "Format", "inspect", "load", "read", "save"]
+__all__ = ["ALPHAS", "FORMATS", "MAX_PIXELS", "PARTS", "Format", "inspect", "load", "read", "save"]
 
 PARTS = ("composite", "foreground", "background", "mask")
+ALPHAS = ("mask", "transparency")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,13 @@ def load(
     return read(path, max_pixels=max_pixels, merge=merge).layered
 
 
-def save(layered: LayeredImage, path: str | os.PathLike[str], *, part: str = "composite") -> None:
+def save(
+    layered: LayeredImage,
+    path: str | os.PathLike[str],
+    *,
+    part: str = "composite",
+    alpha: str = "mask",
+) -> None:
     """Write a layered picture whole or not at all; how it was made goes along as XMP.
 
     Args:
@@ -92,9 +99,12 @@ def save(layered: LayeredImage, path: str | os.PathLike[str], *, part: str = "co
         path: file or folder; the suffix chooses the format. An existing file is replaced.
         part: what a single-picture format gets: "composite" (RGB), "foreground" (RGBA, hidden
             colour kept), "background" (RGB) or "mask" (grey). Layered formats hold everything.
+        alpha: where a PSD holds a layer's alpha: "mask" (a layer mask, which editors show beside
+            the layer) or "transparency" (which programs without masks, such as Pillow, show right
+            too). Other formats have one place for it. Both load alike.
 
     Raises:
-        InputError: unknown part, missing folder, metadata too long.
+        InputError: unknown part or place of alpha, missing folder, metadata too long.
         FormatError: unknown or read-only suffix, too large for the format, or refused by the disk.
     """
     kind = _format_of(path)
@@ -102,14 +112,18 @@ def save(layered: LayeredImage, path: str | os.PathLike[str], *, part: str = "co
         raise FormatError(f"{path}: {kind.name} is only read; save as {_suffixes(writable=True)}.")
     if part not in PARTS:
         raise InputError(f'There is no part "{part}": choose one of {", ".join(PARTS)}.')
+    if alpha not in ALPHAS:
+        raise InputError(f'A PSD has no alpha "{alpha}": choose one of {", ".join(ALPHAS)}.')
     if kind.layered and part != "composite":
         raise InputError(f'{kind.name} holds all layers: a part ("{part}") needs .png or .webp.')
     if kind.name == "folder":
         folder.write(layered, Path(path))
         return
     with writing(path) as file:
-        if kind.layered:
-            {"PSD": psd.write, "ORA": ora.write}[kind.name](layered, file)
+        if kind.name == "PSD":
+            psd.write(layered, file, alpha)
+        elif kind.layered:
+            ora.write(layered, file)
         else:
             packet = xmp.write_packet(layered)
             _PICTURE_WRITERS[kind.name](file, _part_of(layered, part), packet)
