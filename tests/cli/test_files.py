@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from psd_tools import PSDImage
+from psd_tools.constants import BlendMode
 from typer.testing import CliRunner, Result
 
 from tests.cli.outcome import assert_one_sentence
@@ -162,3 +164,52 @@ def test_names_go_to_stderr_where_stdout_has_the_picture(capsys) -> None:
     assert capsys.readouterr() == ("", "preview.png\n")
     echo_name(Path("a.psd"), Path("a.psd"))
     assert capsys.readouterr() == ("a.psd\n", "")
+
+
+@pytest.fixture
+def blended(tmp_path: Path) -> Path:
+    """A PSD of another program with a layer in a blend mode that cannot be kept."""
+    document = PSDImage.new("RGB", (20, 15), color=(1.0, 1.0, 1.0))
+    document.create_pixel_layer(Image.new("RGB", (20, 15), (10, 90, 200)), name="Sky")
+    glow = document.create_pixel_layer(Image.new("RGB", (8, 6), (90, 200, 10)), name="Glow")
+    glow.blend_mode = BlendMode.DIFFERENCE
+    document.save(tmp_path / "blended.psd")
+    return tmp_path / "blended.psd"
+
+
+def test_what_cannot_be_kept_is_refused_or_merged_and_named(run, blended: Path, tmp_path) -> None:
+    target = tmp_path / "out.ora"
+    assert "--merge" in assert_one_sentence(run("convert", blended, target))
+    assert not target.exists()
+    result = run("convert", blended, target, "--merge")
+    assert (result.exit_code, result.stdout) == (0, f"{target}\n")
+    assert "note: " in result.stderr
+    assert '"Glow" is blended with difference: merged into' in result.stderr
+    again = run("convert", target, tmp_path / "again.psd")
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert '"Glow" is blended with difference' in run("info", blended).stdout
+
+
+@pytest.mark.parametrize("command", ["convert", "move", "add"])
+def test_a_preview_that_shows_something_else_is_told(run, psd: Path, tmp_path, command) -> None:
+    document = PSDImage.open(psd)
+    plain = Image.new("RGB", document.size, "red")
+    header = document._record.header
+    document._record.image_data.set_data([band.tobytes() for band in plain.split()], header)
+    with psd.open("wb") as file:
+        document._record.write(file)
+    output = tmp_path / "out.psd"
+    further = {
+        "convert": [output],
+        "move": ["Apple", "--by", "1,1", "-o", output],
+        "add": ["a leaf", "-o", output, "--model", tmp_path / "none"],
+    }[command]
+    assert "differs visibly" in run(command, psd, *further).stderr
+
+
+@pytest.mark.parametrize("command", ["convert", "info"])
+def test_the_pixel_limit_is_an_option(run, psd: Path, tmp_path, command) -> None:
+    target = [tmp_path / "out.psd"] if command == "convert" else []
+    assert run(command, psd, *target, "--max-pixels", 600).exit_code == 0
+    line = assert_one_sentence(run(command, psd, *target, "--max-pixels", 599))
+    assert "limit of 599" in line

@@ -22,6 +22,7 @@ from text2layer.cli.generate import (
     seeded,
 )
 from text2layer.cli.layers import LayeredFile, LayerName
+from text2layer.cli.opening import MaxPixels, Merge, open_layered
 
 if TYPE_CHECKING:
     from text2layer import LayeredImage
@@ -50,6 +51,8 @@ def add(
     fast: Fast = False,
     preview: Preview = None,
     device: Device = "auto",
+    merge: Merge = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Generate one more layer on top of a layered file.
 
@@ -61,8 +64,8 @@ def add(
         return pipe.add_layer(layered, prompt, at, **options)
 
     _change(
-        file, output, preview, model, fast, device, seed, draw, num_inference_steps=steps,
-        guidance_scale=guidance_scale, negative_prompt=negative_prompt,
+        file, output, preview, model, fast, device, seed, merge, max_pixels, draw,
+        num_inference_steps=steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt,
     )  # fmt: skip
 
 
@@ -85,6 +88,8 @@ def replace(
     fast: Fast = False,
     preview: Preview = None,
     device: Device = "auto",
+    merge: Merge = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Replace one layer of a layered file; the others stay as they are.
 
@@ -97,8 +102,8 @@ def replace(
         return pipe.replace_layer(layered, layer, prompt, at, **options)
 
     _change(
-        file, output, preview, model, fast, device, seed, draw, num_inference_steps=steps,
-        guidance_scale=guidance_scale, negative_prompt=negative_prompt,
+        file, output, preview, model, fast, device, seed, merge, max_pixels, draw,
+        num_inference_steps=steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt,
     )  # fmt: skip
 
 
@@ -110,17 +115,18 @@ def _change(
     fast: bool,
     device: str,
     seed: int | None,
+    merge: bool,
+    max_pixels: int | None,
     draw: Callable[..., "LayeredImage"],
     **options: Any,
 ) -> None:
     """Check, read, draw, write, show."""
-    from text2layer import io
     from text2layer.cli.outputs import check_output, check_picture, deliver
 
     check_output(output)
     if preview:
         check_picture(preview)
-    layered = io.load(file)
+    layered = open_layered(file, merge, max_pixels)
     pipe = load_pipeline(model, device, fast)
     result = draw(pipe, layered, generator=seeded(chosen_seed(seed)), **options)
     deliver(result, output, preview)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from text2layer.cli.batch import To, each, in_folder
+from text2layer.cli.opening import MaxPixels, Merge, open_layered
 from text2layer.errors import InputError
 
 
@@ -33,6 +34,14 @@ def convert(
             help="What one picture shows: composite, foreground (with alpha), background or mask."
         ),
     ] = "composite",
+    alpha: Annotated[
+        str,
+        typer.Option(
+            help="Where a PSD holds alpha: mask, or transparency for programs without masks."
+        ),
+    ] = "mask",
+    merge: Merge = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Rewrite layered files in another format; of several, those that fail are named in the end."""
     from text2layer import io
@@ -41,7 +50,8 @@ def convert(
     def one(source: Path, result: Path) -> None:
         if len(sources) > 1 and result.exists() and result.samefile(source):
             raise InputError(f"{result} is the file itself; choose another folder.")
-        io.save(io.load(source), result, part=part)
+        picture = open_layered(source, merge, max_pixels)
+        io.save(picture, result, part=part, alpha=alpha)
         echo_name(result, result)
 
     if to is None:
@@ -62,6 +72,7 @@ def info(
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Show what is inside a layered file, and how it was made; of a model, what it can draw."""
     if (model := _model_folder(file)) is not None:
@@ -71,7 +82,7 @@ def info(
         return
     from text2layer import io
 
-    report = io.inspect(file)
+    report = io.inspect(file, max_pixels=max_pixels or io.MAX_PIXELS)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
@@ -83,8 +94,8 @@ def info(
         _echo_fields(layer["metadata"], indent=6)
     typer.echo(f"  {report['background']['name']}")
     _echo_fields(report["metadata"] | {"digital_source_type": report["digital_source_type"]}, 0)
-    if report["preview_equals_composite"] is False:
-        typer.echo("note: the preview stored in the file differs from the composite of its layers")
+    for note in report["notes"]:
+        typer.echo(f"note: {note}")
 
 
 def _model_folder(file: Path) -> Path | None:

@@ -252,14 +252,14 @@ def _given(
     library: Path | None,
 ) -> dict[str, Any]:
     """Open what was given, by the name of its option."""
-    from text2layer import io
+    from text2layer.cli.opening import open_layered
     from text2layer.cli.sources import open_reference
     from text2layer.data.library import Library
 
     named: dict[str, tuple[Path | None, Callable[[Path], Any]]] = {
-        "foreground": (foreground, io.load),
-        "background": (background, io.load),
-        "image": (image, io.load),
+        "foreground": (foreground, open_layered),
+        "background": (background, open_layered),
+        "image": (image, open_layered),
         "reference": (reference, open_reference),
         "library": (library, Library),
     }

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from text2layer.cli.opening import open_layered
 from text2layer.cli.outputs import check_output, deliver
 from text2layer.errors import InputError
 
@@ -88,10 +89,8 @@ def reorder(
 
 
 def _load(file: Path, output: Path) -> "LayeredImage":
-    from text2layer import io
-
     check_output(output)
-    return io.load(file)
+    return open_layered(file)
 
 
 def _pair(text: str) -> tuple[int, int]:

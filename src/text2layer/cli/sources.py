@@ -91,11 +91,11 @@ def open_reference(path: Path) -> LayeredImage:
     Raises:
         InputError: it has no transparency.
     """
-    from text2layer import io
+    from text2layer.cli.opening import open_layered
     from text2layer.errors import InputError
     from text2layer.layers import clean_name
 
-    layered = io.load(path)
+    layered = open_layered(path)
     if not layered.foregrounds:
         raise InputError(f"{path} has no transparency; give a cut-out with an alpha channel.")
     if len(layered.foregrounds) == 1:

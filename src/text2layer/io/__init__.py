@@ -27,6 +27,7 @@ from text2layer.io.streams import is_standard
 from text2layer.layers import Layer, LayeredImage
 
 __all__ = [
+    "ALPHAS",
     "FORMATS",
     "MAX_PIXELS",
     "PARTS",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 PARTS = ("composite", "foreground", "background", "mask")
+ALPHAS = ("mask", "transparency")
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def save(
     target: str | os.PathLike[str] | BinaryIO,
     *,
     part: str = "composite",
+    alpha: str = "mask",
     format: str | None = None,
 ) -> None:
     """Write a layered picture whole or not at all; how it was made goes along as XMP.
@@ -155,10 +158,13 @@ def save(
             an open binary stream; or "-", standard output, as PNG ("psd:-" as PSD).
         part: what a single-picture format gets: "composite" (RGB), "foreground" (RGBA, hidden
             colour kept), "background" (RGB) or "mask" (grey). Layered formats hold everything.
+        alpha: where a PSD holds a layer's alpha: "mask" (a layer mask, which editors show beside
+            the layer) or "transparency" (which programs without masks, such as Pillow, show right
+            too). Other formats have one place for it. Both load alike.
         format: a suffix as in `FORMATS`, with or without its dot; a stream needs one.
 
     Raises:
-        InputError: unknown part, missing folder, metadata too long.
+        InputError: unknown part or place of alpha, missing folder, metadata too long.
         FormatError: unknown or read-only suffix, too large for the format, or refused by the disk.
     """
     kind = _target_format(target, format)
@@ -167,6 +173,8 @@ def save(
         raise FormatError(f"{named}: {kind.name} is only read; save as {_suffixes(writable=True)}.")
     if part not in PARTS:
         raise InputError(f'There is no part "{part}": choose one of {", ".join(PARTS)}.')
+    if alpha not in ALPHAS:
+        raise InputError(f'A PSD has no alpha "{alpha}": choose one of {", ".join(ALPHAS)}.')
     if kind.layered and part != "composite":
         raise InputError(f'{kind.name} holds all layers: a part ("{part}") needs .png or .webp.')
     if isinstance(target, (str, os.PathLike)) and not is_standard(target):
@@ -174,11 +182,11 @@ def save(
             folder.write(layered, Path(target))
             return
         with writing(target) as file:
-            _write(layered, file, kind, part)
+            _write(layered, file, kind, part, alpha)
         return
     stream, where = _stream(target, streams.STDOUT)
     whole = io.BytesIO()  # a stream cannot be taken back, so it gets nothing before all is made
-    _write(layered, whole, kind, part)
+    _write(layered, whole, kind, part, alpha)
     streams.write_all(stream, whole.getvalue(), where)
 
 
@@ -294,10 +302,12 @@ def _read_single(file: BinaryIO, expected: str, budget: PixelBudget) -> Loaded:
     return assemble((width, height), [Layer(picture.colour, alpha, name)], packet)
 
 
-def _write(layered: LayeredImage, file: BinaryIO, kind: Format, part: str) -> None:
+def _write(layered: LayeredImage, file: BinaryIO, kind: Format, part: str, alpha: str) -> None:
     """Write to an open file."""
-    if kind.layered:
-        {"PSD": psd.write, "ORA": ora.write}[kind.name](layered, file)
+    if kind.name == "PSD":
+        psd.write(layered, file, alpha)
+    elif kind.layered:
+        ora.write(layered, file)
     else:
         packet = xmp.write_packet(layered)
         _PICTURE_WRITERS[kind.name](file, _part_of(layered, part), packet)

@@ -23,6 +23,7 @@ class Loaded:
     layered: LayeredImage
     preview: np.ndarray | None
     packet: Packet
+    found: tuple[str, ...] = ()  # what this reading left out or changed
 
     @property
     def preview_difference(self) -> float | None:
@@ -41,9 +42,7 @@ class Loaded:
     @property
     def notes(self) -> list[str]:
         """Sentences on what the file has and the layers have not, for a person."""
-        metadata = self.layered.metadata
-        found = [f"not loaded: {note}" for note in metadata.get("not_loaded", ())]
-        found += [str(note) for note in metadata.get("changed", ())]
+        found = list(self.found)
         share = self.preview_difference or 0.0
         if share > TOLERATED:
             found.append(
@@ -90,7 +89,9 @@ def assemble(
             colour = _continued(colour, layer.alpha)
         details = packet.layer_metadata(index, layer.name)
         foregrounds[index] = layer.replace(colour=colour, metadata=details)
-    return Loaded(LayeredImage(background, tuple(foregrounds), name, metadata), preview, packet)
+    found = (*(f"not loaded: {note}" for note in notes), *changes)
+    layered = LayeredImage(background, tuple(foregrounds), name, metadata)
+    return Loaded(layered, preview, packet, found)
 
 
 def background_of(layer: Layer, size: tuple[int, int]) -> np.ndarray | None:

@@ -37,8 +37,13 @@ _RLE = 1
 logging.getLogger("psd_tools").addHandler(logging.NullHandler())  # its notes are ours to phrase
 
 
-def write(layered: LayeredImage, file: BinaryIO) -> None:
+def write(layered: LayeredImage, file: BinaryIO, alpha: str = "mask") -> None:
     """Write a PSD whose merged preview is the composite; the same layers give the same bytes.
+
+    Args:
+        layered: the picture.
+        file: where it goes.
+        alpha: "mask" for a layer mask over opaque colour, "transparency" for the layer's own.
 
     Raises:
         FormatError: a picture or layer with a side over 30000 pixels.
@@ -62,7 +67,7 @@ def write(layered: LayeredImage, file: BinaryIO) -> None:
     records.append(record)
     pixels.append(channels)
     for layer in layered.foregrounds:
-        record, channels = _record(layer.colour, layer.alpha, layer.name, layer.offset)
+        record, channels = _record(layer.colour, layer.alpha, layer.name, layer.offset, alpha)
         record.opacity, record.flags.visible = layer.opacity_byte, layer.visible
         records.append(record)
         pixels.append(channels)
@@ -86,9 +91,13 @@ def write(layered: LayeredImage, file: BinaryIO) -> None:
 
 
 def _record(
-    colour: np.ndarray, mask: np.ndarray | None, name: str, offset: tuple[int, int]
+    colour: np.ndarray,
+    alpha: np.ndarray | None,
+    name: str,
+    offset: tuple[int, int],
+    where: str = "mask",
 ) -> tuple[LayerRecord, ChannelDataList]:
-    """A layer record and its channels: opaque transparency, colour, and the mask if any."""
+    """A layer record and its channels: transparency, colour, and the mask if alpha goes there."""
     from psd_tools.constants import ChannelID, Compression, Tag
     from psd_tools.psd.layer_and_mask import (
         ChannelData,
@@ -100,8 +109,12 @@ def _record(
 
     height, width = colour.shape[:2]
     left, top = offset
-    planes = [(_TRANSPARENCY, np.full((height, width), 255, np.uint8))]
-    planes += [(channel, colour[..., channel]) for channel in range(3)]
+    mask = alpha if where == "mask" else None
+    opaque = np.full((height, width), 255, np.uint8)
+    transparency = (_TRANSPARENCY, opaque if mask is not None or alpha is None else alpha)
+    planes = [(channel, colour[..., channel]) for channel in range(3)]
+    # Pillow takes the channels in the file's order for R, G, B, A, whatever their numbers
+    planes.insert(0 if where == "mask" else 3, transparency)
     record = LayerRecord(top=top, left=left, bottom=top + height, right=left + width)
     if mask is not None:
         planes.append((_USER_MASK, mask))
