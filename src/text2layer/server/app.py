@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Body, FastAPI, Query, Request, Response
@@ -15,6 +16,7 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.staticfiles import StaticFiles
 
 from text2layer import __version__
 from text2layer.errors import InputError, Text2LayerError
@@ -40,6 +42,7 @@ from text2layer.server.store import NotKept, StorageFull, Store
 from text2layer.server.worker import QueueFull, Worker
 
 T = TypeVar("T")
+PAGE = Path(__file__).parent / "page"
 FINISHED = ("done", "failed", "cancelled")
 LOOK_SECONDS = 0.1  # between two looks at a job, for its events
 ALIVE_SECONDS = 15.0  # between two comments in a stream without events
@@ -92,7 +95,16 @@ def build_app(
     _add_general(app, worker, settings)
     _add_jobs(app, worker)
     _add_pictures(app, worker.store, settings)
+    _add_page(app)
     return app
+
+
+def _add_page(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> FileResponse:
+        return FileResponse(PAGE / "docs.html", media_type="text/html; charset=utf-8")
+
+    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
 
 
 def _add_general(app: FastAPI, worker: Worker, settings: ServeSettings) -> None:
@@ -164,6 +176,17 @@ def _add_jobs(app: FastAPI, worker: Worker) -> None:
     async def cancel(job_id: JobId) -> Job:
         """Take a job out of the queue, or stop it after the step that is drawn now."""
         return worker.cancel(job_id)
+
+    @app.get(
+        "/api/jobs/{job_id}/preview/{number}", tags=["jobs"], response_class=Response,
+        responses={200: {"content": {"image/webp": {}}}},
+    )  # fmt: skip
+    async def preview(job_id: JobId, number: Annotated[int, InPath(ge=0, le=63)]) -> Response:
+        """The composite of a candidate, from 0, as a running job expects it to become."""
+        found = worker.preview(job_id, number)
+        if found is None:
+            raise NotKept(f"The job {job_id} has no preview {number} now.")
+        return Response(found, media_type="image/webp")
 
     @app.get(
         "/api/jobs/{job_id}/events", tags=["jobs"], response_class=StreamingResponse,

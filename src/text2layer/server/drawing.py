@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from text2layer.errors import InputError
 from text2layer.layers import LayeredImage
@@ -21,7 +24,8 @@ from text2layer.server.schema import (
 if TYPE_CHECKING:
     from text2layer.pipelines import PhotoLayers, Text2LayerPipeline
 
-Step = Callable[[int, int], bool]  # (steps done, steps in all) -> whether to stop
+Preview = Callable[[], list[np.ndarray]]  # composites (H, W, 3) uint8 as they are expected
+Step = Callable[[int, int, Preview | None], bool]  # (steps done, in all, ...) -> whether to stop
 Load = Callable[[str], LayeredImage]  # the picture of an id
 
 
@@ -117,8 +121,9 @@ class Studio:
         Args:
             request: what is asked for, its seed chosen.
             load: gives pictures that it names.
-            on_step: called after each denoising step of a model; True stops after it. Networks that
-                take photographs apart know no steps.
+            on_step: called after each denoising step of a model with steps done, steps in all, and
+                what draws previews (None where they cannot be told); True stops after it. Networks
+                that take photographs apart know no steps.
 
         Returns:
             The pictures; without meaning if `on_step` stopped it.
@@ -177,11 +182,20 @@ def _options(request: Generate | Add | Replace, on_step: Step) -> dict[str, Any]
     """Keyword arguments of a pipeline's call."""
     import torch
 
+    from text2layer.models.denoiser import is_flow
+
     count = request.count if isinstance(request, Generate) else 1
     first = request.seed or 0
 
+    last: list[Any] = []  # latents of the step before
+
     def stepped(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        pipe._interrupt = on_step(index + 1, pipe.num_timesteps)
+        now = tensors["latents"]
+        draw = (
+            partial(_composites, pipe, last[0], now) if last and is_flow(pipe.scheduler) else None
+        )
+        pipe._interrupt = on_step(index + 1, pipe.num_timesteps, draw)
+        last[:] = [now]
         return {}
 
     generators = [torch.Generator("cpu").manual_seed(first + k) for k in range(count)]
@@ -192,3 +206,23 @@ def _options(request: Generate | Add | Replace, on_step: Step) -> dict[str, Any]
         "generator": generators,
         "callback_on_step_end": stepped,
     }
+
+
+def _composites(pipe: Any, before: Any, now: Any) -> list[np.ndarray]:
+    """What the pictures are expected to become, from the latents (N, C, h, w) of two steps.
+
+    A flow moves on x = (1 - s) x0 + s noise with the velocity v = noise - x0, which two steps tell:
+    v = (x2 - x1) / (s2 - s1). So x0 = x2 - s2 v.
+    """
+    import torch
+
+    from text2layer.tensors import composite, tensor_to_colour
+
+    index = pipe.scheduler.step_index
+    first, second = (float(pipe.scheduler.sigmas[k]) for k in (index - 1, index))
+    expected = now - second * (now - before) / (second - first)
+    with torch.no_grad():
+        network = pipe.autoencoder
+        parts = network.decode(network.unscale_latents(expected.to(network.dtype)))
+        names = ("foreground", "background", "mask")
+        return list(tensor_to_colour(composite(*(parts[name].float() for name in names))))

@@ -190,6 +190,7 @@ class Job(BaseModel):
     finished: float | None = None
     step: int = 0
     steps: int = 0
+    previews: int = Field(0, description="How often its previews were drawn, while it runs.")
     position: int | None = Field(None, description="Jobs before it, while it is queued.")
     error: str | None = None
     pictures: list[str] = Field([], description="Ids of what it made.")

@@ -8,9 +8,13 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
 
 from text2layer.errors import Text2LayerError
-from text2layer.server.drawing import Studio
+from text2layer.server.drawing import Preview, Studio
 from text2layer.server.schema import Drawing, Job, Request, request_of
 from text2layer.server.store import Store
 
@@ -18,6 +22,8 @@ LOG = logging.getLogger("text2layer.server")
 FIRST_GUESS = 10.0  # seconds that a job takes, before one was seen
 MAX_WAIT = 600  # seconds, the most that a client is told to wait
 SWEEP_SECONDS = 600  # between two removals of what was kept long enough
+PREVIEW_SHARE = 0.04  # of a job's time, the most that goes into previews but for the first one
+PREVIEW_SIDE = 192  # pixels
 STOPPED = "The server was stopped while the job ran; ask for it again."
 
 
@@ -37,6 +43,8 @@ class Running:
     step: int = 0
     steps: int = 0
     cancelled: bool = False
+    previews: int = 0  # how often they were drawn
+    pictures: tuple[bytes, ...] = ()  # the previews, WebP
 
 
 class Worker:
@@ -117,8 +125,16 @@ class Worker:
                 return job.model_copy(update={"position": ahead})
             running = self._running
             if running is not None and running.id == job.id:
-                return job.model_copy(update={"step": running.step, "steps": running.steps})
+                names = ("step", "steps", "previews")
+                return job.model_copy(update={name: getattr(running, name) for name in names})
         return job
+
+    def preview(self, job_id: str, number: int) -> bytes | None:
+        """What a candidate of the running job is expected to become, WebP, once that is known."""
+        running = self._running
+        if running is None or running.id != job_id or number >= len(running.pictures):
+            return None
+        return running.pictures[number]
 
     def _work(self) -> None:
         try:
@@ -152,11 +168,18 @@ class Worker:
     def _do(self, running: Running) -> None:
         """Run a job to its end, whatever that is."""
 
-        def on_step(step: int, steps: int) -> bool:
+        began, drawing, kept = time.monotonic(), 0.0, []
+
+        def on_step(step: int, steps: int, draw: Preview | None) -> bool:
+            nonlocal drawing
             running.step, running.steps = step, steps
+            start = time.monotonic()
+            if draw is not None and drawing <= PREVIEW_SHARE * (start - began):
+                running.pictures = tuple(_webp(one) for one in draw())
+                running.previews += 1
+                drawing += time.monotonic() - start
             return running.cancelled or self._stop
 
-        began, kept = time.monotonic(), []
         try:
             if self.model_error is not None:
                 raise Text2LayerError(self.model_error)
@@ -183,6 +206,14 @@ class Worker:
         with self._changed:
             self.store.finish_job(running.id, state, error, kept or [])  # type: ignore[arg-type]
             self._running = None
+
+
+def _webp(pixels: np.ndarray) -> bytes:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    stream = BytesIO()
+    picture.save(stream, "WEBP", quality=70)
+    return stream.getvalue()
 
 
 def sentence(error: Exception) -> str:
