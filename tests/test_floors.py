@@ -33,6 +33,7 @@ FLOORS = {
     "judges": 3,
     "__main__": 4,
     "cli": 4,
+    "server": 4,
 }
 # the front window: names that are imported when first used, from any floor
 WINDOW = ""
@@ -43,6 +44,7 @@ SISTERS = {
     "evaluation": {"data", "judges"},
     "judges": {"data", "photos"},
     "training": {"data"},
+    "server": set(),
 }
 
 

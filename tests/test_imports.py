@@ -45,6 +45,7 @@ def test_import_loads_nothing_heavy() -> None:
         "add",
         "convert",
         "info",
+        "serve",
         "train",
         "train autoencoder",
         "train denoiser",

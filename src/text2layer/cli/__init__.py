@@ -16,6 +16,7 @@ from text2layer.cli import (
     files,
     generate,
     layers,
+    serve,
     train,
     weights,
 )
@@ -42,6 +43,7 @@ app.command("convert")(files.convert)
 app.command("info")(files.info)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(evaluate.compare)
+app.command("serve")(serve.serve)
 app.add_typer(train.app, name="train")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(weights.app, name="weights")

@@ -1,0 +1,216 @@
+"""Jobs from request to picture: what the API draws is what the library draws."""
+
+import base64
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from psd_tools import PSDImage
+
+from tests.server.running import LONG, running
+from text2layer import io as layer_files
+from text2layer.server.client import StudioError
+
+PROMPT = "a red apple in front of a forest"
+
+
+def loaded(client, picture, folder, suffix="ora"):
+    return layer_files.load(client.save(picture, folder / f"{picture}.{suffix}"))
+
+
+def test_candidates_are_one_batch_and_those_of_the_library(client, pipeline, tmp_path):
+    seen = []
+    job = client.wait(client.generate(PROMPT, count=3, seed=5, steps=4), seen.append)
+    assert len(job.pictures) == 3
+    assert max(one.steps for one in seen) in (0, 4)  # one denoising pass for all of them
+    generators = [torch.Generator().manual_seed(5 + k) for k in range(3)]
+    expected = pipeline(
+        PROMPT, num_inference_steps=4, num_images_per_prompt=3, generator=generators
+    ).layers
+    for picture, one in zip(job.pictures, expected, strict=True):
+        made = loaded(client, picture, tmp_path)
+        assert np.array_equal(made.composite, one.composite)
+        assert made.metadata["seed"] == one.metadata["seed"]
+
+
+def test_a_job_without_a_seed_gets_one_and_can_be_drawn_again(client, tmp_path):
+    job = client.wait(client.generate(PROMPT))
+    again = client.wait(client.generate(PROMPT, seed=job.request["seed"]))
+    first, second = (loaded(client, one.pictures[0], tmp_path) for one in (job, again))
+    assert np.array_equal(first.composite, second.composite)
+
+
+def test_given_layers_come_back_and_images_are_taken_apart(client, photo, cutout, tmp_path):
+    given = Image.open(io.BytesIO(photo))
+    background = client.upload(photo).id
+    job = client.wait(client.generate(PROMPT, background=background, seed=1))
+    assert np.array_equal(loaded(client, job.pictures[0], tmp_path).background, np.asarray(given))
+    apart = client.wait(client.generate("", image=background, seed=1))
+    assert np.array_equal(loaded(client, apart.pictures[0], tmp_path).composite, np.asarray(given))
+    foreground = client.upload(cutout).id
+    job = client.wait(client.generate(PROMPT, foreground=foreground, seed=1))
+    layer = loaded(client, job.pictures[0], tmp_path).foregrounds[0]
+    assert np.array_equal(layer.alpha, np.asarray(Image.open(io.BytesIO(cutout)))[..., 3])
+    job = client.wait(client.generate(PROMPT, reference=foreground, seed=1))
+    assert len(job.pictures) == 1
+
+
+def test_layers_are_added_and_replaced(client, tmp_path):
+    first = client.wait(client.generate(PROMPT, seed=1)).pictures[0]
+    more = client.wait(client.add(first, "a blue ball", at=[4, 4, 32, 32], seed=2)).pictures[0]
+    before, after = (loaded(client, one, tmp_path) for one in (first, more))
+    assert after.foregrounds[:1] == before.foregrounds
+    assert np.array_equal(after.background, before.background)
+    new = client.wait(client.replace(more, "a blue ball 1", seed=3)).pictures[0]
+    replaced = loaded(client, new, tmp_path)
+    assert replaced.foregrounds[0] == before.foregrounds[0]
+    assert replaced.foregrounds[1].metadata["seed"] == 3
+    with pytest.raises(StudioError, match="There is no foreground layer 'lasagne'"):
+        client.wait(client.replace(more, "lasagne"))
+
+
+def test_photographs_are_taken_apart_by_networks(tmp_path, toy_model_folder):
+    from text2layer.models.inpainting import load_inpainter
+    from text2layer.models.saliency import SaliencyMap
+    from text2layer.pipelines import PhotoLayers
+    from text2layer.server.drawing import Studio
+
+    class Bright:
+        """Finds what is brighter than the middle."""
+
+        name, sha256 = "bright", ""
+
+        def predict(self, pictures):
+            masks = [((one.mean(2) > 128) * 255).astype(np.uint8) for one in pictures]
+            return [SaliencyMap(mask, float(mask.max()) / 255) for mask in masks]
+
+    def build(saliency, inpainter):
+        return PhotoLayers(Bright(), load_inpainter("opencv"))
+
+    pixels = np.full((64, 64, 3), 40, np.uint8)
+    pixels[8:24, 8:24] = pixels[40:56, 36:60] = 220
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    studio = Studio(toy_model_folder, "cpu", build)
+    with running(tmp_path / "kept", None, studio=studio) as server, server.client() as client:
+        photo = client.upload(buffer.getvalue()).id
+        job = client.wait(client.decompose(photo, inpainter="opencv"))
+        made = client.picture(job.pictures[0])
+        assert [layer["name"] for layer in made.layers] == ["Subject 1", "Subject 2"]
+        black = np.zeros((64, 64, 3), np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(black).save(buffer, "PNG")
+        with pytest.raises(StudioError, match="finds no subject"):
+            client.wait(client.decompose(client.upload(buffer.getvalue()).id))
+
+
+def test_every_download_holds_the_same_layers(client, http, tmp_path):
+    picture = client.wait(client.generate(PROMPT, seed=4)).pictures[0]
+    whole = loaded(client, picture, tmp_path, "psd")
+    assert loaded(client, picture, tmp_path, "ora").foregrounds == whole.foregrounds
+    with zipfile.ZipFile(io.BytesIO(client.download(picture, "zip"))) as archive:
+        archive.extractall(tmp_path / "unpacked.layers")
+    assert layer_files.load(tmp_path / "unpacked.layers").foregrounds == whole.foregrounds
+    for kind in ("png", "webp"):
+        flat = Image.open(io.BytesIO(client.download(picture, kind)))
+        assert np.array_equal(np.asarray(flat.convert("RGB")), whole.composite)
+    mask = Image.open(io.BytesIO(client.download(picture, "png", part="mask")))
+    assert np.array_equal(np.asarray(mask), whole.mask)
+    info = client.picture(picture, pngs=True)
+    layer = Image.open(io.BytesIO(base64.b64decode(info.layers[0]["png"])))
+    assert np.array_equal(np.asarray(layer)[..., 3], whole.foregrounds[0].alpha)
+    part = http.get(f"/api/pictures/{picture}/layers/0").content
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(part))), np.asarray(layer))
+    assert http.get(f"/api/pictures/{picture}/layers/1").status_code == 404
+    assert http.get(f"/api/pictures/{picture}/file?format=psd&part=mask").status_code == 422
+
+
+def test_an_arranged_picture_has_moved_mirrored_and_scaled_layers(client, cutout, photo, tmp_path):
+    source, ground = client.upload(cutout).id, client.upload(photo).id
+    layers = [
+        {"picture": source, "layer": 0, "name": "Small", "offset": [-3, 7], "size": [20, 10]},
+        {"picture": source, "layer": 0, "mirror": True, "opacity": 0.5, "visible": False},
+    ]
+    made = client.arrange(ground, layers)
+    psd = PSDImage.open(client.save(made.id, tmp_path / "arranged.psd"))
+    small = next(layer for layer in psd if layer.name == "Small")
+    assert (small.left, small.top, small.width, small.height) == (-3, 7, 20, 10)
+    again = loaded(client, made.id, tmp_path)
+    rgba = np.asarray(Image.open(io.BytesIO(cutout)))
+    assert np.array_equal(again.foregrounds[1].alpha, rgba[:, ::-1, 3])
+    assert (again.foregrounds[1].opacity_byte, again.foregrounds[1].visible) == (128, False)
+    assert np.array_equal(again.background, np.asarray(Image.open(io.BytesIO(photo))))
+    with pytest.raises(StudioError, match="no layer 1"):
+        client.arrange(ground, [{"picture": source, "layer": 1}])
+
+
+def test_convert_rewrites_a_file_and_keeps_nothing(http, server, cutout):
+    before = sorted(server.worker.store.folder.rglob("*"))
+    answer = http.post("/api/convert?to=psd", content=cutout)
+    assert answer.content.startswith(b"8BPS")
+    assert sorted(server.worker.store.folder.rglob("*")) == before
+
+
+def test_a_running_and_a_waiting_job_can_be_cancelled(client, server):
+    runs, waits = client.generate(PROMPT, **LONG), client.generate(PROMPT)
+    server.until(runs.id, "running")
+    assert client.job(waits.id).position == 1
+    assert client.cancel(waits.id).state == "cancelled"
+    began = client.job(runs.id).step
+    client.cancel(runs.id)
+    ended = server.until(runs.id, "cancelled", seconds=10)
+    assert ended.pictures == []
+    assert began < LONG["steps"]
+    with pytest.raises(StudioError, match="is cancelled"):
+        client.wait(client.job(runs.id))
+
+
+def test_a_client_that_leaves_in_mid_job_loses_nothing(client, server):
+    job = client.generate(PROMPT, steps=300, seed=1)
+    for one in client.events(job):
+        if one.state == "running":
+            break  # the connection is closed here
+    assert len(server.until(job.id, "done").pictures) == 1
+
+
+def test_events_tell_of_each_step_of_a_job(client):
+    seen = list(client.events(client.generate(PROMPT, steps=300, count=4)))
+    steps = [one.step for one in seen if one.state == "running"]
+    assert seen[-1].state == "done"
+    assert steps == sorted(steps)
+    assert len(set(steps)) > 1
+
+
+def test_a_full_queue_says_when_to_come_back(client, server, http):
+    running_job = client.generate(PROMPT, **LONG)
+    server.until(running_job.id, "running")
+    for _ in range(3):
+        client.generate(PROMPT)
+    answer = http.post("/api/jobs/generate", json={"prompt": PROMPT})
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) >= 1
+    client.cancel(running_job.id)
+    client.patience = 30
+    assert client.wait(client.generate(PROMPT)).state == "done"  # after it has come back
+
+
+def test_the_model_says_what_it_is(client, pipeline):
+    told = client.model()
+    assert (told["size"], told["steps"], told["device"]) == (64, 3, "cpu")
+    assert told["fast"] is False
+    with pytest.raises(StudioError, match="has no fast version"):
+        client.generate(PROMPT, fast=True)
+    with pytest.raises(StudioError, match="width must be a multiple of"):
+        client.generate(PROMPT, width=65)
+
+
+def test_a_model_that_cannot_be_loaded_is_told_and_the_server_stays(tmp_path):
+    with running(tmp_path / "kept", tmp_path / "nothing") as server, server.client() as client:
+        with pytest.raises(StudioError, match="There is no model folder") as refused:
+            client.model()
+        assert refused.value.status == 503
+        with pytest.raises(StudioError, match="There is no model folder"):
+            client.wait(client.generate(PROMPT))
