@@ -121,7 +121,9 @@ def test_wrong_use_is_one_sentence(run, photos, tmp_path: Path, monkeypatch, arg
     assert not list(tmp_path.rglob("*.psd"))
 
 
-def test_shell_completion_can_be_installed_and_knows_the_commands(run) -> None:
+def test_shell_completion_can_be_installed_and_knows_the_commands(run, monkeypatch) -> None:
+    # the shell is named, because a test may run without one
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     shown = run("--show-completion", "bash")
     assert "_TEXT2LAYER_COMPLETE" in shown.stdout
     assert "--install-completion" in run("--help").stdout

@@ -135,14 +135,14 @@ def test_a_folder_edited_by_hand_loads_in_its_new_order(tmp_path):
 
 
 def test_formats_name_what_they_can_do():
-    assert [s for s, f in io.FORMATS.items() if f.layered] == [".psd", ".ora", ".layers"]
+    assert [s for s, f in io.FORMATS.items() if f.layered] == [".psd", ".psb", ".ora", ".layers"]
     written = [".psd", ".ora", ".layers", ".png", ".webp", ".jpg", ".jpeg"]
     assert [s for s, f in io.FORMATS.items() if f.writable] == written
 
 
 def test_saving_refuses_what_it_cannot_do(tmp_path):
     layered = rich()
-    with pytest.raises(FormatError, match=r'unknown format "\.xcf".*\.psd, \.ora'):
+    with pytest.raises(FormatError, match=r'unknown format "\.xcf".*\.psd, \.psb, \.ora'):
         io.save(layered, tmp_path / "a.xcf")
     with pytest.raises(FormatError, match=r"a\.gif: GIF is only read"):
         io.save(layered, tmp_path / "a.gif")

@@ -234,9 +234,8 @@ def test_the_released_model_lies_inside_the_package():
 def test_a_flipped_bit_in_released_weights_is_found_before_they_draw(
     part, toy_text_encoder, tmp_path
 ):
-    from text2layer.training.export import export_network
-
     from text2layer.models.matting import MattingNetwork
+    from text2layer.training.outputs import export_network
 
     folder = export_pipeline(build_pipeline(toy_text_encoder), tmp_path / "mine", torch.float32)
     network = MattingNetwork((8, 8), middle_blocks=1)

@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from text2layer.data.schema import Sample, SampleMetadata
 from text2layer.data.shard_file import MARK, finished_shards, marked_unfinished
 from text2layer.data.shards import ShardWriter
 from text2layer.data.source import Placement
-from text2layer.errors import DataError, InputError
+from text2layer.errors import DataError, InputError, Text2LayerError
 from text2layer.files import remove_unfinished, writing
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
@@ -89,6 +90,7 @@ def compose_shards(
             f"'{folder}' holds the unfinished shards of other arguments or another library; give "
             "those again, or choose a new folder."
         )
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, fallback_to_soft=False)  # a soft one would outlive its process
     try:
@@ -105,9 +107,16 @@ def compose_shards(
                 style_weights=style_weights, shadow_probability=shadow_probability, device=device,
                 progress=progress,
             )  # fmt: skip
+    except Text2LayerError:
+        if not stopped and not any(folder.glob("*.tar")):
+            (folder / MARK).unlink(missing_ok=True)  # nothing was begun
+        raise
     finally:
         (folder / LOCK).unlink(missing_ok=True)
         lock.release()
+        if new:
+            with suppress(OSError):
+                folder.rmdir()  # if it is empty
     return summary
 
 

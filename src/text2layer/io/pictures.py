@@ -11,7 +11,6 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from text2layer.blend import extend_edge_colours
 from text2layer.errors import FormatError, InputError
 from text2layer.io import jpeg, png, srgb
 from text2layer.io.budget import PixelBudget
@@ -149,14 +148,6 @@ def read_any(path: Path) -> Picture:
 def to_srgb(colour: np.ndarray, profile: bytes | None) -> np.ndarray:
     """See `srgb.to_srgb`."""
     return srgb.to_srgb(colour, profile)
-
-
-def continue_stripped_colour(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Continue edge colours if the file has thrown the hidden ones away (all are the same)."""
-    hidden = colour[alpha == 0]
-    if len(hidden) and (hidden == hidden[0]).all():
-        return extend_edge_colours(colour, alpha)
-    return colour
 
 
 def write_png(file: BinaryIO, pixels: np.ndarray, xmp: bytes | None = None) -> None:
