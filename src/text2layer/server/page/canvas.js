@@ -5,6 +5,7 @@ import { bitmap } from "./api.js";
 const HANDLE = 9; // pixels of the screen
 const SNAP = 6; // pixels of the screen within which an edge or the middle is caught
 const SEEN = 20; // alpha above which a pixel can be caught with the pointer
+const MAX_COPY = 4096; // pixels a side of a layer's copy in the size of the screen
 const LEAST = 8; // pixels that a layer's side keeps
 
 export class Canvas {
@@ -114,14 +115,24 @@ export class Canvas {
     return canvas;
   }
 
+  /** Draw a layer at whole pixels of the screen, from a copy of that size, which a drag keeps. */
   #layer(context, layer) {
     const source = this.#source(layer.picture, layer.number);
     if (!source) return;
+    const { a: factor, e: left, f: top } = context.getTransform();
+    const wide = Math.max(Math.round(layer.w * factor), 1), high = Math.max(Math.round(layer.h * factor), 1);
+    if (Math.max(wide, high) <= MAX_COPY && (source.copy?.width !== wide || source.copy.height !== high)) {
+      source.copy = new OffscreenCanvas(wide, high);
+      const small = source.copy.getContext("2d");
+      small.imageSmoothingQuality = "high";
+      small.drawImage(source.bitmap, 0, 0, wide, high);
+    }
     context.save();
     context.globalAlpha = layer.opacity;
-    context.translate(layer.mirror ? layer.x + layer.w : layer.x, layer.y);
-    if (layer.mirror) context.scale(-1, 1);
-    context.drawImage(source.bitmap, 0, 0, layer.w, layer.h);
+    context.setTransform(1, 0, 0, 1, Math.round(left + layer.x * factor), Math.round(top + layer.y * factor));
+    if (layer.mirror) context.transform(-1, 0, 0, 1, wide, 0);
+    if (Math.max(wide, high) <= MAX_COPY) context.drawImage(source.copy, 0, 0);
+    else context.drawImage(source.bitmap, 0, 0, wide, high);
     context.restore();
   }
 

@@ -33,11 +33,13 @@ export class LayerList {
       });
     }
     const old = new Map([...list.children].map((row) => [row.dataset.key, row]));
-    list.replaceChildren(...rows.map((layer) => {
+    const now = rows.map((layer) => {
       const wanted = JSON.stringify([layer.name, layer.visible, layer.chosen, layer.picture, layer.number]);
       const row = old.get(String(layer.key));
       return row?.dataset.shown === wanted ? row : this.#row(layer, wanted, row);
-    }));
+    });
+    const same = now.length === list.children.length && now.every((row, index) => row === list.children[index]);
+    if (!same) list.replaceChildren(...now); // a drag leaves the list alone
     const layer = picture.layer, index = picture.layers.indexOf(layer);
     $("chosen").hidden = !layer;
     $("more").hidden = !picture.state;
