@@ -2,6 +2,7 @@
 
 import base64
 import io
+import time
 import zipfile
 
 import numpy as np
@@ -151,7 +152,10 @@ def test_convert_rewrites_a_file_and_keeps_nothing(http, server, cutout):
     before = sorted(server.worker.store.folder.rglob("*"))
     answer = http.post("/api/convert?to=psd", content=cutout)
     assert answer.content.startswith(b"8BPS")
-    assert sorted(server.worker.store.folder.rglob("*")) == before
+    end = time.monotonic() + 5  # the file goes once it is sent
+    while (now := sorted(server.worker.store.folder.rglob("*"))) != before:
+        assert time.monotonic() < end, now
+        time.sleep(0.02)
 
 
 def test_a_running_and_a_waiting_job_can_be_cancelled(client, server):
@@ -219,7 +223,7 @@ def test_a_model_that_cannot_be_loaded_is_told_and_the_server_stays(tmp_path):
 def test_previews_come_nearer_to_what_is_drawn(client, http, server, tmp_path):
     job = client.generate(PROMPT, seed=3, steps=400, count=2)
     seen = []
-    for now in client.events(job):
+    for now in client.events(job, previews=True):
         if now.state == "running":
             answer = http.get(f"/api/jobs/{job.id}/preview/1")
             if answer.status_code == 200:

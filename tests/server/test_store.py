@@ -36,7 +36,9 @@ def test_a_killed_servers_running_job_failed_and_nothing_else_is_lost(tmp_path, 
     store.start_job(runs.id)
     (tmp_path / "tmp" / "half").write_bytes(b"1")
     (tmp_path / "pictures" / ".text2layer-1.part").mkdir()
-    (tmp_path / "pictures" / "0123456789abcdef.layers").mkdir()  # written, and never indexed
+    (tmp_path / "pictures" / "0123456789abcdef.psd").write_bytes(
+        b"8BPS"
+    )  # written, and never indexed
     store.close()
     again = Store(tmp_path, HOUR)
     assert again.job(done.id).pictures == [kept]

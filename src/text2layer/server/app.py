@@ -192,19 +192,21 @@ def _add_jobs(app: FastAPI, worker: Worker) -> None:
         "/api/jobs/{job_id}/events", tags=["jobs"], response_class=StreamingResponse,
         responses={200: {"content": {"text/event-stream": {}}}},
     )  # fmt: skip
-    async def events(job_id: JobId) -> StreamingResponse:
-        """Server-sent events "job", one at each change, until the job is finished."""
+    async def events(job_id: JobId, previews: bool = False) -> StreamingResponse:
+        """Server-sent events "job", one at each change to the end; `previews` has some drawn."""
         worker.job(job_id)  # 404 now, not in the stream
-        return StreamingResponse(_events(worker, job_id), media_type="text/event-stream")
+        return StreamingResponse(_events(worker, job_id, previews), media_type="text/event-stream")
 
 
-async def _events(worker: Worker, job_id: str) -> AsyncIterator[str]:
+async def _events(worker: Worker, job_id: str, previews: bool) -> AsyncIterator[str]:
     sent, quiet = "", 0.0
     while True:
         try:
             job = worker.job(job_id)
         except NotKept:
             return
+        if previews:
+            worker.watch(job_id)
         text = job.model_dump_json()
         if text != sent:
             yield f"event: job\ndata: {text}\n\n"

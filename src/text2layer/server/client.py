@@ -114,9 +114,10 @@ class StudioClient:
         """Stop a job."""
         return self._job("POST", f"/api/jobs/{job_id}/cancel")
 
-    def events(self, job: Job) -> Iterator[Job]:
-        """The job at each change, until it is finished."""
-        with self._http.stream("GET", f"/api/jobs/{job.id}/events") as stream:
+    def events(self, job: Job, previews: bool = False) -> Iterator[Job]:
+        """The job at each change, until it is finished; `previews` has the server draw some."""
+        path, params = f"/api/jobs/{job.id}/events", {"previews": previews}
+        with self._http.stream("GET", path, params=params) as stream:
             if stream.is_error:
                 stream.read()
                 raise _error(stream)

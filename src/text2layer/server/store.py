@@ -1,7 +1,7 @@
 """What the server keeps: a folder of layered pictures and an SQLite index of them and of jobs.
 
     FOLDER/index.sqlite          jobs and pictures
-    FOLDER/pictures/ID.layers/   a picture: manifest.json and PNGs, see docs/files.md
+    FOLDER/pictures/ID.psd       a picture; PSD is the fastest of the formats that keep everything
     FOLDER/tmp/                  uploads and downloads on their way; emptied at every start
 
 A job is stored before its client hears of it, a picture before its job is done. So a server that is
@@ -163,13 +163,12 @@ class Store:
                 "some, or raise --max-disk."
             )
         picture_id = secrets.token_hex(8)
-        folder = self._folder_of(picture_id)
-        io.save(layered, folder)
-        size = sum(file.stat().st_size for file in folder.iterdir())
+        file = self._file_of(picture_id)
+        io.save(layered, file)
         now = time.time()
         self._write(
             "INSERT INTO pictures VALUES (?, ?, ?, ?, ?)",
-            picture_id, now, now, size, len(layered.foregrounds),
+            picture_id, now, now, file.stat().st_size, len(layered.foregrounds),
         )  # fmt: skip
         return picture_id
 
@@ -183,10 +182,10 @@ class Store:
         return dict(rows[0])
 
     def use_picture(self, picture_id: str) -> Path:
-        """The folder of a picture, which is kept for the whole time again."""
+        """The file of a picture, which is kept for the whole time again."""
         self.picture_row(picture_id)
         self._write("UPDATE pictures SET used = ? WHERE id = ?", time.time(), picture_id)
-        return self._folder_of(picture_id)
+        return self._file_of(picture_id)
 
     def load_picture(self, picture_id: str) -> LayeredImage:
         """The picture of an id, or NotKept."""
@@ -229,12 +228,12 @@ class Store:
         )  # fmt: skip
 
     def _sweep_orphans(self) -> None:
-        """Remove picture folders that the index does not know: a killed server was not done."""
+        """Remove pictures that the index does not know: a killed server was not done."""
         remove_unfinished(self._pictures)
         known = {row["id"] for row in self._read("SELECT id FROM pictures")}
-        for folder in self._pictures.glob("*.layers"):
-            if folder.stem not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+        for file in self._pictures.glob("*.psd"):
+            if file.stem not in known:
+                file.unlink()
 
     def _needed(self) -> set[str]:
         """Ids of pictures that jobs need which are not finished."""
@@ -248,10 +247,10 @@ class Store:
 
     def _remove(self, picture_id: str) -> None:
         self._write("DELETE FROM pictures WHERE id = ?", picture_id)
-        shutil.rmtree(self._folder_of(picture_id), ignore_errors=True)
+        self._file_of(picture_id).unlink(missing_ok=True)
 
-    def _folder_of(self, picture_id: str) -> Path:
-        return self._pictures / f"{picture_id}.layers"
+    def _file_of(self, picture_id: str) -> Path:
+        return self._pictures / f"{picture_id}.psd"
 
     def _read(self, statement: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock:

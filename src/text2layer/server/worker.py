@@ -43,6 +43,7 @@ class Running:
     step: int = 0
     steps: int = 0
     cancelled: bool = False
+    watched: bool = False  # whether a client wants previews
     previews: int = 0  # how often they were drawn
     pictures: tuple[bytes, ...] = ()  # the previews, WebP
 
@@ -129,6 +130,12 @@ class Worker:
                 return job.model_copy(update={name: getattr(running, name) for name in names})
         return job
 
+    def watch(self, job_id: str) -> None:
+        """Draw previews of a job, if it runs."""
+        running = self._running
+        if running is not None and running.id == job_id:
+            running.watched = True
+
     def preview(self, job_id: str, number: int) -> bytes | None:
         """What a candidate of the running job is expected to become, WebP, once that is known."""
         running = self._running
@@ -174,7 +181,7 @@ class Worker:
             nonlocal drawing
             running.step, running.steps = step, steps
             start = time.monotonic()
-            if draw is not None and drawing <= PREVIEW_SHARE * (start - began):
+            if draw is not None and running.watched and drawing <= PREVIEW_SHARE * (start - began):
                 running.pictures = tuple(_webp(one) for one in draw())
                 running.previews += 1
                 drawing += time.monotonic() - start

@@ -71,7 +71,7 @@ export function bitmap(picture, part) {
 
 /** Call `onJob` at each change of a job, until it is finished; gives the finished job. */
 export async function follow(id, onJob) {
-  const answer = await ask(`/api/jobs/${id}/events`);
+  const answer = await ask(`/api/jobs/${id}/events?previews=true`);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "", job = null;
   for (;;) {
