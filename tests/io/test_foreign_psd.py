@@ -10,6 +10,7 @@ from psd_tools.constants import BlendMode, Compression, SheetColorType, Tag
 from psd_tools.psd.descriptor import Bool, Descriptor
 from psd_tools.psd.layer_and_mask import MaskData
 from psd_tools.psd.tagged_blocks import DescriptorBlock2, TaggedBlock
+from psd_tools.psd.vector import VectorMaskSetting
 
 from tests.io.stacks import pixels
 from text2layer import io
@@ -254,6 +255,21 @@ def test_legacy_adjustment_layers_are_refused_and_not_empty(document, tmp_path, 
     layer.tagged_blocks[Tag(block)] = TaggedBlock(key=Tag(block), data=bytes(8))
     with pytest.raises(UnkeptError, match=r'"Adjust" .* is an adjustment layer'):
         reloaded(document, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [None, Tag.SMART_OBJECT_LAYER_DATA1, Tag.SMART_OBJECT_LAYER_DATA2])
+def test_a_vector_mask_is_refused_whatever_it_cuts(document, tmp_path, kind):
+    layer = add(document, "Placed")
+    if kind is not None:
+        layer.tagged_blocks.set_data(kind)
+    mask = VectorMaskSetting()
+    layer.tagged_blocks[Tag.VECTOR_MASK_SETTING1] = TaggedBlock(
+        key=Tag.VECTOR_MASK_SETTING1, data=mask
+    )
+    with pytest.raises(UnkeptError, match=r'"Placed" .* has a vector mask'):
+        reloaded(document, tmp_path)
+    mask.flags = 4  # switched off
+    assert len(reloaded(document, tmp_path).foregrounds) == 1
 
 
 def merged(psd, tmp_path):

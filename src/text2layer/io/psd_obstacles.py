@@ -48,8 +48,9 @@ def obstacle(layer: PsdLayer) -> str | None:
         return "is a shape without stored pixels"
     if reason := common_obstacle(layer):
         return reason
-    if layer.has_vector_mask() and layer.kind == "pixel":
-        return "has a vector mask"
+    path = layer.vector_mask if layer.has_vector_mask() else None
+    if path is not None and not path.disabled and layer.kind != "shape":
+        return "has a vector mask"  # only a shape's pixels are stored cut out by it
     parameters = layer.mask.parameters if has_mask(layer) and layer.mask else None
     if parameters is not None and (
         parameters.user_mask_density not in (None, 255) or parameters.user_mask_feather
