@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 from psd_tools import PSDImage
 from psd_tools.constants import BlendMode, Compression, SheetColorType, Tag
-from psd_tools.psd.descriptor import Bool, Descriptor
+from psd_tools.psd.descriptor import Bool, Descriptor, Double, Enumerated, UnitFloat
 from psd_tools.psd.layer_and_mask import MaskData
 from psd_tools.psd.tagged_blocks import DescriptorBlock2, TaggedBlock
 from psd_tools.psd.vector import VectorMaskSetting
+from psd_tools.terminology import Unit
 
 from tests.io.stacks import pixels
 from text2layer import io
@@ -315,6 +316,54 @@ def test_a_clipped_layer_is_merged_with_its_base_alone(document, tmp_path):
     layered, expected = merged(document, tmp_path)
     assert [x.name for x in layered.foregrounds] == ["Below", "Base"]
     assert abs(layered.composite - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("lost", "word"),
+    [
+        ("effect", "drop shadow"),
+        ("adjustment", "adjustment (brightness and contrast)"),
+        ("channels", "switched-off channels"),
+        ("ranges", "blend-if ranges"),
+    ],
+)
+def test_merging_says_what_psd_tools_does_not_draw(document, tmp_path, lost, word):
+    layer = add(document, "Odd", blend_mode=BlendMode.DIFFERENCE)
+    tag = {"effect": Tag.OBJECT_BASED_EFFECTS_LAYER_INFO}.get(lost, Tag.BRIGHTNESS_AND_CONTRAST)
+    if lost == "channels":
+        layer.tagged_blocks.set_data(Tag.CHANNEL_BLENDING_RESTRICTIONS_SETTING, [2])
+    elif lost == "ranges":
+        layer._record.blending_ranges.composite_ranges = [(0, 65535), (0x4060, 65535)]
+    else:
+        data = effects(present=True) if lost == "effect" else bytes(8)
+        layer.tagged_blocks[tag] = TaggedBlock(key=tag, data=data)
+    layered, _ = merged(document, tmp_path)
+    assert layered.metadata["changed"][1:] == [
+        f'left out, as psd-tools does not draw it: {word} of "Odd"'
+    ]
+
+
+@pytest.mark.parametrize("present", [None, True])
+def test_an_overlay_is_drawn_where_psd_tools_reads_it(document, tmp_path, present):
+    layer = add(document, "Dyed")
+    overlay = Descriptor(classID=b"SoFi")
+    overlay[b"enab"], overlay[b"Opct"] = Bool(True), UnitFloat(100.0, Unit.Percent)
+    overlay[b"Md  "] = Enumerated(typeID=b"BlnM", enum=b"Nrml")
+    colour = Descriptor(classID=b"RGBC")
+    for key, value in ((b"Rd  ", 0.0), (b"Grn ", 255.0), (b"Bl  ", 0.0)):
+        colour[key] = Double(value)
+    overlay[b"Clr "] = colour
+    if present is not None:
+        overlay[b"present"] = Bool(present)
+    block = effects(present=True, enabled=False)
+    block[b"SoFi"] = overlay
+    tag = Tag.OBJECT_BASED_EFFECTS_LAYER_INFO
+    layer.tagged_blocks[tag] = TaggedBlock(key=tag, data=block)
+    layered, _ = merged(document, tmp_path)
+    (dyed,) = layered.foregrounds
+    green = bool((dyed.colour[dyed.alpha == 255] == (0, 255, 0)).all())
+    said = any("colour overlay" in note for note in layered.metadata["changed"])
+    assert (green, said) == (present is True, present is None)
 
 
 def test_inspect_lists_what_cannot_be_kept(document, tmp_path):

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from text2layer.blend import composite_over
-from text2layer.io.psd_obstacles import depends_on_what_is_below, group_obstacle, obstacle
+from text2layer.io.psd_obstacles import (
+    depends_on_what_is_below,
+    group_obstacle,
+    obstacle,
+    undrawn,
+)
 from text2layer.layers import Layer, clean_name
 
 if TYPE_CHECKING:
@@ -28,11 +33,13 @@ class Unit:
         members: the layer or group first.
         obstacles: (name, reason) of everything visible in it that cannot be kept.
         depends: whether one of them takes its look from the layers below the unit.
+        undrawn: (name, what) of everything that psd-tools' compositor passes over.
     """
 
     members: tuple[PsdLayer, ...]
     obstacles: tuple[tuple[str, str], ...]
     depends: bool
+    undrawn: tuple[tuple[str, str], ...]
 
     @property
     def name(self) -> str:
@@ -103,7 +110,10 @@ def _unit(run: Sequence[PsdLayer]) -> Unit:
     depends = any(depends_on_what_is_below(reason) for layer, reason in found
                   if layer in run[:1] or not layer.clipping)  # fmt: skip
     named = tuple((clean_name(layer.name, "Layer"), reason) for layer, reason in found)
-    return Unit(tuple(run), named, depends)
+    lost = tuple(
+        (clean_name(layer.name, "Layer"), what) for layer, _ in found for what in undrawn(layer)
+    )
+    return Unit(tuple(run), named, depends, lost)
 
 
 def _merge_up_to(
@@ -116,21 +126,24 @@ def _merge_up_to(
     notes: list[str] = []
     if floor >= 0:
         layers += _drawn(psd, stack[: floor + 1], stack[floor].name)
-        notes.append(_note(stack[: floor + 1], stack[floor].name))
+        notes += _notes(stack[: floor + 1], stack[floor].name)
     for unit in stack[floor + 1 :]:
         if unit.obstacles:
             layers += _drawn(psd, [unit], unit.name)
-            notes.append(_note([unit], unit.name))
+            notes += _notes([unit], unit.name)
         else:
             layers += read_plain(unit.members, len(layers) + 1)
     return layers, notes
 
 
-def _note(merged: Sequence[Unit], name: str) -> str:
-    """`"Glow" has layer effects: merged into "Glow"`, with how many layers below went along."""
+def _notes(merged: Sequence[Unit], name: str) -> Iterator[str]:
+    """`"Glow" has layer effects: merged into "Glow"`, and what psd-tools did not draw of it."""
     reasons = "; ".join(f'"{who}" {why}' for unit in merged for who, why in unit.obstacles)
     below = f" with {len(merged) - 1} below it" if len(merged) > 1 else ""
-    return f'{reasons or "blending"}: merged into the layer "{name}"{below}'
+    yield f'{reasons or "blending"}: merged into the layer "{name}"{below}'
+    lost = [f'{what} of "{who}"' for unit in merged for who, what in unit.undrawn]
+    if lost:
+        yield f"left out, as psd-tools does not draw it: {', '.join(lost)}"
 
 
 def _drawn(psd: PSDImage, merged: Sequence[Unit], name: str) -> list[Layer]:

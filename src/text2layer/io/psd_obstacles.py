@@ -35,6 +35,19 @@ _ADJUSTMENTS = {
     b"grdm": "gradient map",
     b"selc": "selective colour",
 }
+_EFFECTS = {
+    b"DrSh": "drop shadow",
+    b"IrSh": "inner shadow",
+    b"OrGl": "outer glow",
+    b"IrGl": "inner glow",
+    b"ebbl": "bevel",
+    b"ChFX": "satin",
+    b"SoFi": "colour overlay",
+    b"GrFl": "gradient overlay",
+    b"patternFill": "pattern overlay",
+    b"FrFX": "stroke",
+}
+_DRAWN_EFFECTS = (b"SoFi", b"GrFl", b"patternFill", b"FrFX")  # by psd-tools' compositor
 _NEUTRAL_RANGES = ((0, 65535), (0, 0))  # 0..255 on both ends; some writers leave zeros
 
 
@@ -107,16 +120,21 @@ def has_colour(layer: PsdLayer) -> bool:
 
 def has_effects(layer: PsdLayer) -> bool:
     """Whether an effect is switched on, by the effect list, or else by the one of Photoshop 5."""
-    blocks = _blocks(layer)
-    listed = [blocks[key] for key in _EFFECT_LISTS if key in blocks]
-    if listed:
-        return any(_lists_effect(data) for data in listed)
-    old = blocks.get(_OLD_EFFECTS)
-    if old is None:
-        return False
-    if not hasattr(old, "items"):
-        return True  # a block that cannot be read is not known to be empty
-    return any(bool(getattr(item, "enabled", 0)) for _, item in old.items())
+    return any(True for _ in _effects(layer))
+
+
+def undrawn(layer: PsdLayer) -> list[str]:
+    """What of a layer or group psd-tools' compositor (1.26) passes over, as "drop shadow"."""
+    from psd_tools.composite.adjustments import ADJUSTMENT_FUNC
+
+    found = dict.fromkeys(name for name, drawn in _effects(layer) if not drawn)
+    if (kind := adjustment(layer)) and layer.kind not in ADJUSTMENT_FUNC:
+        found[f"adjustment ({kind})"] = None
+    if _blocks(layer).get(b"brst"):
+        found["switched-off channels"] = None
+    if _has_blend_if(layer):
+        found["blend-if ranges"] = None
+    return list(found)
 
 
 def _blending_option(layer: PsdLayer) -> str | None:
@@ -129,9 +147,13 @@ def _blending_option(layer: PsdLayer) -> str | None:
         return "has a knockout"
     if blocks.get(b"brst"):
         return "has switched-off channels"
-    if any(pair not in _NEUTRAL_RANGES for pair in _ranges(layer)):
+    if _has_blend_if(layer):
         return "has blend-if ranges"
     return None
+
+
+def _has_blend_if(layer: PsdLayer) -> bool:
+    return any(pair not in _NEUTRAL_RANGES for pair in _ranges(layer))
 
 
 def _ranges(layer: PsdLayer) -> Iterator[tuple[int, ...]]:
@@ -144,27 +166,48 @@ def _ranges(layer: PsdLayer) -> Iterator[tuple[int, ...]]:
         yield from (tuple(pair) for pair in channel)
 
 
-def _lists_effect(data: Any) -> bool:
-    """Whether a descriptor of effects has one that is switched on; what is unreadable counts."""
+def _effects(layer: PsdLayer) -> Iterator[tuple[str, bool]]:
+    """Effects that are switched on: name, and whether psd-tools draws it."""
+    blocks = _blocks(layer)
+    listed = [blocks[key] for key in _EFFECT_LISTS if key in blocks]
+    for data in listed:
+        yield from _listed_effects(data)
+    old = blocks.get(_OLD_EFFECTS)
+    if listed or old is None:
+        return
+    if not hasattr(old, "items"):
+        yield "layer effects", False  # a block that cannot be read is not known to be empty
+    elif any(bool(getattr(item, "enabled", 0)) for _, item in old.items()):
+        yield "layer effects", False
+
+
+def _listed_effects(data: Any) -> Iterator[tuple[str, bool]]:
+    """Effects of a descriptor that are switched on; what is unreadable counts as one."""
     if not hasattr(data, "items"):
-        return True
+        yield "layer effects", False
+        return
     master = data.get(b"masterFXSwitch")
     if master is not None and not _value(master):
-        return False
-    for _, value in data.items():
+        return
+    for key, value in data.items():
         for item in value if type(value).__name__ == "List" else (value,):
             if not (hasattr(item, "items") and b"enab" in item):
                 continue
             present = item.get(b"present")
             if _value(item.get(b"enab")) and (present is None or _value(present)):
-                return True
-    return False
+                kind = _letters(item.classID)
+                name = _EFFECTS.get(kind) or _EFFECTS.get(_letters(key), "layer effects")
+                yield name, kind in _DRAWN_EFFECTS and present is not None and master is not None
 
 
 def _blocks(layer: PsdLayer) -> dict[bytes, Any]:
     """Data of the layer's tagged blocks by their four letters."""
     found = layer._record.tagged_blocks
-    return {bytes(getattr(key, "value", key)): found.get_data(key) for key in found}
+    return {_letters(key): found.get_data(key) for key in found}
+
+
+def _letters(key: Any) -> bytes:
+    return bytes(getattr(key, "value", key))
 
 
 def _value(data: Any) -> Any:
