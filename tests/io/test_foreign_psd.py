@@ -389,3 +389,37 @@ def test_a_preview_differs_only_where_it_shows(tmp_path):
                 archive.writestr(name, data)
         notes = io.inspect(tmp_path / "a.ora")["notes"]
         assert any("differs visibly" in note for note in notes) == said
+
+
+@pytest.mark.parametrize(("value", "counts"), [(0, False), (255, False), (128, True)])
+def test_a_black_or_white_preview_is_none(document, tmp_path, value, counts):
+    """As writers leave it that store no picture."""
+    add(document)
+    planes = [bytes([value]) * (20 * 15)] * 3
+    document._record.image_data.set_data(planes, document._record.header)
+    reloaded(document, tmp_path)
+    notes = io.inspect(tmp_path / "a.psd")["notes"]
+    assert any("differs visibly" in note for note in notes) == counts
+
+
+@pytest.mark.parametrize("blank", [True, False])
+def test_a_preview_stands_in_where_psd_tools_fails_unless_it_is_blank(
+    document, tmp_path, monkeypatch, blank
+):
+    def fail(*_, **__):
+        raise ImportError("Vector shape rendering requires: aggdraw")
+
+    add(document, "Glow", blend_mode=BlendMode.DIFFERENCE)
+    picture = np.zeros((3, 15, 20), np.uint8)
+    picture[:, 0, 0] = 0 if blank else 9
+    planes = [plane.tobytes() for plane in picture]
+    document._record.image_data.set_data(planes, document._record.header)
+    with pytest.raises(UnkeptError):
+        reloaded(document, tmp_path)
+    monkeypatch.setattr(PSDImage, "composite", fail)
+    if blank:
+        with pytest.raises(FormatError, match=r"cannot be merged .* aggdraw"):
+            io.load(tmp_path / "a.psd", merge=True)
+    else:
+        layered = io.load(tmp_path / "a.psd", merge=True)
+        np.testing.assert_array_equal(layered.background, np.moveaxis(picture, 0, 2))

@@ -30,13 +30,16 @@ class Loaded:
         """Share of the pixels where preview and composite are more than `VISIBLE` levels apart.
 
         Profiles, roundings and other programs' arithmetic move a pixel by a few levels; content
-        that one of the two lacks moves it by more. None without a preview.
+        that one of the two lacks moves it by more. None without a preview; one that
+        is all black or white, as writers put it there that store none, counts as none.
         """
         if self.preview is None or self.preview.shape != self.layered.background.shape:
             return None
         far = 0
         for ours, theirs in zip(self.layered.composite, self.preview, strict=True):
             far += int((np.abs(ours.astype(np.int16) - theirs) > VISIBLE).any(-1).sum())
+        if far and is_blank(self.preview):
+            return None
         return far / (self.preview.shape[0] * self.preview.shape[1])
 
     @property
@@ -92,6 +95,12 @@ def assemble(
     found = (*(f"not loaded: {note}" for note in notes), *changes)
     layered = LayeredImage(background, tuple(foregrounds), name, metadata)
     return Loaded(layered, preview, packet, found)
+
+
+def is_blank(picture: np.ndarray) -> bool:
+    """Whether a picture (H, W, 3) is all black or all white."""
+    value = picture[0, 0, 0]
+    return value in (0, 255) and all(bool((row == value).all()) for row in picture)
 
 
 def background_of(layer: Layer, size: tuple[int, int]) -> np.ndarray | None:

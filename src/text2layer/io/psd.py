@@ -19,7 +19,7 @@ import numpy as np
 from text2layer.blend import multiply_alpha
 from text2layer.errors import FormatError, UnkeptError
 from text2layer.io import pictures, xmp
-from text2layer.io.assembly import Loaded, assemble
+from text2layer.io.assembly import Loaded, assemble, is_blank
 from text2layer.io.budget import PixelBudget
 from text2layer.io.psd_merging import obstacles_of, read_merged
 from text2layer.io.psd_obstacles import group_obstacle, has_colour, has_mask, obstacle
@@ -194,7 +194,7 @@ def _load(psd: PSDImage, budget: PixelBudget, merge: bool) -> Loaded:
             raise
         except Exception as error:  # a compositor for strangers' files, with needs of its own
             cause = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".:")
-            if not psd.has_preview():
+            if not psd.has_preview() or is_blank(preview):
                 raise FormatError(
                     f"{budget.where} cannot be merged by psd-tools ({cause}): merge its layers in "
                     "the program that made it."
