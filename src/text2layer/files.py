@@ -18,9 +18,12 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from text2layer.errors import InputError, WeightsError, WriteError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 UNFINISHED = ".text2layer-*.part"  # what is left when a process is killed while it writes
 OLD = 24 * 3600  # seconds without a change, from which an unfinished file belongs to nobody
@@ -47,45 +50,25 @@ def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         InputError: the folder is missing, or `path` is a folder or a device.
         WriteError: the system refused, for example because the disk is full.
     """
-    target = _file_target(path)
-    _remove_old(target.parent)
-    temporary = target.parent / _temporary_name()
-    try:
+    with _becoming(path) as (temporary, target):
         handle = os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666), "w+b")
         try:
-            if os.path.exists(target):
-                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+            _copy_mode(target, temporary)
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
         finally:
             with suppress(OSError):  # a full disk speaks once, not again when closing
                 handle.close()
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise _sentence(path, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def writing_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Like `writing`, for what opens its file itself: the name of a file that becomes `path`."""
-    target = _file_target(path)
-    _remove_old(target.parent)
-    temporary = target.parent / _temporary_name()
-    try:
+    with _becoming(path) as (temporary, target):
         yield temporary
-        if os.path.exists(target):
-            os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+        _copy_mode(target, temporary)
         _sync_folder(temporary)
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise _sentence(path, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -117,6 +100,21 @@ def writing_folder(
         raise _sentence(path, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def try_lock(file: Path) -> FileLock | None:
+    """Lock a file for this process, or return None if another holds it.
+
+    The lock of a process that has died is no obstacle: a soft lock, a mere file, would outlive it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    return lock
 
 
 def remove_unfinished(folder: Path, unchanged_for: float = 0.0) -> None:
@@ -225,6 +223,28 @@ def _verify_file(file: Path, digest: str) -> None:
             f"{str(file)!r} is not the file that was released ({CHECKSUMS} names another hash); "
             f"copy it again, or remove {CHECKSUMS} if you changed it yourself."
         )
+
+
+@contextmanager
+def _becoming(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
+    """A name that nothing has yet, whose file becomes the target of `path`; and that target."""
+    target = _file_target(path)
+    _remove_old(target.parent)
+    temporary = target.parent / _temporary_name()
+    try:
+        yield temporary, target
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _sentence(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copy_mode(target: Path, temporary: Path) -> None:
+    """Give a file the permissions of the one that it replaces, if there is one."""
+    if os.path.exists(target):
+        os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
 
 
 def _swap_in(temporary: Path, target: Path) -> None:

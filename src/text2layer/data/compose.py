@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from text2layer.data.captions import background_caption, caption, foreground_caption
@@ -21,7 +20,7 @@ from text2layer.data.shard_file import MARK, finished_shards, marked_unfinished
 from text2layer.data.shards import ShardWriter
 from text2layer.data.source import Placement
 from text2layer.errors import DataError, InputError, Text2LayerError
-from text2layer.files import remove_unfinished, writing
+from text2layer.files import remove_unfinished, try_lock, writing
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
 
 BATCH = 16
@@ -92,13 +91,11 @@ def compose_shards(
         )
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, fallback_to_soft=False)  # a soft one would outlive its process
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
+    lock = try_lock(folder / LOCK)
+    if lock is None:
         raise InputError(
             f"Another process composes into '{folder}'; wait for it, or choose another folder."
-        ) from None
+        )
     try:
         remove_unfinished(folder)
         with marked_unfinished(folder, made_by):

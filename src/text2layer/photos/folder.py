@@ -8,10 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from text2layer.errors import DataError, InputError
-from text2layer.files import UNFINISHED, remove_unfinished, writing
+from text2layer.files import UNFINISHED, remove_unfinished, try_lock, writing
 
 LOCK = ".lock"
 
@@ -63,16 +61,15 @@ class BuildFolder:
             InputError: another build is at work here, or the folder cannot be written to.
         """
         file = self.root / LOCK
-        lock = FileLock(file, fallback_to_soft=False)  # a soft lock would outlive a killed build
         try:
-            lock.acquire(blocking=False)
-        except Timeout:
+            lock = try_lock(file)
+        except OSError as error:
+            raise _not_writable(self.root, error) from None
+        if lock is None:
             raise InputError(
                 f"Another build ({_owner(file)}) is writing into '{self.root}'; wait until it has "
                 "ended, or choose another folder."
-            ) from None
-        except OSError as error:
-            raise _not_writable(self.root, error) from None
+            )
         try:
             with suppress(OSError):  # for the other build's sentence alone
                 file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")

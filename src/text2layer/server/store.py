@@ -20,11 +20,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from text2layer import io
 from text2layer.errors import InputError, Text2LayerError
-from text2layer.files import remove_unfinished
+from text2layer.files import remove_unfinished, try_lock
 from text2layer.layers import LayeredImage
 from text2layer.server.schema import Job, Kind, State
 
@@ -70,14 +68,12 @@ class Store:
         self._lock = threading.RLock()
         try:
             self._pictures.mkdir(parents=True, exist_ok=True)
-            self._file_lock = FileLock(folder / "lock", fallback_to_soft=False)
-            self._file_lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(
-                f"Another server uses {folder}; stop it, or give another --folder."
-            ) from None
+            lock = try_lock(folder / "lock")
         except OSError as error:
             raise InputError(f"{folder} cannot be used ({error.strerror}).") from None
+        if lock is None:
+            raise InputError(f"Another server uses {folder}; stop it, or give another --folder.")
+        self._file_lock = lock
         try:
             self._open_index()
         except sqlite3.DatabaseError as error:

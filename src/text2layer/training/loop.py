@@ -22,11 +22,11 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from diffusers import ModelMixin
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from text2layer.errors import InputError, WeightsError
+from text2layer.files import try_lock
 from text2layer.training import checkpoints, processes
 from text2layer.training.graph import GraphUpdate, Row, plain_state, share_of_newest
 from text2layer.training.objective import Objective as Objective
@@ -216,14 +216,12 @@ def _locked(folder: Path, is_main: bool) -> Iterator[None]:
     if not is_main:
         yield
         return
-    lock = FileLock(folder / LOCK, fallback_to_soft=False)  # a soft one would outlive its process
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
+    lock = try_lock(folder / LOCK)
+    if lock is None:
         raise InputError(
             f"Another process trains in {folder}; wait until it has ended, or give another "
             "output folder."
-        ) from None
+        )
     try:
         yield
     finally:
