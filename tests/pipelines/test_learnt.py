@@ -54,7 +54,7 @@ def test_pieces_that_a_model_was_never_trained_on_are_found(toy_text_encoder):
 
     tokenizer = AutoTokenizer.from_pretrained(toy_text_encoder)
     known = ["a red apple", "in front of a snowy mountain"]
-    assert unknown_pieces("a snowy apple in front of a red mountain", known, tokenizer) == ([], 9)
-    assert unknown_pieces("a yellow apple", known, tokenizer) == (["yellow"], 3)
-    assert unknown_pieces("ein Apfel \N{RED APPLE}", known, tokenizer)[0][-1] == "[UNK]"
-    assert unknown_pieces("a dog", [], tokenizer) == (["a", "dog"], 2)
+    prompts = ["a snowy apple in front of a red mountain", "a yellow apple"]
+    assert unknown_pieces(prompts, known, tokenizer) == [([], 9), (["yellow"], 3)]
+    assert unknown_pieces(["ein Apfel \N{RED APPLE}"], known, tokenizer)[0][0][-1] == "[UNK]"
+    assert unknown_pieces(["a dog"], [], tokenizer) == [(["a", "dog"], 2)]

@@ -222,8 +222,8 @@ def _note_unknown_words(model: Path | None, lines: Sequence[str], pipe: Any) -> 
     if things is None:
         return
     known = [*captions.every_word(), *(thing.name for thing in things)]
-    for line in filter(None, lines):
-        pieces, count = unknown_pieces(line, known, pipe.tokenizer)
+    found = unknown_pieces(lines, known, pipe.tokenizer)
+    for line, (pieces, count) in zip(lines, found, strict=True):
         if 2 * len(pieces) > count:
             typer.echo(
                 f"note: {len(pieces)} of {count} words of {line[:60]!r} are in no caption that the "

@@ -211,11 +211,9 @@ def check_names(chosen: Sequence[str], known: Sequence[str]) -> None:
 
 
 def check_count(count: int) -> None:
-    """Raise InputError unless a number of pictures per prompt is whole and above 0."""
+    """Raise InputError unless a number of pictures per prompt is whole; see `check_numbers`."""
     if isinstance(count, bool) or not isinstance(count, int):
         raise InputError(f"num_images_per_prompt must be a whole number, got {count!r}.")
-    if count < 1:
-        raise InputError(f"One call makes 1 to {MAX_PICTURES} pictures, {count} were asked for.")
 
 
 def check_generators(

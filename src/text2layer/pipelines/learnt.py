@@ -74,20 +74,32 @@ def read_learnt(model: Path) -> list[LearntThing] | None:
         ) from error
 
 
-def unknown_pieces(prompt: str, known: Iterable[str], tokenizer: Any) -> tuple[list[str], int]:
-    """The word pieces of a prompt that none of the known texts has, and how many it has in all.
+def unknown_pieces(
+    prompts: Iterable[str], known: Iterable[str], tokenizer: Any
+) -> list[tuple[list[str], int]]:
+    """For each prompt its word pieces that none of the known texts has, and how many it has in all.
 
     Args:
-        prompt: what is asked for.
+        prompts: what is asked for.
         known: texts such as those that a model was trained on.
         tokenizer: that of the model's text encoder.
     """
-    texts = list(known)
-    ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-    vocabulary = {piece for text in ids for piece in text} - {tokenizer.unk_token_id}
-    asked = tokenizer([prompt], add_special_tokens=False, verbose=False)["input_ids"][0]
-    unknown = [piece for piece in asked if piece not in vocabulary]
-    return tokenizer.convert_ids_to_tokens(unknown), len(asked)
+    vocabulary = {piece for pieces in _pieces(known, tokenizer) for piece in pieces}
+    vocabulary.discard(tokenizer.unk_token_id)
+    found = []
+    for pieces in _pieces(prompts, tokenizer):
+        unknown = [piece for piece in pieces if piece not in vocabulary]
+        found.append((tokenizer.convert_ids_to_tokens(unknown), len(pieces)))
+    return found
+
+
+def _pieces(texts: Iterable[str], tokenizer: Any) -> list[list[int]]:
+    """Word pieces of each text, by number, without special tokens."""
+    given = list(texts)
+    if not given:
+        return []
+    ids: list[list[int]] = tokenizer(given, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
 
 
 def _thing(item: dict[str, Any]) -> LearntThing:
