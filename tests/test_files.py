@@ -209,7 +209,7 @@ def test_what_another_library_writes_is_whole_or_not_there(tmp_path):
 KILLED = """
 import sys, time
 from typer import Typer
-from text2layer.cli.group import OneSentenceGroup
+from text2layer.cli import OneSentenceGroup
 from text2layer.files import writing, writing_folder
 
 app = Typer(cls=OneSentenceGroup)

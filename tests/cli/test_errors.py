@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from text2layer import save
-from text2layer.cli.group import DEBUG, OneSentenceGroup
+from text2layer.cli import DEBUG, OneSentenceGroup
 from text2layer.errors import DataError, InputError
 
 

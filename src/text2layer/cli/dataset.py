@@ -1,25 +1,26 @@
-"""`text2layer dataset`: make training data from cut-outs or photos, and look at data."""
+"""`text2layer dataset`: make training data from cut-outs or photos; view, count and split it."""
 
 import json
 import random
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from text2layer.cli import dataset_build, dataset_shards
 from text2layer.cli.judges import label
+from text2layer.cli.options import Described, options_of, settings_of, takes
 from text2layer.cli.outputs import check_picture
 from text2layer.cli.sources import choose_device, on_terminal, report_skipped
-from text2layer.errors import InputError
+from text2layer.errors import DataError, InputError
+from text2layer.photos.settings import BuildSettings
 
 if TYPE_CHECKING:
+    from text2layer.data.shard_tools import Written
     from text2layer.parts import Parts
+    from text2layer.photos.run import BuildSummary
 
 app = typer.Typer(help="Make and view training data.", no_args_is_help=True)
-dataset_build.register(app)
-dataset_shards.register(app)
 app.command("label")(label)
 
 Size = Annotated[int, typer.Option(help="Width and height in pixels.", min=8)]
@@ -125,3 +126,164 @@ def _stored(
         Parts.from_arrays(one.foreground, one.background, one.mask, one.image) for one in samples
     ]
     return items, [one.text for one in samples]
+
+
+PHOTOS_HELP = "A folder of pictures, WebDataset shards, or a Parquet list of files."
+OUT_HELP = "A new or empty folder, or one that the same command has begun."
+
+PLACES: list[Described] = [
+    ("photos", Path, ..., typer.Argument(help=PHOTOS_HELP, show_default=False)),
+    ("out", Path, ..., typer.Argument(help=OUT_HELP, show_default=False)),
+]
+# what decides where and how a build runs, not what it gives
+RUNNING: list[Described] = [
+    ("captions", Path | None, None, typer.Option(help="A CSV or TSV with a file column.")),
+    ("workers", int | None, None, typer.Option(
+        help="Processes, or actors on Ray; half of the cores by default.", min=1)),
+    ("ray", str | None, None, typer.Option(
+        help="Run on a Ray cluster: its address, or auto.", metavar="ADDRESS|auto")),
+    ("stages", str | None, None, typer.Option(
+        help="Stages of your own, made by MODULE:FUNCTION.", metavar="MODULE:FUNCTION")),
+    ("report", bool, True, typer.Option(help="Write report.html and report.json in the end.")),
+    ("as_json", bool, False, typer.Option("--json", help="Print the summary as JSON.")),
+]  # fmt: skip
+
+
+@app.command("build")
+def build(photos: Path, out: Path, as_json: bool, **given: Any) -> None:
+    """Make a filtered layered data set from photos; it resumes after an interruption."""
+    from text2layer.photos.chunk import DEFAULT_STAGES
+    from text2layer.photos.run import build as run_build
+
+    summary = run_build(
+        photos, out, settings_of(BuildSettings, given),
+        captions=given["captions"], workers=given["workers"], ray=given["ray"],
+        stages=given["stages"] or DEFAULT_STAGES, report=given["report"], progress=on_terminal(),
+    )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(summary.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _say_build(summary, given["report"])
+    if summary.interrupted:
+        typer.echo("Stopped before the end; the same command goes on from there.", err=True)
+        raise typer.Exit(130)
+    if summary.processed and not summary.kept and not summary.done_before:
+        raise DataError("No photo was kept; the counts above say why.")
+
+
+takes(build, [*PLACES, *options_of(BuildSettings), *RUNNING])
+
+
+@app.command("report")
+def report(
+    out: Annotated[Path, typer.Argument(help="Folder of a build.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Write report.html and report.json of a build again, finished or not."""
+    from text2layer.photos.report import write_report
+
+    figures = write_report(out, progress=on_terminal())
+    typer.echo(
+        json.dumps(figures, indent=2, ensure_ascii=False) if as_json else out / "report.html"
+    )
+
+
+def _say_build(summary: "BuildSummary", with_report: bool) -> None:
+    """Counts go to stderr, the path of the result to stdout."""
+    report_skipped(summary.skipped, ())
+    rate = summary.processed / summary.seconds if summary.seconds else 0
+    earlier = f", {summary.done_before} were done before" if summary.done_before else ""
+    typer.echo(
+        f"{summary.photos} photos{earlier}; looked at {summary.processed} "
+        f"({rate:.2f} a second), kept {summary.kept}",
+        err=True,
+    )
+    for (stage, reason), count in summary.reasons.most_common():
+        typer.echo(f"  {count} {stage}: {reason}", err=True)
+    typer.echo(summary.out / "report.html" if with_report else summary.out)
+
+
+Shards = Annotated[
+    list[Path], typer.Argument(help="Folders of shards, or tars.", show_default=False)
+]
+Out = Annotated[Path, typer.Argument(help="A new or empty folder.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+PerShard = Annotated[int, typer.Option(help="Most samples in one tar.", min=1)]
+
+
+@app.command("stats")
+def stats(shards: Shards, as_json: Json = False) -> None:
+    """Count what shards hold: objects, mask areas, parts, caption lengths, licences."""
+    from text2layer.data.shard_tools import shard_statistics
+
+    figures, skipped = shard_statistics(shards, progress=on_terminal())
+    if as_json:
+        typer.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        return
+    report_skipped(skipped.counts, skipped.messages)
+    for name, value in _statistics_lines(figures):
+        typer.echo(f"{name:<40} {value}")
+
+
+@app.command("merge")
+def merge(
+    shards: Shards, out: Out, samples_per_shard: PerShard = 1000, as_json: Json = False
+) -> None:
+    """Write several sets of shards as one; keys stay unique, bytes stay as they are."""
+    from text2layer.data.shard_tools import merge_shards
+
+    _say_written(merge_shards(shards, out, samples_per_shard, progress=on_terminal()), as_json)
+
+
+@app.command("split")
+def split(
+    shards: Shards,
+    out: Out,
+    by: Annotated[
+        str, typer.Option(help="What must not be in two splits: picture, source or stored.")
+    ] = "picture",
+    val: Annotated[float, typer.Option(help="Share for val.", min=0, max=1)] = 0.05,
+    test: Annotated[float, typer.Option(help="Share for test.", min=0, max=1)] = 0.05,
+    samples_per_shard: PerShard = 1000,
+    as_json: Json = False,
+) -> None:
+    """Split shards into train, val and test so that no picture, or source, is in two of them."""
+    from text2layer.data.shard_tools import split_shards
+
+    written = split_shards(shards, out, by, val, test, samples_per_shard, progress=on_terminal())
+    _say_written(written, as_json)
+
+
+def _say_written(written: "Written", as_json: bool) -> None:
+    if as_json:
+        summary = {
+            "shards": [path.name for path in written.paths],
+            "samples": written.samples,
+            "skipped": dict(written.skipped.counts),
+        }
+        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        return
+    report_skipped(written.skipped.counts, written.skipped.messages)
+    for path in written.paths:
+        typer.echo(path)
+
+
+def _statistics_lines(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """The figures as (name, value) for people; histograms are left to --json."""
+
+    def mean(part: dict[str, Any]) -> str:
+        return "-" if part["mean"] is None else f"{part['mean']:.3f}"
+
+    words = figures["caption_words"]
+    lines = [
+        ("samples", str(figures["samples"])),
+        ("objects in a picture", mean(figures["objects"])),
+    ]
+    lines += [(f"mask area above {t}", mean(area)) for t, area in figures["area"].items()]
+    lines += [(f"parts above {t}", mean(part)) for t, part in figures["components"].items()]
+    lines.append(("words in a caption", mean(words)))
+    lines += [(f"  percentile {p}", str(value)) for p, value in words["percentiles"].items()]
+    for name in ("splits", "licenses", "longest_side"):
+        counts = ", ".join(f"{count} {key}" for key, count in figures[name].items())
+        lines.append((name.replace("_", " "), counts))
+    return lines

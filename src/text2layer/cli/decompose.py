@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from text2layer.cli.batch import To, each, in_folder
 from text2layer.cli.generate import (
     Preview,
     Seed,
@@ -15,6 +14,7 @@ from text2layer.cli.generate import (
     load_pipeline,
     seeded,
 )
+from text2layer.cli.outputs import To, each, in_folder
 from text2layer.errors import FormatError, InputError
 
 if TYPE_CHECKING:

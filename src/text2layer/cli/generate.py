@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from text2layer.cli.batch import To, each, in_folder, slug
+from text2layer.cli.outputs import To, each, in_folder, slug
 from text2layer.errors import InputError
 
 if TYPE_CHECKING:
@@ -252,8 +252,7 @@ def _given(
     library: Path | None,
 ) -> dict[str, Any]:
     """Open what was given, by the name of its option."""
-    from text2layer.cli.opening import open_layered
-    from text2layer.cli.sources import open_reference
+    from text2layer.cli.sources import open_layered, open_reference
     from text2layer.data.library import Library
 
     named: dict[str, tuple[Path | None, Callable[[Path], Any]]] = {

@@ -1,16 +1,35 @@
-"""`text2layer remove`, `move`, `scale` and `reorder`: layered files changed without a model."""
+"""Layered files changed: `text2layer remove`, `move`, `scale`, `reorder`; with a model, `add` and
+`replace`.
+"""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from text2layer.cli.opening import open_layered
+from text2layer.cli.generate import (
+    Device,
+    Fast,
+    Guidance,
+    ModelFolder,
+    Negative,
+    Output,
+    Preview,
+    Prompt,
+    Seed,
+    Steps,
+    chosen_seed,
+    load_pipeline,
+    seeded,
+)
 from text2layer.cli.outputs import check_output, deliver
+from text2layer.cli.sources import MaxPixels, Merge, open_layered
 from text2layer.errors import InputError
 
 if TYPE_CHECKING:
     from text2layer import LayeredImage
+    from text2layer.pipelines import Text2LayerPipeline
 
 LayeredFile = Annotated[Path, typer.Argument(help="A layered file.", show_default=False)]
 LayerName = Annotated[
@@ -18,14 +37,14 @@ LayerName = Annotated[
     typer.Argument(help="Its name, or '#1' for the lowest foreground, '#2' ...",
                    show_default=False),
 ]  # fmt: skip
-Output = Annotated[
+Result = Annotated[
     Path,
     typer.Option("--output", "-o", help="Where to write; it may be the same file.",
                  show_default=False),
 ]  # fmt: skip
 
 
-def remove(file: LayeredFile, layer: LayerName, output: Output) -> None:
+def remove(file: LayeredFile, layer: LayerName, output: Result) -> None:
     """Remove one layer from a layered file."""
     layered = _load(file, output)
     deliver(layered.remove_layer(layered.find_layer(layer)), output)
@@ -34,7 +53,7 @@ def remove(file: LayeredFile, layer: LayerName, output: Output) -> None:
 def move(
     file: LayeredFile,
     layer: LayerName,
-    output: Output,
+    output: Result,
     by: Annotated[
         str | None, typer.Option(metavar="DX,DY", help="Pixels to the right and down.")
     ] = None,
@@ -60,7 +79,7 @@ def scale(
     file: LayeredFile,
     layer: LayerName,
     factor: Annotated[float, typer.Argument(help="2 is twice as wide and high, 0.5 half.")],
-    output: Output,
+    output: Result,
 ) -> None:
     """Make one layer of a layered file larger or smaller about its middle."""
     layered = _load(file, output)
@@ -74,7 +93,7 @@ def reorder(
     place: Annotated[
         str, typer.Argument(help="up, down, top, bottom, or a number: 1 is the lowest foreground.")
     ],
-    output: Output,
+    output: Result,
 ) -> None:
     """Put one layer of a layered file above or below others."""
     layered = _load(file, output)
@@ -99,3 +118,107 @@ def _pair(text: str) -> tuple[int, int]:
     except ValueError:
         raise InputError(f"{text!r} is no pair of whole numbers; write it like 40,-10.") from None
     return x, y
+
+
+At = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        help="left, centre, right, top, bottom, top-left, ...: a square of half the shorter side; "
+        "or x,y,width,height in pixels. The new object is made to fill it.",
+    ),
+]
+
+
+def add(
+    file: LayeredFile,
+    prompt: Prompt,
+    output: Output,
+    at: At = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    guidance_scale: Guidance = None,
+    negative_prompt: Negative = None,
+    model: ModelFolder = None,
+    fast: Fast = False,
+    preview: Preview = None,
+    device: Device = "auto",
+    merge: Merge = False,
+    max_pixels: MaxPixels = None,
+) -> None:
+    """Generate one more layer on top of a layered file.
+
+    The picture so far is the new layer's background and stays as it is, pixel for pixel. Without
+    --at the object is placed by the model.
+    """
+
+    def draw(pipe: "Text2LayerPipeline", layered: "LayeredImage", **options: Any) -> "LayeredImage":
+        return pipe.add_layer(layered, prompt, at, **options)
+
+    _change(
+        file, output, preview, model, fast, device, seed, merge, max_pixels, draw,
+        num_inference_steps=steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt,
+    )  # fmt: skip
+
+
+def replace(
+    file: LayeredFile,
+    layer: LayerName,
+    output: Output,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="What to draw [what the old layer was drawn from].", show_default=False
+        ),
+    ] = None,
+    at: At = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    guidance_scale: Guidance = None,
+    negative_prompt: Negative = None,
+    model: ModelFolder = None,
+    fast: Fast = False,
+    preview: Preview = None,
+    device: Device = "auto",
+    merge: Merge = False,
+    max_pixels: MaxPixels = None,
+) -> None:
+    """Replace one layer of a layered file; the others stay as they are.
+
+    The new layer comes in the old one's place and box. Without a prompt it is another version of
+    the same (another --seed), under the same name. 'Background' draws a new background behind all
+    visible layers.
+    """  # fmt: skip
+
+    def draw(pipe: "Text2LayerPipeline", layered: "LayeredImage", **options: Any) -> "LayeredImage":
+        return pipe.replace_layer(layered, layer, prompt, at, **options)
+
+    _change(
+        file, output, preview, model, fast, device, seed, merge, max_pixels, draw,
+        num_inference_steps=steps, guidance_scale=guidance_scale, negative_prompt=negative_prompt,
+    )  # fmt: skip
+
+
+def _change(
+    file: Path,
+    output: Path,
+    preview: Path | None,
+    model: Path | None,
+    fast: bool,
+    device: str,
+    seed: int | None,
+    merge: bool,
+    max_pixels: int | None,
+    draw: Callable[..., "LayeredImage"],
+    **options: Any,
+) -> None:
+    """Check, read, draw, write, show."""
+    from text2layer.cli.outputs import check_output, check_picture, deliver
+
+    check_output(output)
+    if preview:
+        check_picture(preview)
+    layered = open_layered(file, merge, max_pixels)
+    pipe = load_pipeline(model, device, fast)
+    result = draw(pipe, layered, generator=seeded(chosen_seed(seed)), **options)
+    deliver(result, output, preview)

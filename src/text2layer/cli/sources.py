@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -91,7 +91,6 @@ def open_reference(path: Path) -> LayeredImage:
     Raises:
         InputError: it has no transparency.
     """
-    from text2layer.cli.opening import open_layered
     from text2layer.errors import InputError
     from text2layer.layers import clean_name
 
@@ -125,3 +124,28 @@ def describe(record: ForegroundRecord) -> str:
         f"{record.id}: {record.caption} ({record.style}), from {record.source}{author}, "
         f"{record.license}"
     )
+
+
+Merge = Annotated[
+    bool,
+    typer.Option(
+        "--merge",
+        help="Merge what cannot be kept as a layer (effects, adjustments, ...) and say what.",
+    ),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Limit for each picture of a file; all together may have 4 times as many."
+    ),
+]
+
+
+def open_layered(path: Path, merge: bool = False, max_pixels: int | None = None) -> LayeredImage:
+    """Read a layered file; say on stderr what of it the layers do not have."""
+    from text2layer import io
+
+    loaded = io.read(path, merge=merge, max_pixels=max_pixels or io.MAX_PIXELS)
+    for note in loaded.notes:
+        typer.echo(f"note: {path}: {note}", err=True)
+    return loaded.layered
