@@ -24,7 +24,7 @@ from text2layer.data.library import Library
 from text2layer.models.hole import cut_hole
 from text2layer.models.inpainting import load_inpainter
 from text2layer.models.saliency import load_saliency
-from text2layer.pipelines import subjects
+from text2layer.pipelines import photo_layers as subjects
 
 SIDE = 512
 GREEN = np.full((SIDE, SIDE, 3), (0, 177, 64), np.uint8)

@@ -17,8 +17,7 @@ from pathlib import Path
 from text2layer.errors import InputError
 from text2layer.evaluation.results import read_results
 from text2layer.files import CHECKSUMS, write_checksums
-from text2layer.pipelines.learnt import LearntThing, write_learnt
-from text2layer.pipelines.loading import model_hash, read_index
+from text2layer.pipelines.loading import LearntThing, model_hash, read_index, write_learnt
 
 
 def learnt_things(scores: Path, model: Path) -> list[LearntThing]:

@@ -28,7 +28,7 @@ from text2layer.data.world import concept_name, is_held_out, read_drawings, usua
 from text2layer.errors import InputError
 from text2layer.files import writing
 from text2layer.pipelines import Text2LayerPipeline, released_model
-from text2layer.pipelines.learnt import read_learnt
+from text2layer.pipelines.loading import read_learnt
 
 HERE = Path(__file__).parent
 COLUMNS = 6

@@ -164,3 +164,15 @@ def test_a_long_line_is_found() -> None:
     assert long_lines(f"{prose}\n\n- {prose}") == [prose, f"- {prose}"]
     assert long_lines(f"| {prose} |\n```\n{prose}\n```\n    {prose}\nsee {link}") == []
     assert long_lines(f"```\n```\n{prose}") == [prose]
+
+
+def test_the_house_drawing_names_every_module() -> None:
+    """Each module is in docs/architecture.md, with its room."""
+    drawing = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = {name for line in drawing.splitlines() if line.startswith("| `")
+              for name in CODE.findall(line.split(" | ")[0])}  # fmt: skip
+    package = ROOT / "src" / "text2layer"
+    modules = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    plain = {name for name in modules if name.endswith("__init__.py")} | {"__main__.py"}
+    assert modules - listed - plain == set()
+    assert listed - modules == set()

@@ -18,7 +18,7 @@ from text2layer.errors import InputError
 from text2layer.evaluation import benchmark
 from text2layer.evaluation import run as evaluation_run
 from text2layer.models.efficientnet import EfficientNetLite0
-from text2layer.pipelines.learnt import LearntThing, write_learnt
+from text2layer.pipelines.loading import LearntThing, write_learnt
 
 
 def test_plots_that_cannot_be_drawn_are_said_at_once(run, tmp_path: Path, monkeypatch) -> None:

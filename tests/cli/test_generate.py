@@ -10,7 +10,7 @@ from PIL import Image
 from tests.cli.outcome import assert_one_sentence
 from tests.toy_photo import cutout_file
 from text2layer import __version__, load
-from text2layer.pipelines.learnt import LearntThing, write_learnt
+from text2layer.pipelines.loading import LearntThing, write_learnt
 
 PROMPT = "a red apple in front of a snowy mountain"
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.outcome import assert_one_sentence
 from text2layer.pipelines import loading, released_model
-from text2layer.pipelines.learnt import CONCEPTS, LearntThing, read_learnt, write_learnt
+from text2layer.pipelines.loading import CONCEPTS, LearntThing, read_learnt, write_learnt
 
 THINGS = [
     LearntThing("a fox", "3d icon", "fox", 3, 3),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from text2layer.errors import InputError
-from text2layer.models.discriminator import (
+from text2layer.models.losses import (
     PatchDiscriminator,
     adaptive_weight,
     generator_loss,

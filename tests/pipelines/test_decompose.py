@@ -10,7 +10,7 @@ from tests.toy_model import build_pipeline
 from text2layer.errors import InputError
 from text2layer.evaluation.mask_overlap import soft_iou
 from text2layer.models.autoencoder import LayerComponents
-from text2layer.pipelines.decompose import (
+from text2layer.pipelines.assemble import (
     AGREEMENT_WEIGHT,
     ATTEMPTS,
     RIM,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from text2layer.errors import WeightsError
-from text2layer.pipelines.learnt import (
+from text2layer.pipelines.loading import (
     CONCEPTS,
     LearntThing,
     read_learnt,

@@ -12,7 +12,7 @@ from text2layer.errors import WeightsError
 from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.matting import MattingNetwork
 from text2layer.pipelines import Text2LayerPipeline
-from text2layer.pipelines.decompose import MATTED_ATTEMPTS, best_attempts, rough_layers
+from text2layer.pipelines.assemble import MATTED_ATTEMPTS, best_attempts, rough_layers
 from text2layer.pipelines.loading import tensors_hash
 from text2layer.tensors import colour_to_tensor
 from text2layer.training.outputs import export_network

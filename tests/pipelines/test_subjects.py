@@ -9,8 +9,8 @@ from skimage.measure import label, regionprops
 
 from text2layer.blend import composite_over
 from text2layer.errors import InputError
-from text2layer.pipelines import subjects
-from text2layer.pipelines.subjects import (
+from text2layer.pipelines import photo_layers as subjects
+from text2layer.pipelines.photo_layers import (
     edge_colours,
     find_subjects,
     lift_subjects,

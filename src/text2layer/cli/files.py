@@ -14,7 +14,7 @@ from text2layer.cli.sources import MaxPixels, Merge, open_layered
 from text2layer.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
-    from text2layer.pipelines.learnt import LearntThing
+    from text2layer.pipelines.loading import LearntThing
 
 
 def convert(
@@ -140,8 +140,13 @@ def show_model(folder: Path, as_json: bool) -> None:
     Raises:
         WeightsError: it is no model, or damaged.
     """
-    from text2layer.pipelines.learnt import read_learnt
-    from text2layer.pipelines.loading import folder_beside, matting_folder, model_hash, read_index
+    from text2layer.pipelines.loading import (
+        folder_beside,
+        matting_folder,
+        model_hash,
+        read_index,
+        read_learnt,
+    )
 
     index, things = read_index(folder), read_learnt(folder)
     try:

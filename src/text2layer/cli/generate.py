@@ -215,7 +215,7 @@ def _note_unknown_words(model: Path | None, lines: Sequence[str], pipe: Any) -> 
     """Say on stderr which prompts are made mostly of words that the model was never trained on."""
     from text2layer.data import captions
     from text2layer.pipelines import released_model
-    from text2layer.pipelines.learnt import read_learnt, unknown_pieces
+    from text2layer.pipelines.loading import read_learnt, unknown_pieces
 
     folder = model or released_model()
     things = read_learnt(folder) if folder.is_dir() else None

@@ -18,7 +18,7 @@ from text2layer.canonical import canonical_box
 from text2layer.errors import FormatError, InputError
 from text2layer.io.srgb import upright_srgb
 from text2layer.layers import Layer, LayeredImage
-from text2layer.pipelines.decompose import ATTEMPTS, MATTED_ATTEMPTS, MAX_ATTEMPTS
+from text2layer.pipelines.assemble import ATTEMPTS, MATTED_ATTEMPTS, MAX_ATTEMPTS
 from text2layer.pipelines.frame import Frame, Window, window_of
 from text2layer.tensors import colour_to_tensor, mask_to_tensor
 

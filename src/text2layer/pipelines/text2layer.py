@@ -45,8 +45,7 @@ from text2layer.models.text_encoder import (
 )
 from text2layer.models.transformer import LayerTransformer2DModel
 from text2layer.pipelines import editing, inputs, loading
-from text2layer.pipelines.assemble import assemble, moved
-from text2layer.pipelines.decompose import STEPS, best_attempts, rough_layers
+from text2layer.pipelines.assemble import STEPS, assemble, best_attempts, moved, rough_layers
 from text2layer.pipelines.frame import frame_for
 from text2layer.pipelines.placement import check_moved
 from text2layer.tensors import padded, tensor_to_colour
@@ -353,13 +352,13 @@ class Text2LayerPipeline(DiffusionPipeline):
                 has its size whatever is drawn; see `pipelines.frame` for how it is fitted.
             width: likewise.
             num_inference_steps: network calls; default from the model, at most
-                `pipelines.decompose.STEPS` where a picture is taken apart by rectified flow.
+                `pipelines.assemble.STEPS` where a picture is taken apart by rectified flow.
             guidance_scale: classifier-free guidance; 1 or less turns it off (half the time). By
                 default the model's own, and none where a picture is taken apart.
             negative_prompt: what to steer away from; default the empty caption.
             num_images_per_prompt: pictures for each prompt.
             attempts: with `image`: how often it is taken apart; the layers that make it best are
-                kept. By default as `pipelines.decompose` says, or 1 with given `latents`.
+                kept. By default as `pipelines.assemble` says, or 1 with given `latents`.
             generator: one, or one per picture, read and advanced; each picture's seed is in its
                 metadata, unless it cannot be made again from it: with given `latents` or
                 `prompt_embeds`, or where a callback changed something. See

@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 from text2layer import __version__
 from text2layer.errors import InputError, Text2LayerError
 from text2layer.server import pictures, schema
-from text2layer.server.guard import Guard
+from text2layer.server.guard import Busy, Guard, Slots
 from text2layer.server.schema import (
     Add,
     Arrange,
@@ -37,7 +37,6 @@ from text2layer.server.schema import (
     Replace,
 )
 from text2layer.server.settings import ServeSettings
-from text2layer.server.slots import Busy, Slots
 from text2layer.server.store import NotKept, StorageFull, Store
 from text2layer.server.worker import QueueFull, Worker
 

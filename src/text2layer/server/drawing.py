@@ -60,8 +60,7 @@ class Studio:
         """
         import torch
 
-        from text2layer.pipelines.learnt import read_learnt
-        from text2layer.pipelines.loading import folder_beside
+        from text2layer.pipelines.loading import folder_beside, read_learnt
 
         if self.device == "auto":
             self.device = "cuda" if torch.cuda.is_available() else "cpu"

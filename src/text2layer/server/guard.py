@@ -1,10 +1,12 @@
-"""What stands before every request: who may ask, how much may come, what browsers may do with it.
+"""What stands before every request: who may ask, how much may come, how many at once, and what
+browsers may do with it.
 
 Plain ASGI, so that a body is counted while it arrives and an event stream is not held back.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from collections.abc import Iterable
@@ -15,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from text2layer.errors import Text2LayerError
 from text2layer.server.settings import LOOPBACK, MAX_JSON_BYTES
 
 OPEN = ("/api/health",)  # what needs no token; all that is not below /api is the page itself
@@ -127,3 +130,36 @@ async def _answer(send: Send, status: int, error: str) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+class Busy(Text2LayerError):
+    """Too much is worked on; `retry_after` says in how many seconds to ask again."""
+
+    retry_after = 2
+
+
+class Slots:
+    """An asynchronous context manager that lets `at_once` in, and `waiting` more wait.
+
+    Raises:
+        Busy: on entering, when as many wait as may.
+    """
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self._free = asyncio.Semaphore(at_once)
+        self._places = at_once + waiting
+        self._inside = 0
+
+    async def __aenter__(self) -> None:
+        if self._inside >= self._places:
+            raise Busy("The server is busy with other requests; try again in a moment.")
+        self._inside += 1
+        try:
+            await self._free.acquire()
+        except BaseException:
+            self._inside -= 1
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        self._free.release()
+        self._inside -= 1

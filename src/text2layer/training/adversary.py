@@ -12,7 +12,7 @@ from torch import Tensor
 
 from text2layer.errors import InputError
 from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
-from text2layer.models.discriminator import (
+from text2layer.models.losses import (
     PatchDiscriminator,
     adaptive_weight,
     generator_loss,
