@@ -18,6 +18,7 @@ CODE = re.compile(r"`((?:[a-z0-9_]+/)*[a-z0-9_]+\.py)`")
 COMMAND = re.compile(r"^\$ (?:\S+ )*?(?:\.venv/bin/)?text2layer (.+?)(?:\s+#.*)?$", re.MULTILINE)
 ANCHOR = re.compile(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)")  # to headings of the repository
 WRAPPED = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]
+WRAPPED.append(ROOT / "recipes" / "README.md")
 COLUMNS = 100
 
 

@@ -35,8 +35,9 @@ class Parts:
             when there are L > 1, bottom first.
         background: (N, 3, H, W) colour in [-1, 1].
         mask: (N, 1, H, W) in [0, 1]; (N, L, 1, H, W) when there are L > 1.
-        image: (N, 3, H, W) colour in [-1, 1], the picture as a whole; a photo need not equal the
-            composite of its layers. None where there is none beside the composite.
+        image: (N, 3, H, W) colour in [-1, 1], the picture as a whole: a photo, which need not equal
+            the composite of its layers, or what a decoder's auxiliary head predicts. None where
+            there is none beside the composite.
     """
 
     foreground: Tensor
@@ -110,35 +111,46 @@ class Parts:
         return picture
 
     @property
+    def predicted_image(self) -> Tensor | None:
+        """Former name of `image` in what a decoder gives."""
+        return self.image
+
+    @property
     def soft_mask(self) -> Tensor:
         """The mask as float32 in [0, 1], whatever the type of the parts."""
         return bytes_to_mask(self.mask) if self.mask.dtype == torch.uint8 else self.mask.float()
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The pictures that there are, by their names."""
+        tensors = {"foreground": self.foreground, "background": self.background, "mask": self.mask}
+        return tensors if self.image is None else tensors | {"image": self.image}
+
     def rows(self, index: Any) -> Parts:
         """Some of the pictures, chosen by a slice or a tensor of indices."""
-        return self._each(lambda tensor: tensor[index])
+        return self.each(lambda tensor: tensor[index])
 
     def to(self, device: torch.device | str) -> Parts:
         """The same on a device."""
-        return self._each(lambda tensor: tensor.to(device))
+        return self.each(lambda tensor: tensor.to(device))
 
     def to_bytes(self) -> Parts:
         """Rounded to uint8, values outside clipped; itself if it is uint8."""
         if self.mask.dtype == torch.uint8:
             return self
-        return self._each(colour_to_bytes, mask_to_bytes)
+        return self.each(colour_to_bytes, mask_to_bytes)
 
     def to_float(self) -> Parts:
         """As float32; itself if it is float."""
         if self.mask.dtype != torch.uint8:
             return self
-        return self._each(bytes_to_colour, bytes_to_mask)
+        return self.each(bytes_to_colour, bytes_to_mask)
 
-    def _each(
+    def each(
         self,
         of_colour: Callable[[Tensor], Tensor],
         of_mask: Callable[[Tensor], Tensor] | None = None,
     ) -> Parts:
+        """The same function of every tensor, or another one of the masks."""
         return Parts(
             of_colour(self.foreground),
             of_colour(self.background),

@@ -235,7 +235,7 @@ def test_styles_and_their_weights(toy_root: Path) -> None:
 
 
 def test_a_frame_that_is_not_square(toy_root: Path) -> None:
-    composer = Composer(Library(toy_root), "train", (48, 80), progress=False)
+    composer = Composer(Library(toy_root), "train", (80, 48), progress=False)
     batch = composer.compose(6, seeded(2))
     assert batch.image.shape == (6, 3, 48, 80)
     place = centred(scale=0.8)

@@ -428,7 +428,7 @@ def test_shard_composer_gives_the_stored_samples(tmp_path: Path) -> None:
 
 def test_shard_composer_resizes_and_stays_exact(tmp_path: Path) -> None:
     write(tmp_path, [make_sample(number) for number in range(4)])
-    batch = ShardComposer(tmp_path, size=(16, 40), progress=False).compose(8)
+    batch = ShardComposer(tmp_path, size=(40, 16), progress=False).compose(8)
     assert batch.image.shape == (8, 3, 16, 40)
     layers = (colour_to_bytes(batch.background), colour_to_bytes(batch.foreground))
     expected = composite_over(*layers, mask_to_bytes(batch.mask))

@@ -9,16 +9,16 @@ from text2layer.errors import InputError
 from text2layer.evaluation.known_layers import reconstruct, reconstruction_rows
 from text2layer.evaluation.picture_similarity import psnr
 from text2layer.evaluation.run import Networks, Run
-from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.plain_autoencoder import PlainAutoencoder
+from text2layer.parts import Parts
 
 CEILING = float(psnr(torch.tensor(0.0)))
 
 
-def parts(seed: int, count: int = 3) -> LayerComponents:
+def parts(seed: int, count: int = 3) -> Parts:
     generator = torch.Generator().manual_seed(seed)
     colour = torch.rand(2, count, 3, 16, 16, generator=generator) * 2 - 1
-    return LayerComponents(colour[0], colour[1], torch.rand(count, 1, 16, 16, generator=generator))
+    return Parts(colour[0], colour[1], torch.rand(count, 1, 16, 16, generator=generator))
 
 
 def test_a_perfect_prediction_scores_the_ceiling():

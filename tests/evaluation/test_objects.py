@@ -24,7 +24,6 @@ from text2layer.evaluation.objects import (
 )
 from text2layer.evaluation.results import read_results, write_results
 from text2layer.evaluation.run import Networks, Run
-from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.efficientnet import EfficientNetLite0
 from text2layer.models.frozen import module_sha256
 from text2layer.parts import Parts, joined
@@ -51,8 +50,8 @@ class Recolouring(ModelMixin, ConfigMixin):
         super().__init__()
         self.by = torch.nn.Parameter(torch.tensor(factor))
 
-    def forward(self, foreground, background, mask) -> LayerComponents:
-        return LayerComponents(foreground * self.by, background * self.by, mask)
+    def forward(self, foreground, background, mask) -> Parts:
+        return Parts(foreground * self.by, background * self.by, mask)
 
 
 class Tracer(Drawer):

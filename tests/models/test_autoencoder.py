@@ -15,7 +15,7 @@ from text2layer.models.autoencoder import CaT2IAutoencoder, PredictionHead
 from text2layer.pipelines import released_model
 
 KL_F8_PARAMETERS = 83_653_863  # Stable Diffusion v1's AutoencoderKL
-PARTS = ("foreground", "background", "mask", "predicted_image")
+PARTS = ("foreground", "background", "mask", "image")
 
 
 def random_layers(count: int = 2, layers: int = 1, height: int = 32, width: int = 48):
@@ -47,10 +47,10 @@ def test_one_layer_has_the_shapes_of_the_docstring(tiny):
     assert posterior.mode().shape == (2, 4, 4, 6)
     output = tiny.decode(posterior.mode())
     assert output.foreground.shape == output.background.shape == (2, 3, 32, 48)
-    assert output.predicted_image.shape == (2, 3, 32, 48)
+    assert output.image.shape == (2, 3, 32, 48)
     assert output.mask.shape == (2, 1, 32, 48)
     reconstruction = tiny(*layers)
-    assert all(torch.equal(reconstruction[part], output[part]) for part in PARTS)
+    assert all(torch.equal(reconstruction[part], getattr(output, part)) for part in PARTS)
 
 
 def test_three_layers_have_an_axis_of_their_own():
@@ -58,7 +58,7 @@ def test_three_layers_have_an_axis_of_their_own():
     output = autoencoder(*random_layers(layers=3))
     assert output.foreground.shape == (2, 3, 3, 32, 48)
     assert output.mask.shape == (2, 3, 1, 32, 48)
-    assert output.background.shape == output.predicted_image.shape == (2, 3, 32, 48)
+    assert output.background.shape == output.image.shape == (2, 3, 32, 48)
 
 
 def test_every_input_channel_reaches_the_latent(tiny):
@@ -85,7 +85,7 @@ def test_decoded_values_are_held_in_range_unless_asked_otherwise():
 def test_without_auxiliary_head_no_picture_is_predicted():
     autoencoder = CaT2IAutoencoder.from_preset("tiny", auxiliary_head=False).eval()
     assert set(autoencoder.heads) == {"foreground", "background", "mask"}
-    assert autoencoder(*random_layers()).predicted_image is None
+    assert autoencoder(*random_layers()).image is None
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -94,7 +94,7 @@ def test_with_a_block_of_its_own_the_mask_shares_only_the_trunk_below(part, laye
     torch.manual_seed(7)
     autoencoder = CaT2IAutoencoder.from_preset("tiny", num_foregrounds=layers, mask_block=True)
     output = autoencoder(*random_layers(layers=layers))
-    output[part].square().sum().backward()
+    getattr(output, part).square().sum().backward()
     own, other = ("mask", "pictures") if part == "mask" else ("pictures", "mask")
     assert all(p.grad.any() for p in autoencoder.last_blocks[own].parameters())
     assert all(p.grad is None for p in autoencoder.last_blocks[other].parameters())
@@ -118,12 +118,12 @@ def test_two_equal_last_blocks_compute_what_one_does(layers):
     two.load_state_dict(weights)
     given = random_layers(layers=layers)
     expected, output = one(*given), two(*given)
-    assert all(torch.equal(output[part], expected[part]) for part in PARTS)
+    assert all(torch.equal(getattr(output, part), getattr(expected, part)) for part in PARTS)
     nn.init.zeros_(two.last_blocks["pictures"].norm.weight)
     changed = two(*given)
     assert torch.equal(changed.mask, expected.mask)
-    for part in ("foreground", "background", "predicted_image"):
-        assert not torch.equal(changed[part], expected[part])
+    for part in ("foreground", "background", "image"):
+        assert not torch.equal(getattr(changed, part), getattr(expected, part))
 
 
 @pytest.mark.parametrize("head", [True, False])
@@ -160,11 +160,11 @@ def test_a_doubling_is_what_it_was_enlarged(layers):
     torch.testing.assert_close(latents, small.encode(*halves).mode())
     expected, output = small.decode(latents, clamp=False), large.decode(latents, clamp=False)
     for part in PARTS:
-        assert output[part].shape == (*expected[part].shape[:-2], 32, 48)
+        assert getattr(output, part).shape == (*getattr(expected, part).shape[:-2], 32, 48)
         enlarged = functional.interpolate(
-            expected[part].flatten(0, -4), scale_factor=2, mode="bilinear"
+            getattr(expected, part).flatten(0, -4), scale_factor=2, mode="bilinear"
         )
-        assert torch.equal(output[part].flatten(0, -4), enlarged)
+        assert torch.equal(getattr(output, part).flatten(0, -4), enlarged)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,6 @@ def test_an_autoencoder_with_it_gives_what_the_papers_gives(head, layers):
     several = (layers,) if layers > 1 else ()
     assert output.foreground.shape == (2, *several, 3, 32, 48)
     assert output.mask.shape == (2, *several, 1, 32, 48)
-    assert (output.predicted_image is not None) == head
+    assert (output.image is not None) == head
     assert 0 <= output.mask.min() <= output.mask.max() <= 1
     assert output.foreground.abs().max() <= 1

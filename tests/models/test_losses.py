@@ -7,7 +7,6 @@ import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.losses import (
     composition_loss,
     kl_loss,
@@ -17,36 +16,37 @@ from text2layer.models.losses import (
     perceptual_losses,
     reconstruction_losses,
 )
+from text2layer.parts import Parts
 
 COUNT, HEIGHT, WIDTH = 2, 12, 16
 
 
-def random_parts(seed: int, layers: int = 1, image: bool = True) -> LayerComponents:
+def random_parts(seed: int, layers: int = 1, image: bool = True) -> Parts:
     generator = torch.Generator().manual_seed(seed)
 
     def rand(*shape: int) -> torch.Tensor:
         return torch.rand(COUNT, *shape, HEIGHT, WIDTH, generator=generator)
 
     lead = (layers,) if layers > 1 else ()
-    return LayerComponents(
+    return Parts(
         foreground=rand(*lead, 3) * 2 - 1,
         background=rand(3) * 2 - 1,
         mask=rand(*lead, 1),
-        predicted_image=rand(3) * 2 - 1 if image else None,
+        image=rand(3) * 2 - 1 if image else None,
     )
 
 
 @pytest.fixture
-def target() -> LayerComponents:
+def target() -> Parts:
     return random_parts(0)
 
 
 @pytest.fixture
-def prediction() -> LayerComponents:
+def prediction() -> Parts:
     return random_parts(1)
 
 
-def as_arrays(parts: LayerComponents) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def as_arrays(parts: Parts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return tuple(parts[name].double().numpy() for name in ("foreground", "background", "mask"))
 
 
@@ -79,7 +79,7 @@ def test_dim_composition_takes_true_colours_and_the_predicted_mask(prediction, t
 def test_composition_of_several_layers_is_laid_one_over_the_other():
     prediction, target = random_parts(2, layers=2), random_parts(3, layers=2)
 
-    def compose(parts: LayerComponents) -> np.ndarray:
+    def compose(parts: Parts) -> np.ndarray:
         picture = parts.background.numpy()
         for layer in range(2):
             mask = parts.mask[:, layer].numpy()
@@ -175,15 +175,15 @@ def test_the_reduction_is_latent_diffusions_sum_per_pixel(prediction, target):
     for name in ("foreground", "background"):
         ldm = np.abs(prediction[name].numpy() - target[name].numpy()).sum() / COUNT
         assert float(losses[f"l1_{name}"]) * pixels == pytest.approx(float(ldm), rel=1e-5)
-    ldm = np.abs(prediction.predicted_image.numpy() - target.predicted_image.numpy()).sum() / COUNT
+    ldm = np.abs(prediction.image.numpy() - target.image.numpy()).sum() / COUNT
     assert float(losses["l1_image"]) * pixels == pytest.approx(float(ldm), rel=1e-5)
     ldm = np.abs(prediction.mask.numpy() - target.mask.numpy()).sum() / COUNT
     assert float(losses["mask_l1"]) * pixels == pytest.approx(float(ldm), rel=1e-5)
 
 
 def test_values_do_not_depend_on_the_size_of_the_picture(prediction, target):
-    def larger(parts: LayerComponents) -> LayerComponents:
-        return LayerComponents(**{name: value.tile(2, 2) for name, value in parts.items()})
+    def larger(parts: Parts) -> Parts:
+        return parts.each(lambda tensor: tensor.tile(2, 2))
 
     small = reconstruction_losses(prediction, target)
     large = reconstruction_losses(larger(prediction), larger(target))
@@ -222,24 +222,25 @@ def test_every_term_pulls_at_what_it_should(prediction, target):
     touched = {
         "l1_foreground": {"foreground"},
         "l1_background": {"background"},
-        "l1_image": {"predicted_image"},
+        "l1_image": {"image"},
         "mask_l1": {"mask"},
         "composition": {"foreground", "background", "mask"},
         "laplacian": {"mask"},
     }
     for term, parts in touched.items():
-        free = LayerComponents(
-            **{name: value.clone().requires_grad_() for name, value in prediction.items()}
+        free = Parts(
+            **{name: value.clone().requires_grad_() for name, value in prediction.tensors().items()}
         )
         reconstruction_losses(free, target)[term].backward()
-        pulled = {k for k, v in free.items() if v.grad is not None and v.grad.abs().sum() > 0}
+        gradients = {name: tensor.grad for name, tensor in free.tensors().items()}
+        pulled = {k for k, grad in gradients.items() if grad is not None and grad.abs().sum() > 0}
         assert pulled == parts, term
 
 
 def test_dim_composition_pulls_at_the_mask_alone(prediction, target):
-    free = LayerComponents(**{k: v.clone().requires_grad_() for k, v in prediction.items()})
+    free = prediction.each(lambda tensor: tensor.clone().requires_grad_())
     composition_loss(free, target, "dim").backward()
-    assert [k for k, v in free.items() if v.grad is not None] == ["mask"]
+    assert [k for k, v in free.tensors().items() if v.grad is not None] == ["mask"]
 
 
 def test_kl_is_the_textbook_sum_per_pixel():

@@ -44,7 +44,7 @@ def test_parts_keep_their_weights_and_their_statistics(whole):
     both = [network(*layers()) for network in (whole, pair)]
     torch.testing.assert_close(both[0].foreground, both[1].foreground)
     torch.testing.assert_close(both[0].mask, both[1].mask)
-    assert both[1].predicted_image is None
+    assert both[1].image is None
 
 
 def test_a_flat_picture_is_one_opaque_layer(whole):
@@ -52,7 +52,7 @@ def test_a_flat_picture_is_one_opaque_layer(whole):
     assert flat.is_flat
     assert not whole.is_flat
     output = flat(*layers())
-    assert torch.equal(output.foreground, output.predicted_image)
+    assert torch.equal(output.foreground, output.image)
     assert bool((output.mask == 1).all())
 
 

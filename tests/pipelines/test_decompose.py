@@ -9,7 +9,7 @@ import torch
 from tests.toy_model import build_pipeline
 from text2layer.errors import InputError
 from text2layer.evaluation.mask_overlap import soft_iou
-from text2layer.models.autoencoder import LayerComponents
+from text2layer.parts import Parts
 from text2layer.pipelines.assemble import (
     AGREEMENT_WEIGHT,
     ATTEMPTS,
@@ -73,14 +73,14 @@ def test_the_attempt_that_makes_the_picture_is_found():
     mask = torch.rand(6, 1, 8, 8, generator=generator)
     mask = mask[:1].expand(6, -1, -1, -1)  # all agree
     pictures = composite(foreground, background, mask)[[2, 4]] + 0.01
-    parts = LayerComponents(foreground=foreground, background=background, mask=mask)
+    parts = Parts(foreground=foreground, background=background, mask=mask)
     assert best_attempts(parts, pictures, 3).tolist() == [2, 4]
     assert best_attempts(parts, pictures[:1], 6).tolist() == [2]
 
 
 def test_of_several_foregrounds_the_whole_stack_counts():
     generator = torch.Generator().manual_seed(0)
-    parts = LayerComponents(
+    parts = Parts(
         foreground=torch.rand(4, 2, 3, 8, 8, generator=generator),
         background=torch.rand(4, 3, 8, 8, generator=generator),
         mask=torch.rand(1, 2, 1, 8, 8, generator=generator).expand(4, -1, -1, -1, -1),
@@ -98,7 +98,7 @@ def test_of_attempts_that_make_the_picture_alike_the_usual_one_is_found():
     mask[3, :, 2, 2:6] = 0.0  # one row less
     mask[4, :, 0] = 1.0  # somewhere else
     foreground = picture.expand(5, -1, -1, -1)
-    parts = LayerComponents(foreground=foreground, background=foreground.clone(), mask=mask)
+    parts = Parts(foreground=foreground, background=foreground.clone(), mask=mask)
     assert best_attempts(parts, picture, 5).tolist() == [1]
 
 

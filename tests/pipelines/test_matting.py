@@ -9,8 +9,8 @@ import torch
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 
 from text2layer.errors import WeightsError
-from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.matting import MattingNetwork
+from text2layer.parts import Parts
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.pipelines.assemble import MATTED_ATTEMPTS, best_attempts, rough_layers
 from text2layer.pipelines.loading import tensors_hash
@@ -97,14 +97,14 @@ def test_the_attempt_that_agrees_with_it_is_kept():
     masks[2, :, 4:] = 1.0
     masks[3, :, :, 2:] = 1.0
     colours = torch.zeros(4, 3, 8, 8)
-    parts = LayerComponents(foreground=colours, background=colours, mask=masks)
+    parts = Parts(foreground=colours, background=colours, mask=masks)
     matted = torch.zeros(1, 1, 8, 8)
     matted[:, :, 5:] = 1.0
     seen = colours[:1]
     assert best_attempts(parts, seen, 4).tolist() != [2]
     assert best_attempts(parts, seen, 4, matted).tolist() == [2]
     both = torch.cat([matted, masks[3:]])
-    assert best_attempts(LayerComponents(**{k: v.repeat(2, 1, 1, 1) for k, v in parts.items()}),
+    assert best_attempts(parts.each(lambda tensor: tensor.repeat(2, 1, 1, 1)),
                          seen, 4, both).tolist() == [2, 7]  # fmt: skip
 
 

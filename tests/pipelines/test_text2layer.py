@@ -8,7 +8,7 @@ from PIL import Image
 from tests.toy_model import build_pipeline
 from text2layer import Layer, LayeredImage
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.autoencoder import LayerComponents
+from text2layer.parts import Parts
 from text2layer.pipelines.assemble import MASK_FLOOR, assemble
 from text2layer.pipelines.frame import Frame
 from text2layer.pipelines.inputs import Given
@@ -127,7 +127,7 @@ def test_other_shapes_and_odd_multiples_of_the_latent_factor(pipeline, width, he
 def test_tensors_and_latents_are_what_the_picture_was_made_of(pipeline):
     layered = make(pipeline, seed=4)
     parts = pipeline(PROMPT, generator=seeded(4), output_type="pt").layers
-    assert parts.foreground.shape == parts.predicted_image.shape == (1, 3, 64, 64)
+    assert parts.foreground.shape == parts.image.shape == (1, 3, 64, 64)
     assert parts.mask.min() >= 0
     assert parts.mask.max() <= 1
     assert np.array_equal(tensor_to_colour(parts.background)[0], layered.background)
@@ -145,7 +145,7 @@ def test_tensors_and_latents_are_what_the_picture_was_made_of(pipeline):
 def test_predicted_images_are_the_auxiliary_heads(pipeline, toy_text_encoder):
     output = pipeline(PROMPT, generator=seeded(4))
     parts = pipeline(PROMPT, generator=seeded(4), output_type="pt").layers
-    assert np.array_equal(output.predicted_images[0], tensor_to_colour(parts.predicted_image)[0])
+    assert np.array_equal(output.predicted_images[0], tensor_to_colour(parts.image)[0])
     without = build_pipeline(toy_text_encoder, auxiliary_head=False)
     assert without(PROMPT, generator=seeded()).predicted_images == []
 
@@ -403,12 +403,12 @@ def test_a_given_picture_needs_no_prompt(pipeline):
         make(pipeline, "", background=picture)
 
 
-def decoded_parts(mask: np.ndarray, layers: int = 1) -> LayerComponents:
+def decoded_parts(mask: np.ndarray, layers: int = 1) -> Parts:
     generator = seeded(1)
     height, width = mask.shape[-2:]
     lead = (layers,) if layers > 1 else ()
     tensor = torch.from_numpy(mask.astype(np.float32))
-    return LayerComponents(
+    return Parts(
         foreground=torch.rand(1, *lead, 3, height, width, generator=generator) * 2 - 1,
         background=torch.rand(1, 3, height, width, generator=generator) * 2 - 1,
         mask=tensor[None, :, None] if layers > 1 else tensor[None, None],

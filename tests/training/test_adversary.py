@@ -5,10 +5,10 @@ import torch
 
 from tests.training.toy_source import DiscSource
 from text2layer.errors import InputError
-from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
+from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.losses import reconstruction_losses
+from text2layer.parts import Parts
 from text2layer.training.adversary import Adversary, stacked_pictures
-from text2layer.training.autoencoder import components
 
 
 @pytest.fixture
@@ -18,11 +18,11 @@ def adversary(autoencoder_settings) -> Adversary:
 
 
 @pytest.fixture
-def target() -> LayerComponents:
-    return components(DiscSource(64).compose(2, torch.Generator().manual_seed(0)))
+def target() -> Parts:
+    return DiscSource(64).compose(2, torch.Generator().manual_seed(0))
 
 
-def reconstruct(target: LayerComponents, **overrides):
+def reconstruct(target: Parts, **overrides):
     """(network, prediction, reconstruction loss) of an untrained autoencoder."""
     torch.manual_seed(1)
     network = CaT2IAutoencoder.from_preset("tiny", **overrides).train()
@@ -34,7 +34,7 @@ def reconstruct(target: LayerComponents, **overrides):
 def test_pictures_are_stacked_foregrounds_background_image(target):
     stacked = stacked_pictures(target)
     assert stacked.shape == (6, 3, 64, 64)
-    expected = (target.foreground, target.background, target.predicted_image)
+    expected = (target.foreground, target.background, target.image)
     for part, picture in zip(stacked.chunk(3), expected, strict=True):
         assert torch.equal(part, picture)
     assert stacked_pictures(target, with_image=False).shape == (4, 3, 64, 64)
@@ -98,11 +98,11 @@ def test_no_sup_is_judged_by_its_two_pictures(adversary, target):
 
 
 def test_several_foregrounds_are_all_judged(adversary, target):
-    several = LayerComponents(
+    several = Parts(
         foreground=target.foreground[:, None].repeat(1, 2, 1, 1, 1),
         background=target.background,
         mask=target.mask[:, None].repeat(1, 2, 1, 1, 1),
-        predicted_image=target.predicted_image,
+        image=target.image,
     )
     network, prediction, loss = reconstruct(several, num_foregrounds=2)
     adversary.generator_term(prediction, several, loss, network)[0].backward()

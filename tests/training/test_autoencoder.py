@@ -16,12 +16,12 @@ from tests.training.toy_source import DiscSource, TwoDiscs, stop_at
 from text2layer.data.composer import Composer
 from text2layer.data.library import Library
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.autoencoder import PRESETS, CaT2IAutoencoder, part_of
+from text2layer.models.autoencoder import PRESETS, CaT2IAutoencoder
+from text2layer.parts import Parts
 from text2layer.tensors import composite
 from text2layer.training import checkpoints
 from text2layer.training.autoencoder import (
     AutoencoderObjective,
-    components,
     neutralise_parts,
     noisy,
     scaled,
@@ -198,11 +198,12 @@ def test_the_picture_heads_losses_can_weigh_less(autoencoder_settings):
 
 
 def test_a_crop_is_one_window_of_all_parts():
-    target = components(DiscSource().compose(3, torch.Generator().manual_seed(0)))
-    seen = part_of(target, window(target, 16, torch.Generator().manual_seed(4)))
+    target = DiscSource().compose(3, torch.Generator().manual_seed(0))
+    index = window(target, 16, torch.Generator().manual_seed(4))
+    seen = target.each(lambda tensor: tensor[index])
     assert seen.mask.shape == (3, 1, 16, 16)
     torch.testing.assert_close(composite(seen.foreground, seen.background, seen.mask),
-                               seen.predicted_image, atol=2 / 255, rtol=0)  # fmt: skip
+                               seen.image, atol=2 / 255, rtol=0)  # fmt: skip
     places = {str(window(target, 16, torch.Generator().manual_seed(i))) for i in range(8)}
     assert len(places) > 1
 
@@ -225,7 +226,7 @@ def test_a_frozen_encoder_keeps_latents_and_their_statistics(autoencoder_setting
     )
     train_autoencoder(settings, source, source)
     second = load_autoencoder(tmp_path / "b" / "model")
-    parts = components(source.compose(2, torch.Generator().manual_seed(0)))
+    parts = source.compose(2, torch.Generator().manual_seed(0))
     given = (parts.foreground, parts.background, parts.mask)
     assert torch.equal(first.encode(*given).parameters, second.encode(*given).parameters)
     assert first.config.latent_scale == pytest.approx(second.config.latent_scale)
@@ -273,7 +274,7 @@ def test_a_decoder_of_twice_the_size_is_trained_beside_a_frozen_encoder(
 
     first, second = load_autoencoder(tmp_path / "a" / "model"), further("b", "a")
     assert second.config.latent_scale == pytest.approx(first.config.latent_scale)
-    parts = components(larger.compose(2, torch.Generator().manual_seed(0)))
+    parts = larger.compose(2, torch.Generator().manual_seed(0))
     given = (parts.foreground, parts.background, parts.mask)
     smaller = [functional.avg_pool2d(part, 2) for part in given]
     torch.testing.assert_close(second.encode(*given).parameters, first.encode(*smaller).parameters)
@@ -360,7 +361,7 @@ def test_a_window_that_is_not_smaller_is_the_whole_picture(what_lpips_sees, sour
 
 
 def test_neutralised_samples_are_what_a_condition_encodes():
-    target = components(DiscSource().compose(400, torch.Generator().manual_seed(0)))
+    target = DiscSource().compose(400, torch.Generator().manual_seed(0))
     result = neutralise_parts(target, 0.5, torch.Generator().manual_seed(1))
     flat_mask = result.mask.flatten(1)
     emptied = (flat_mask == 0).all(1)
@@ -369,38 +370,38 @@ def test_neutralised_samples_are_what_a_condition_encodes():
     assert 0.15 < greyed.float().mean() < 0.35
     assert not (emptied & greyed).any()
     assert (result.foreground[emptied] == 0).all()
-    assert torch.equal(result.predicted_image[emptied], target.background[emptied])
+    assert torch.equal(result.image[emptied], target.background[emptied])
     expected = target.mask * target.foreground
-    torch.testing.assert_close(result.predicted_image[greyed], expected[greyed])
+    torch.testing.assert_close(result.image[greyed], expected[greyed])
     kept = ~(emptied | greyed)
-    for part in target:
-        assert torch.equal(result[part][kept], target[part][kept])
+    for part, tensor in target.tensors().items():
+        assert torch.equal(getattr(result, part)[kept], tensor[kept])
 
 
 def test_an_untouched_sample_keeps_a_photo_that_is_not_its_composite():
-    target = components(DiscSource().compose(8, torch.Generator().manual_seed(0)))
-    target.predicted_image = target.predicted_image * 0.5
+    target = DiscSource().compose(8, torch.Generator().manual_seed(0))
+    target = replace(target, image=target.image * 0.5)
     result = neutralise_parts(target, 0.0, torch.Generator().manual_seed(1))
-    for part in target:
-        assert torch.equal(result[part], target[part])
+    for part, tensor in target.tensors().items():
+        assert torch.equal(getattr(result, part), tensor)
 
 
 def test_neutralising_several_layers_takes_all_of_them():
-    target = components(DiscSource(16).compose(6, torch.Generator().manual_seed(0)))
-    several = type(target)(
+    target = DiscSource(16).compose(6, torch.Generator().manual_seed(0))
+    several = Parts(
         foreground=target.foreground[:, None].repeat(1, 2, 1, 1, 1),
         background=target.background,
         mask=target.mask[:, None].repeat(1, 2, 1, 1, 1),
-        predicted_image=target.predicted_image,
+        image=target.image,
     )
     result = neutralise_parts(several, 2.0, torch.Generator().manual_seed(0))  # all foregrounds
     assert (result.mask == 0).all()
     assert (result.foreground == 0).all()
-    assert torch.equal(result.predicted_image, target.background)
+    assert torch.equal(result.image, target.background)
 
 
 def test_scaling_moves_latent_and_pictures_alike():
-    batch = components(DiscSource(64).compose(3, torch.Generator().manual_seed(0)))
+    batch = DiscSource(64).compose(3, torch.Generator().manual_seed(0))
     latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     seen = set()
     for scale in range(2):
@@ -415,7 +416,7 @@ def test_scaling_moves_latent_and_pictures_alike():
             expected = np.asarray(halved.resize((32, 32), Image.Resampling.BILINEAR))
             np.testing.assert_allclose(target.mask[0, 0].numpy() * 255, expected, atol=1e-2)
     assert seen == {4, 6}
-    error = (target.predicted_image - composite(
+    error = (target.image - composite(
         target.foreground, target.background, target.mask)).abs()  # fmt: skip
     assert error.mean() < 0.02
 

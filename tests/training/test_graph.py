@@ -260,13 +260,12 @@ def test_weights_of_a_list_are_kept_by_draws_on_the_device():
 
 def test_a_window_of_a_tensor_corner_is_that_window():
     batch = DiscSource(40).compose(2, step_generator(0, 0))
-    from text2layer.training.autoencoder import components
 
     place = corner((40, 40), 16, step_generator(0, 1))
     top, left = place.tolist()
     assert (top, left) != (0, 0)
-    for name, part in cut(components(batch), place, 16).items():
-        whole = getattr(components(batch), name)
+    for name, part in cut(batch, place, 16).tensors().items():
+        whole = getattr(batch, name)
         assert torch.equal(part, whole[..., top : top + 16, left : left + 16])
 
 

@@ -16,7 +16,6 @@ from text2layer.errors import WriteError
 from text2layer.files import CHECKSUMS, verify_checksums
 from text2layer.pipelines import Text2LayerPipeline
 from text2layer.tensors import tensor_to_colour, tensor_to_mask
-from text2layer.training.autoencoder import components
 from text2layer.training.outputs import (
     MetricsLog,
     component_rows,
@@ -179,11 +178,11 @@ def test_a_row_shows_every_part():
     parts = (batch.foreground, batch.background, batch.mask, batch.image, batch.image)
     expected = [(tensor_to_mask if part.shape[1] == 1 else tensor_to_colour)(part)[1]
                 for part in parts]  # fmt: skip
-    row = component_rows(components(batch), 1)
+    row = component_rows(batch, 1)
     assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(row, expected, strict=True))
 
     batch = TwoDiscs(16).take(range(3))
-    row = component_rows(components(batch), 2)
+    row = component_rows(batch, 2)
     shapes = [picture.shape for picture in row]
     colour, mask = (16, 16, 3), (16, 16)
     assert shapes == [colour, colour, colour, mask, mask, colour, colour]

@@ -110,7 +110,7 @@ def test_the_autoencoder_holds_both_discs_in_one_latent(autoencoder):
     with torch.no_grad():
         output = autoencoder(TRUTH.foreground, TRUTH.background, TRUTH.mask)
     pictures = tensor_to_colour(composite(output.foreground, output.background, output.mask))
-    predicted = tensor_to_colour(output.predicted_image)
+    predicted = tensor_to_colour(output.image)
     masks = tensor_to_mask(output.mask.flatten(0, 1)).reshape(6, 2, SIZE, SIZE)
     for number in range(6):
         assert psnr(pictures[number], PICTURES[number]) > LEAST_PSNR

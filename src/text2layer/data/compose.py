@@ -52,7 +52,7 @@ def compose_shards(
         out: folder for the shards; it must be empty or new, or that of the stopped run.
         count: number of samples of `split`, or of several: {"train": 9000, "val": 200}.
         seed: the same seed and library give the same shards.
-        size: frame as (height, width) in pixels, or one number for a square.
+        size: frame as (width, height) in pixels, or one number for a square.
         samples_per_shard: most samples in one tar.
         split: "train", "val" or "test"; not looked at if `count` names the splits.
         styles: keep only foregrounds of these styles.

@@ -44,7 +44,7 @@ class Composer:
             `library.skipped`.
         split: "train", "val" or "test"; "drawings" and "pairings" are what a model of the training
             split has not seen of what it knows (see `data.library`); None takes all.
-        size: frame as (height, width) in pixels, or one number for a square.
+        size: frame as (width, height) in pixels, or one number for a square.
         device: where pictures are held and rendered.
         styles: keep only foregrounds of these styles.
         style_weights: relative share of each style (styles that are not named get 0); without it
@@ -79,7 +79,7 @@ class Composer:
         progress: bool = True,
         world: World = WIDE,
     ) -> None:
-        self.height, self.width = (size, size) if isinstance(size, int) else size
+        self.width, self.height = (size, size) if isinstance(size, int) else size
         if min(self.height, self.width) < 8:
             raise InputError(f"The frame {self.width}x{self.height} is too small; use 8 or more.")
         if not 0 <= shadow_probability <= 1:
@@ -134,7 +134,7 @@ class Composer:
     def at_size(self, size: int | tuple[int, int]) -> "Composer":
         """The same decoded pictures on frames of another size."""
         other = copy.copy(self)
-        other.height, other.width = (size, size) if isinstance(size, int) else size
+        other.width, other.height = (size, size) if isinstance(size, int) else size
         return other
 
     def references(
@@ -205,7 +205,7 @@ class Composer:
         shape = (batch_size, self.num_foregrounds, DRAWS)
         draws = torch.rand(shape, generator=generator, dtype=torch.float64)
         draws[..., BACKGROUND_DRAWS] = draws[:, :1, BACKGROUND_DRAWS]
-        frame = self.height, self.width
+        frame = self.width, self.height
         return [self._placer.place(row, frame) for row in draws[rows].flatten(0, 1).tolist()]
 
     def compose_at(self, placements: Sequence[Placement]) -> Composition:
@@ -214,16 +214,16 @@ class Composer:
         Raises:
             InputError: their number is no multiple of `num_foregrounds`.
         """
-        layers, frame = self.num_foregrounds, (self.height, self.width)
+        layers, shape = self.num_foregrounds, (self.height, self.width)
         count, rest = divmod(len(placements), layers)
         if rest:
             raise InputError(
                 f"{len(placements)} placements do not make pictures of {layers} foregrounds."
             )
-        foreground = torch.empty(count, layers, 3, *frame, device=self.device)
-        background = torch.empty(count, 3, *frame, device=self.device)
-        image = torch.empty(count, 3, *frame, device=self.device)
-        mask = torch.empty(count, layers, 1, *frame, device=self.device)
+        foreground = torch.empty(count, layers, 3, *shape, device=self.device)
+        background = torch.empty(count, 3, *shape, device=self.device)
+        image = torch.empty(count, 3, *shape, device=self.device)
+        mask = torch.empty(count, layers, 1, *shape, device=self.device)
         step = CHUNK.get(self.device.type, 32)
         for start in range(0, count, step):
             part = slice(start, start + step)
@@ -235,11 +235,11 @@ class Composer:
 
     def box(self, placement: Placement) -> tuple[float, float, float, float]:
         """(left, top, width, height) of the object, relative to the frame."""
-        return self._placer.box(placement, (self.height, self.width))
+        return self._placer.box(placement, (self.width, self.height))
 
     def canonical(self, placement: Placement) -> Placement:
         """The object of a placement in the canonical place."""
-        return self._placer.canonical(placement, (self.height, self.width))
+        return self._placer.canonical(placement, (self.width, self.height))
 
     def _render(
         self,
@@ -256,13 +256,13 @@ class Composer:
             [placement.foreground for placement in placements],
             boxes,
             [placement.flipped for placement in placements],
-            (self.height, self.width),
+            (self.width, self.height),
         )
         behind = self._background_store.sample(
             [placement.background for placement in placements[::layers]],
             [(place.crop_x, place.crop_y, place.crop_scale) for place in placements[::layers]],
             [placement.background_flipped for placement in placements[::layers]],
-            (self.height, self.width),
+            (self.width, self.height),
         )
         for layer in range(layers):
             self._paint_shadows(behind, placements[layer::layers], boxes[layer::layers])

@@ -123,16 +123,16 @@ class ForegroundStore(Store[ForegroundRecord]):
             indices: which cut-out, for each of B samples.
             boxes: where it goes: left, top, width, height relative to the frame.
             flipped: mirror it left to right.
-            frame: (height, width) in pixels.
+            frame: (width, height) in pixels.
 
         Returns:
             (B, 4, H, W) float32 in [0, 255]; alpha is 0 outside of the box.
         """
         side = self.levels[0].shape[-1]
         device = self.levels[0].device
-        output = torch.empty(len(indices), 4, *frame, device=device)
+        output = torch.empty(len(indices), 4, *reversed(frame), device=device)
         ratios = [
-            max(box[2] * frame[1] / self.sizes[index][0], box[3] * frame[0] / self.sizes[index][1])
+            max(box[2] * frame[0] / self.sizes[index][0], box[3] * frame[1] / self.sizes[index][1])
             for index, box in zip(indices, boxes, strict=True)
         ]
         for level, members in _by_level(ratios, len(self.levels)).items():
@@ -206,19 +206,19 @@ class BackgroundStore(Store[BackgroundRecord]):
             indices: which background, for each of B samples.
             crops: position x, y in the free room and size relative to the largest window.
             flipped: mirror it left to right.
-            frame: (height, width) in pixels.
+            frame: (width, height) in pixels.
 
         Returns:
             (B, 3, H, W) float32 in [0, 255].
         """
         high, wide = self.levels[0].shape[-2:]
         device = self.levels[0].device
-        output = torch.empty(len(indices), 3, *frame, device=device)
+        output = torch.empty(len(indices), 3, *reversed(frame), device=device)
         windows, ratios = [], []
         for index, (x, y, scale), mirrored in zip(indices, crops, flipped, strict=True):
             across, down = self.sizes[index]
-            fit = scale * min(across / frame[1], down / frame[0])  # stored pixels per frame pixel
-            width, height = fit * frame[1], fit * frame[0]
+            fit = scale * min(across / frame[0], down / frame[1])  # stored pixels per frame pixel
+            width, height = fit * frame[0], fit * frame[1]
             left, top = (across - width) * x / wide, (down - height) * y / high
             ratios.append(1 / fit)
             if mirrored:
@@ -252,8 +252,8 @@ def _coordinates(
 ) -> tuple[Tensor, Tensor]:
     """Relative source coordinates (B, W) and (B, H) of every frame column and row."""
     start_x, step_x, start_y, step_y = torch.tensor(windows, device=device)[:, :, None].unbind(1)
-    columns = (torch.arange(frame[1], device=device) + 0.5) / frame[1]
-    rows = (torch.arange(frame[0], device=device) + 0.5) / frame[0]
+    columns = (torch.arange(frame[0], device=device) + 0.5) / frame[0]
+    rows = (torch.arange(frame[1], device=device) + 0.5) / frame[1]
     return start_x + step_x * columns, start_y + step_y * rows
 
 

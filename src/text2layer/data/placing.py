@@ -99,14 +99,14 @@ class Placer:
         return grounds[min(bisect_right(shares, draw * shares[-1]), len(grounds) - 1)]
 
     def box(self, placement: Placement, frame: tuple[int, int]) -> Box:
-        """Where an object is on a frame of (height, width) pixels."""
+        """Where an object is on a frame of (width, height) pixels."""
         return self._box(placement.foreground, placement.scale, placement.centre_x,
                          placement.centre_y, frame)  # fmt: skip
 
     def _box(self, index: int, scale: float, x: float, y: float, frame: tuple[int, int]) -> Box:
         wide, high = self.sizes[index]
         longest = scale * min(frame) / max(wide, high)
-        width, height = wide * longest / frame[1], high * longest / frame[0]
+        width, height = wide * longest / frame[0], high * longest / frame[1]
         return x - width / 2, y - height / 2, width, height
 
     def canonical(self, placement: Placement, frame: tuple[int, int]) -> Placement:
@@ -119,7 +119,7 @@ class Placer:
         )  # fmt: skip
 
     def place(self, draws: Sequence[float], frame: tuple[int, int]) -> Placement:
-        """The placement that DRAWS random numbers of 0 to 1 mean on a frame (height, width)."""
+        """The placement that DRAWS random numbers of 0 to 1 mean on a frame (width, height)."""
         pick, back, size, across, down, cut, side, share, flip, crop, x, y, mirror, shadow = draws
         index = min(bisect_right(self._cumulative, pick), len(self.foregrounds) - 1)
         behind = self._ground(self.foregrounds[index].concept, back)

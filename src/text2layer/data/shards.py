@@ -178,7 +178,7 @@ class ShardComposer:
     Args:
         shards: a folder of tars, one tar, or several.
         split: "train", "val" or "test"; None takes all.
-        size: frame as (height, width) in pixels, or one number for a square; samples of another
+        size: frame as (width, height) in pixels, or one number for a square; samples of another
             size are resized, and stretched if their shape differs.
         device: where the batches go.
         workers: decoding threads.
@@ -205,7 +205,7 @@ class ShardComposer:
         progress: bool = True,
         max_lost: float = MAX_LOST,
     ) -> None:
-        self.height, self.width = (size, size) if isinstance(size, int) else size
+        self.width, self.height = (size, size) if isinstance(size, int) else size
         self.device = torch.device(device)
         self.paths = shard_paths(shards)
         self._skip = Skipped(every=DAMAGE)

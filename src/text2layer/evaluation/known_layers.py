@@ -30,7 +30,7 @@ from text2layer.evaluation.picture_similarity import (
 )
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Networks, Run
-from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
+from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.plain_autoencoder import PlainAutoencoder
 from text2layer.parts import Parts, joined, pictures_of
 from text2layer.pipelines.photo_layers import PhotoLayers
@@ -89,9 +89,7 @@ def reconstruct(
     return run.finish(result, drawer, known, networks)
 
 
-def reconstruction_rows(
-    target: Parts, output: LayerComponents, lpips: Any = None
-) -> dict[str, Tensor]:
+def reconstruction_rows(target: Parts, output: Parts, lpips: Any = None) -> dict[str, Tensor]:
     """Scores (B,) of one batch, rounded to 8 bits as files hold it.
 
     Args:
@@ -121,8 +119,8 @@ def reconstruction_rows(
             true["background"], made["background"], lpips
         )
         rows["lpips_composite"] = perceptual_distance(pictures[0], pictures[1], lpips)
-    if output.predicted_image is not None:
-        predicted = colour_to_bytes(output.predicted_image)
+    if output.image is not None:
+        predicted = colour_to_bytes(output.image)
         rows["psnr_predicted"] = psnr(squared_error(pictures[1], predicted))
     return rows
 

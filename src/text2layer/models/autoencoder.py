@@ -10,43 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import Decoder, DiagonalGaussianDistribution, Encoder
-from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn import functional
 
 from text2layer.errors import InputError
 from text2layer.models.latent_statistics import LatentStatistics
 from text2layer.models.layer_decoder import LayerDecoder
+from text2layer.parts import Parts
 
-
-@dataclass
-class LayerComponents(BaseOutput):
-    """What the decoder's heads predict.
-
-    Attributes:
-        foreground: (N, 3, H, W) colour in [-1, 1]; (N, L, 3, H, W) when there are L > 1.
-        background: (N, 3, H, W) colour in [-1, 1].
-        mask: (N, 1, H, W) in [0, 1]; (N, L, 1, H, W) when there are L > 1.
-        predicted_image: (N, 3, H, W) colour in [-1, 1] from the auxiliary head, or None without it.
-    """
-
-    foreground: Tensor
-    background: Tensor
-    mask: Tensor
-    predicted_image: Tensor | None = None
-
-
-def part_of(parts: LayerComponents, index: Any) -> LayerComponents:
-    """The same index of every tensor of a batch: some samples, or a window of all."""
-    return LayerComponents(**{key: value[index] for key, value in parts.items()})
-
+LayerComponents = Parts  # its former name
 
 # no convolution at full resolution, 16 channels for three pictures' worth of content
 BASE = {
@@ -317,7 +295,7 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             moments = torch.cat([mean + self.shortcuts["encoder"](cells), log_variance], dim=1)
         return DiagonalGaussianDistribution(moments)
 
-    def decode(self, latents: Tensor, clamp: bool = True) -> LayerComponents:
+    def decode(self, latents: Tensor, clamp: bool = True) -> Parts:
         """Decode unscaled latents (N, C, h, w) into layers of h * f by w * f pixels.
 
         Args:
@@ -332,11 +310,11 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         if layers > 1:
             out["foreground"] = out["foreground"].unflatten(1, (layers, 3))
             out["mask"] = out["mask"].unflatten(1, (layers, 1))
-        return LayerComponents(
+        return Parts(
             foreground=out["foreground"],
             background=out["background"],
             mask=out["mask"],
-            predicted_image=out.get("image"),
+            image=out.get("image"),
         )
 
     def _decode_by_heads(self, latents: Tensor) -> dict[str, Tensor]:
@@ -359,6 +337,6 @@ class CaT2IAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
             out = {name: functional.interpolate(part, **larger) for name, part in out.items()}
         return out
 
-    def forward(self, foreground: Tensor, background: Tensor, mask: Tensor) -> LayerComponents:
+    def forward(self, foreground: Tensor, background: Tensor, mask: Tensor) -> Parts:
         """Encode to the posterior's mean and decode it: the reconstruction."""
         return self.decode(self.encode(foreground, background, mask).mode())

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from text2layer.errors import InputError
-from text2layer.models.autoencoder import LayerComponents
+from text2layer.parts import Parts
 from text2layer.tensors import composite
 
 CompositionLoss = Literal["joint", "dim"]
@@ -33,9 +33,7 @@ def per_pixel(values: Tensor) -> Tensor:
     return values.sum() / (values.shape[0] * values.shape[-2] * values.shape[-1])
 
 
-def composition_loss(
-    prediction: LayerComponents, target: LayerComponents, kind: CompositionLoss = "joint"
-) -> Tensor:
+def composition_loss(prediction: Parts, target: Parts, kind: CompositionLoss = "joint") -> Tensor:
     """l_comp = sum sqrt((C - C^)^2 + eps^2).
 
     Args:
@@ -91,15 +89,15 @@ def overlap(masks: Tensor, others: Tensor) -> Tensor:
 
 
 def reconstruction_losses(
-    prediction: LayerComponents,
-    target: LayerComponents,
+    prediction: Parts,
+    target: Parts,
     composition: CompositionLoss = "joint",
 ) -> dict[str, Tensor]:
     """Every term of L_img and L_mask by name, unweighted, but for the perceptual ones.
 
     Args:
         prediction: unclamped output of the decoder.
-        target: ground truth; `predicted_image` is the original picture I.
+        target: ground truth; `image` is the original picture I.
         composition: see `composition_loss`.
 
     Returns:
@@ -115,8 +113,8 @@ def reconstruction_losses(
 
 
 def perceptual_losses(
-    prediction: LayerComponents,
-    target: LayerComponents,
+    prediction: Parts,
+    target: Parts,
     perceptual: Callable[[Tensor, Tensor], Tensor],
 ) -> dict[str, Tensor]:
     """`lpips_*` for foreground, background and (with the auxiliary head) image.
@@ -132,16 +130,14 @@ def perceptual_losses(
     }
 
 
-def _pictures(
-    prediction: LayerComponents, target: LayerComponents
-) -> dict[str, tuple[Tensor, Tensor]]:
+def _pictures(prediction: Parts, target: Parts) -> dict[str, tuple[Tensor, Tensor]]:
     """The pictures of L_img: (predicted, true) by name."""
     pictures = {
         "foreground": (prediction.foreground, target.foreground),
         "background": (prediction.background, target.background),
     }
-    if prediction.predicted_image is not None and target.predicted_image is not None:
-        pictures["image"] = (prediction.predicted_image, target.predicted_image)
+    if prediction.image is not None and target.image is not None:
+        pictures["image"] = (prediction.image, target.image)
     return pictures
 
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from text2layer.errors import InputError
-from text2layer.models.autoencoder import LayerComponents, PredictionHead, trunk
+from text2layer.models.autoencoder import PredictionHead, trunk
 from text2layer.models.latent_statistics import LatentStatistics
+from text2layer.parts import Parts
 from text2layer.tensors import composite
 
 PARTS = ("foreground", "background", "mask", "image")
@@ -179,7 +180,7 @@ class PlainAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         joined = [half.unflatten(0, (count, parts)).flatten(1, 2) for half in (mean, log_variance)]
         return DiagonalGaussianDistribution(torch.cat(joined, dim=1))
 
-    def decode(self, latents: Tensor, clamp: bool = True) -> LayerComponents:
+    def decode(self, latents: Tensor, clamp: bool = True) -> Parts:
         """Decode unscaled latents (N, C, h, w), part by part; see `CaT2IAutoencoder.decode`."""
         parts = list(self.config.parts)
         alone = latents.unflatten(1, (len(parts), -1)).flatten(0, 1)
@@ -193,11 +194,11 @@ class PlainAutoencoder(LatentStatistics, ModelMixin, ConfigMixin):
         out = {part: rows[:, place] for place, part in enumerate(parts)}
         if self.is_flat:
             image = out["image"]
-            return LayerComponents(image, image, torch.ones_like(image[:, :1]), image)
+            return Parts(image, image, torch.ones_like(image[:, :1]), image)
         mask = (out["mask"].mean(1, keepdim=True) + 1) / 2
-        return LayerComponents(out["foreground"], out["background"], mask, out.get("image"))
+        return Parts(out["foreground"], out["background"], mask, out.get("image"))
 
-    def forward(self, foreground: Tensor, background: Tensor, mask: Tensor) -> LayerComponents:
+    def forward(self, foreground: Tensor, background: Tensor, mask: Tensor) -> Parts:
         """Encode to the posterior's mean and decode it: the reconstruction."""
         return self.decode(self.encode(foreground, background, mask).mode())
 

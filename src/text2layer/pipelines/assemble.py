@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from text2layer.blend import composite_over, extend_edge_colours, match_composite
 from text2layer.layers import Layer, LayeredImage
-from text2layer.models.autoencoder import LayerComponents
 from text2layer.models.losses import overlap
+from text2layer.parts import Parts
 from text2layer.pipelines.frame import Frame
 from text2layer.pipelines.placement import place
 from text2layer.tensors import colour_to_tensor, composite, tensor_to_colour, tensor_to_mask
@@ -61,7 +61,7 @@ AGREEMENT_WEIGHT = 0.03  # in units of colour, which spans 2; .01 to .1 choose a
 
 
 def best_attempts(
-    parts: LayerComponents, picture: Tensor, attempts: int, mask: Tensor | None = None
+    parts: Parts, picture: Tensor, attempts: int, mask: Tensor | None = None
 ) -> Tensor:
     """Choose for each picture one of its attempts, without knowing the truth.
 
@@ -102,7 +102,7 @@ MASK_FLOOR = 0.03  # predicted alpha below this is 0, above 1 - this is 1: no ve
 
 
 def assemble(
-    parts: LayerComponents,
+    parts: Parts,
     given: Given,
     frame: Frame,
     provenance: list[dict[str, Any]],

@@ -6,7 +6,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from text2layer.errors import InputError, WeightsError
 from text2layer.files import CHECKSUMS, verify_weights
 from text2layer.layers import LayeredImage
-from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
+from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.denoiser import (
     GIVEN,
     condition_latents,
@@ -44,6 +44,7 @@ from text2layer.models.text_encoder import (
     encode_prompts,
 )
 from text2layer.models.transformer import LayerTransformer2DModel
+from text2layer.parts import Parts
 from text2layer.pipelines import editing, inputs, loading
 from text2layer.pipelines.assemble import STEPS, assemble, best_attempts, moved, rough_layers
 from text2layer.pipelines.frame import frame_for
@@ -60,7 +61,7 @@ class Text2LayerPipelineOutput(BaseOutput):
 
     Attributes:
         layers: one `LayeredImage` per picture, or, for output_type "pt", the decoded
-            `LayerComponents`; for "latent", latents (N, C, h, w) in the denoiser's space.
+            `Parts`; for "latent", latents (N, C, h, w) in the denoiser's space.
         predicted_images: the auxiliary head's pictures, (H, W, 3) uint8 each; empty without it.
         images: the composites: for output_type "pil" a list of PIL pictures, for "np" an array
             (N, H, W, 3) float32 in [0, 1]; None for the others.
@@ -370,7 +371,7 @@ class Text2LayerPipeline(DiffusionPipeline):
             negative_prompt_embeds: likewise instead of `negative_prompt`, (N, L, D) or (1, L, D).
             negative_prompt_attention_mask: of `negative_prompt_embeds`.
             output_type: "layered"; "pil" or "np", the same and the composites as `images`; "pt"
-                (`LayerComponents` in [-1, 1] and [0, 1]) or "latent".
+                (`Parts` in [-1, 1] and [0, 1]) or "latent".
             return_dict: False gives the fields of the output that are not None as a tuple.
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step; a
                 returned dict replaces tensors. It may set `pipeline._guidance_scale`, and
@@ -501,9 +502,9 @@ class Text2LayerPipeline(DiffusionPipeline):
         parts = self._decode(latents, width, height)
         if picture is not None and attempts > 1:
             best = best_attempts(parts, picture.to(device), attempts, matted)
-            latents, parts = latents[best], part_of(parts, best)
+            latents, parts = latents[best], parts.rows(best)
         if matted is not None:
-            parts.mask = matted
+            parts = replace(parts, mask=matted)
         if output_type in ("latent", "pt"):
             plain = latents if output_type == "latent" else parts
             return _output(plain, [], output_type, return_dict)
@@ -524,7 +525,7 @@ class Text2LayerPipeline(DiffusionPipeline):
             }
             for i in range(count)
         ]
-        predicted = parts.predicted_image
+        predicted = parts.image
         pictures = [moved(made, at, scale) for made in assemble(parts, given, frame, provenance)]
         heads = [] if predicted is None else list(tensor_to_colour(predicted))
         return _output(pictures, heads, output_type, return_dict)
@@ -665,10 +666,10 @@ class Text2LayerPipeline(DiffusionPipeline):
             return self.scheduler.scale_model_input(latents, timestep)
         return latents
 
-    def _decode(self, latents: Tensor, width: int, height: int) -> LayerComponents:
+    def _decode(self, latents: Tensor, width: int, height: int) -> Parts:
         unscaled = self.autoencoder.unscale_latents(latents.to(self.autoencoder.dtype))
         parts = self.autoencoder.decode(unscaled)
-        return LayerComponents(**{k: v[..., :height, :width].float() for k, v in parts.items()})
+        return parts.each(lambda tensor: tensor[..., :height, :width].float())
 
     def _model_metadata(self) -> dict[str, Any]:
         from text2layer import __version__

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from text2layer.errors import InputError
-from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents
+from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.losses import (
     PatchDiscriminator,
     adaptive_weight,
     generator_loss,
     hinge_discriminator_loss,
 )
+from text2layer.parts import Parts
 from text2layer.training import processes
 from text2layer.training.settings import AutoencoderSettings
 
@@ -53,8 +54,8 @@ class Adversary:
 
     def generator_term(
         self,
-        prediction: LayerComponents,
-        target: LayerComponents,
+        prediction: Parts,
+        target: Parts,
         reconstruction_loss: Tensor,
         network: CaT2IAutoencoder,
     ) -> tuple[Tensor, Tensor]:
@@ -69,7 +70,7 @@ class Adversary:
         Returns:
             The negative mean logit and its adaptive weight, both scalar.
         """
-        has_image = prediction.predicted_image is not None
+        has_image = prediction.image is not None
         made, real = stacked_pictures(prediction), stacked_pictures(target, has_image)
         self._batch = (real, made.detach())
         self.discriminator.requires_grad_(False)  # this term teaches the autoencoder alone
@@ -105,13 +106,13 @@ class Adversary:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def stacked_pictures(parts: LayerComponents, with_image: bool = True) -> Tensor:
+def stacked_pictures(parts: Parts, with_image: bool = True) -> Tensor:
     """Foregrounds, background and, where there is one, the whole picture I along the batch.
 
     Returns:
         ((L + 2) N, 3, H, W), or ((L + 1) N, 3, H, W) without I.
     """
     pictures = [parts.foreground, parts.background]
-    if with_image and parts.predicted_image is not None:
-        pictures.append(parts.predicted_image)
+    if with_image and parts.image is not None:
+        pictures.append(parts.image)
     return torch.cat([picture.reshape(-1, 3, *picture.shape[-2:]) for picture in pictures])

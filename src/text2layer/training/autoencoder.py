@@ -11,9 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from text2layer.data.source import Composition
 from text2layer.models import plain_autoencoder
-from text2layer.models.autoencoder import CaT2IAutoencoder, LayerComponents, part_of
+from text2layer.models.autoencoder import CaT2IAutoencoder
 from text2layer.models.frozen import Held
 from text2layer.models.losses import (
     CompositionLoss,
@@ -22,6 +21,7 @@ from text2layer.models.losses import (
     reconstruction_losses,
 )
 from text2layer.models.plain_autoencoder import PlainAutoencoder
+from text2layer.parts import Parts
 from text2layer.tensors import composite
 from text2layer.training import processes
 from text2layer.training.checkpoints import load_autoencoder, load_weights
@@ -118,11 +118,12 @@ class AutoencoderObjective(Objective):
         """
         settings = self.settings
         own = processes.rows(settings.batch_size)
-        target = components(self.source.compose(settings.batch_size, generator, own))
+        target: Parts = self.source.compose(settings.batch_size, generator, own)
         if settings.crop:
-            target = part_of(target, window(target, settings.crop, generator))
+            seen = window(target, settings.crop, generator)
+            target = target.each(lambda tensor: tensor[seen])
         target = neutralise_parts(target, settings.partial, generator)
-        tensors = {name: part for name, part in target.items() if part is not None}
+        tensors = target.tensors()
         device = target.mask.device
         if settings.latent_noise:
             shares = settings.latent_noise * processes.uniform(len(target.mask), generator)
@@ -146,7 +147,7 @@ class AutoencoderObjective(Objective):
         settings = self.settings
         tensors = dict(batch.tensors)
         shares, place = tensors.pop("shares", None), tensors.pop("corner", None)
-        target = LayerComponents(**tensors)
+        target = Parts(**tensors)
         posterior = self.network.encode(target.foreground, target.background, target.mask)
         posterior.mean, posterior.logvar = posterior.mean.float(), posterior.logvar.float()
         posterior.std, posterior.var = posterior.std.float(), posterior.var.float()
@@ -160,7 +161,7 @@ class AutoencoderObjective(Objective):
         lpips = {}
         if self.perceptual:  # in the network's own precision
             seen = slice(max(1, round(settings.lpips_share * len(target.mask))))
-            ours, true = part_of(prediction, seen), part_of(target, seen)
+            ours, true = prediction.rows(seen), target.rows(seen)
             if place is not None:
                 ours, true = (cut(part, place, settings.lpips_crop) for part in (ours, true))
             lpips = perceptual_losses(ours, true, self.perceptual.network)
@@ -187,10 +188,10 @@ class AutoencoderObjective(Objective):
         """Unweighted terms on unseen concepts, with the posterior's mean as latent."""
         totals: dict[str, float] = {}
         autoencoder = cast(CaT2IAutoencoder, network)
-        batches = components(self.validation)
+        batches = self.validation
         chunks = range(0, VALIDATION_SAMPLES, 16)
         for index in chunks:
-            target = part_of(batches, slice(index, index + 16))
+            target = batches.rows(slice(index, index + 16))
             with fast_inference(target.mask.device):
                 latents = autoencoder.encode(target.foreground, target.background, target.mask)
                 prediction = autoencoder.decode(latents.mode(), clamp=False)
@@ -200,7 +201,7 @@ class AutoencoderObjective(Objective):
 
     def preview(self, network: ModelMixin) -> Image.Image:
         """Originals above reconstructions, unseen concepts."""
-        target = part_of(components(self.validation), slice(PREVIEW_SAMPLES))
+        target = self.validation.rows(slice(PREVIEW_SAMPLES))
         output = cast(CaT2IAutoencoder, network)(target.foreground, target.background, target.mask)
         return reconstruction_sheet(target, output)
 
@@ -252,19 +253,9 @@ def train_autoencoder(
     return result
 
 
-def components(batch: Composition) -> LayerComponents:
-    """View a composed batch as the autoencoder's target."""
-    return LayerComponents(
-        foreground=batch.foreground,
-        background=batch.background,
-        mask=batch.mask,
-        predicted_image=batch.image,
-    )
-
-
-def in_float32(prediction: LayerComponents) -> LayerComponents:
+def in_float32(prediction: Parts) -> Parts:
     """Lift the decoder's output out of autocast before losses are computed."""
-    return LayerComponents(**{key: value.float() for key, value in prediction.items()})
+    return prediction.each(torch.Tensor.float)
 
 
 def encoder_parts(network: CaT2IAutoencoder | PlainAutoencoder) -> list[nn.Module]:
@@ -291,25 +282,23 @@ def corner(sides: tuple[int, ...], side: int, generator: torch.Generator) -> Ten
     return torch.stack(drawn)
 
 
-def window(target: LayerComponents, side: int, generator: torch.Generator) -> tuple[Any, ...]:
+def window(target: Parts, side: int, generator: torch.Generator) -> tuple[Any, ...]:
     """Index of a random window of side x side pixels, the same in every picture of a batch."""
     top, left = corner(target.mask.shape[-2:], side, generator).tolist()
     return ..., slice(top, top + side), slice(left, left + side)
 
 
-def cut(parts: LayerComponents, place: Tensor, side: int) -> LayerComponents:
+def cut(parts: Parts, place: Tensor, side: int) -> Parts:
     """Windows of side x side whose `corner` is a tensor, which no graph need wait for."""
     rows, columns = place[:, None] + torch.arange(side, device=place.device)
 
     def part(tensor: Tensor) -> Tensor:
         return tensor.index_select(-2, rows).index_select(-1, columns)
 
-    return LayerComponents(**{name: part(tensor) for name, tensor in parts.items()})
+    return parts.each(part)
 
 
-def neutralise_parts(
-    target: LayerComponents, share: float, generator: torch.Generator
-) -> LayerComponents:
+def neutralise_parts(target: Parts, share: float, generator: torch.Generator) -> Parts:
     """Empty the foregrounds (colour 0, mask 0) or grey the background of a share of samples.
 
     A condition latent encodes what is given and leaves the rest neutral, so the autoencoder must
@@ -326,13 +315,13 @@ def neutralise_parts(
         "background": target.background * keep_background,
         "mask": target.mask * keep_foreground.view(-1, *several, 1, 1, 1),
     }
-    image = target.predicted_image
+    image = target.image
     if image is not None:
         image = torch.where(draw >= share, image, composite(**parts))
-    return LayerComponents(**parts, predicted_image=image)
+    return Parts(**parts, image=image)
 
 
-def scaled(latents: Tensor, target: LayerComponents, scale: int) -> tuple[Tensor, LayerComponents]:
+def scaled(latents: Tensor, target: Parts, scale: int) -> tuple[Tensor, Parts]:
     """Scale latent and target alike (EQ-VAE, arXiv 2502.09509, equation 5)."""
     factor = target.mask.shape[-1] // latents.shape[-1]
     height, width = scaled_sides(target.mask.shape[-2:], factor, scale)
@@ -343,7 +332,7 @@ def scaled(latents: Tensor, target: LayerComponents, scale: int) -> tuple[Tensor
         return small.view(*tensor.shape[:-2], *size)
 
     picture = (height * factor, width * factor)
-    resized = LayerComponents(**{k: resize(v, picture) for k, v in target.items()})
+    resized = target.each(lambda tensor: resize(tensor, picture))
     return resize(latents, (height, width)), resized
 
 

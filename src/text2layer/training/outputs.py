@@ -26,7 +26,7 @@ from text2layer.data.captions import listed
 from text2layer.data.contact_sheet import grid
 from text2layer.files import write_checksums, writing
 from text2layer.layers import LayeredImage
-from text2layer.models.autoencoder import LayerComponents
+from text2layer.parts import Parts
 from text2layer.pipelines.text2layer import Text2LayerPipeline
 from text2layer.tensors import composite, tensor_to_colour, tensor_to_mask
 from text2layer.training.checkpoints import replacing
@@ -166,7 +166,7 @@ def preview_prompts(num_foregrounds: int = 1) -> list[str]:
     ]
 
 
-def component_rows(parts: LayerComponents, index: int) -> list[np.ndarray]:
+def component_rows(parts: Parts, index: int) -> list[np.ndarray]:
     """Foregrounds, background, masks, composite and predicted picture of one sample, as uint8."""
     pick = slice(index, index + 1)
     row = [
@@ -177,12 +177,12 @@ def component_rows(parts: LayerComponents, index: int) -> list[np.ndarray]:
             composite(parts.foreground[pick], parts.background[pick], parts.mask[pick])
         ),
     ]
-    if parts.predicted_image is not None:
-        row.extend(tensor_to_colour(parts.predicted_image[pick]))
+    if parts.image is not None:
+        row.extend(tensor_to_colour(parts.image[pick]))
     return row
 
 
-def reconstruction_sheet(target: LayerComponents, output: LayerComponents) -> Image.Image:
+def reconstruction_sheet(target: Parts, output: Parts) -> Image.Image:
     """Per sample one row of truth and one of reconstruction: F, B, m, C, I."""
     rows = []
     captions = []
