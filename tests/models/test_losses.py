@@ -47,7 +47,7 @@ def prediction() -> Parts:
 
 
 def as_arrays(parts: Parts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return tuple(parts[name].double().numpy() for name in ("foreground", "background", "mask"))
+    return tuple(part.double().numpy() for part in (parts.foreground, parts.background, parts.mask))
 
 
 def charbonnier_by_loops(foreground, background, mask, truth) -> float:
@@ -172,8 +172,9 @@ def test_the_reduction_is_latent_diffusions_sum_per_pixel(prediction, target):
     """LDM: torch.sum(|x - x^|) / batch; here divided by H * W as well, for every term alike."""
     losses = reconstruction_losses(prediction, target)
     pixels = HEIGHT * WIDTH
+    made, true = prediction.tensors(), target.tensors()
     for name in ("foreground", "background"):
-        ldm = np.abs(prediction[name].numpy() - target[name].numpy()).sum() / COUNT
+        ldm = np.abs(made[name].numpy() - true[name].numpy()).sum() / COUNT
         assert float(losses[f"l1_{name}"]) * pixels == pytest.approx(float(ldm), rel=1e-5)
     ldm = np.abs(prediction.image.numpy() - target.image.numpy()).sum() / COUNT
     assert float(losses["l1_image"]) * pixels == pytest.approx(float(ldm), rel=1e-5)
