@@ -58,3 +58,12 @@ def pipeline(toy_text_encoder: Path) -> Any:
     from tests import toy_model
 
     return toy_model.build_pipeline(toy_text_encoder)
+
+
+@pytest.fixture(scope="session")
+def toy_pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of tiny text-to-image pipelines of diffusers, by name; do not write into them."""
+    from tests import toy_diffusers
+
+    folder = tmp_path_factory.mktemp("pipelines")
+    return {name: toy_diffusers.saved(name, folder) for name in toy_diffusers.PIPELINES}

@@ -106,10 +106,17 @@ def decompose(
     else:
         results = [Path(output)]
         loaded = {photos[0]: _load_photo(photos[0], results[0], preview)}  # before any network
+    take_apart: TakeApart
     if model:
-        take_apart = _by_model(model, prompt, seed, device or "auto")
+        layers_of = by_model(model, device or "auto")
+        first = chosen_seed(seed)  # every photo gets the same
+
+        def with_words(picture: "LayeredImage") -> "LayeredImage":
+            return layers_of(picture, prompt or "", first)
+
+        take_apart = with_words
     else:
-        take_apart = _by_networks(max_layers or MAX_LAYERS, by, inpainter or "migan", not several)
+        take_apart = by_networks(max_layers or MAX_LAYERS, by, inpainter or "migan", not several)
 
     def one(photo: Path, result: Path) -> None:
         picture = loaded.get(photo) or _load_photo(photo, result, preview)
@@ -119,7 +126,7 @@ def decompose(
             raise InputError(
                 f"{by} finds no subject in {photo}, or nothing but one; try another {other}."
             )
-        _save(layered, picture, result, preview)
+        save_taken_apart(layered, picture, result, preview)
 
     if several:
         each(list(zip(photos, results, strict=True)), one)
@@ -147,7 +154,7 @@ def _load_photo(photo: Path, output: Path, preview: Path | None) -> "LayeredImag
     return picture
 
 
-def _by_networks(max_layers: int, saliency: str, inpainter: str, bar: bool) -> "TakeApart":
+def by_networks(max_layers: int, saliency: str, inpainter: str, bar: bool) -> "TakeApart":
     """Load networks of others once."""
     from text2layer.cli.sources import on_terminal
     from text2layer.pipelines import PhotoLayers
@@ -156,30 +163,26 @@ def _by_networks(max_layers: int, saliency: str, inpainter: str, bar: bool) -> "
     return lambda picture: layers(picture.background)
 
 
-def _by_model(model: str, prompt: str | None, seed: int | None, device: str) -> "TakeApart":
-    """Load a model of our own once; every photo gets the same seed."""
+def by_model(model: str, device: str) -> "Callable[[LayeredImage, str, int], LayeredImage]":
+    """Load a model of our own once; it takes a picture, words that may be empty, and a seed."""
     pipe = load_pipeline(None if model == "base" else Path(model), device)
-    first = chosen_seed(seed)
 
-    def take_apart(picture: "LayeredImage") -> "LayeredImage":
-        made: Any = pipe(prompt or "", image=picture, generator=seeded(first))
+    def take_apart(picture: "LayeredImage", prompt: str, seed: int) -> "LayeredImage":
+        made: Any = pipe(prompt, image=picture, generator=seeded(seed))
         layered: LayeredImage = made.layers[0]
         return layered
 
     return take_apart
 
 
-def _save(
+def save_taken_apart(
     layered: "LayeredImage", picture: "LayeredImage", output: Path, preview: Path | None
 ) -> None:
-    """Write the result; what the photo's file said of itself goes along."""
+    """Write the result; what the picture's file said of itself goes along."""
     from text2layer.cli.outputs import deliver, show_preview
-    from text2layer.io.xmp import INPAINTED, TRAINED_ALGORITHMIC_MEDIA, digital_source_type
+    from text2layer.pipelines.photo_layers import with_provenance
 
-    generated = digital_source_type(picture.metadata) == TRAINED_ALGORITHMIC_MEDIA
-    source_type = TRAINED_ALGORITHMIC_MEDIA if generated else INPAINTED
-    metadata = picture.metadata | layered.metadata | {"digital_source_type": source_type}
-    layered = layered.replace(metadata=metadata)
+    layered = with_provenance(layered, picture)
     deliver(layered, output)
     if preview:
         scale = min(PREVIEW_SIDE / max(layered.size), 1)

@@ -107,6 +107,40 @@ def generate(
     ] = None,
     preview: Preview = None,
     device: Device = "auto",
+    text_to_image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Folder or hub id of a diffusers text-to-image pipeline: it draws a flat picture, "
+            "which is taken apart as text2layer decompose does, or by --model.",
+        ),
+    ] = None,
+    saliency: Annotated[
+        str | None,
+        typer.Option(metavar="NETWORK", help="With --text-to-image: as of decompose [u2net]."),
+    ] = None,
+    inpainter: Annotated[
+        str | None,
+        typer.Option(metavar="NETWORK", help="With --text-to-image: as of decompose [migan]."),
+    ] = None,
+    max_layers: Annotated[
+        int | None,
+        typer.Option(help="With --text-to-image: maximum number of subjects [4].", min=1),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="With --text-to-image: float32, float16, bfloat16 or auto [auto: float32 on a "
+            "CPU, else bfloat16].",
+        ),
+    ] = None,
+    offload: Annotated[
+        str | None,
+        typer.Option(
+            help="With --text-to-image: none, model or sequential: keep networks in the "
+            "computer's memory, and on the GPU what computes [none].",
+        ),
+    ] = None,
 ) -> None:
     """Draw a layered picture from text: foreground, soft mask and background.
 
@@ -118,9 +152,13 @@ def generate(
 
     With --prompts every line is drawn with the same seeds, by a model that is loaded once, into
     001-first-words.psd, ...; lines that fail are named in the end.
+
+    With --text-to-image there is a layer for each subject that is found in what the pipeline drew.
+    Its weights are read from safetensors alone, and code that comes with it is never run.
     """
     from text2layer.cli.outputs import check_outputs, check_picture, deliver, numbered
     from text2layer.cli.sources import reference_from
+    from text2layer.cli.text_to_image import check_options, text_to_image_job
     from text2layer.pipelines.placement import check_moved
 
     if (prompt is None) == (prompts is None):
@@ -129,6 +167,15 @@ def generate(
         raise InputError("--to goes with --prompts.")
     if prompts and preview:
         raise InputError("--preview goes with one prompt.")
+    check_options(
+        text_to_image,
+        model,
+        {"fast": fast, "foreground": foreground, "background": background, "image": image,
+         "attempts": attempts, "reference": reference, "library": library, "at": at,
+         "scale": scale},
+        {"saliency": saliency, "inpainter": inpainter, "max-layers": max_layers, "dtype": dtype,
+         "offload": offload},
+    )  # fmt: skip
     lines = read_prompts(prompts) if prompts else [str(prompt)]
     if prompts:
         stems = (slug(number, line) for number, line in enumerate(lines, start=1))
@@ -140,6 +187,29 @@ def generate(
     previews = numbered(preview, num_images) if preview else [None] * num_images
     for path in filter(None, previews):
         check_picture(path)
+    if text_to_image:
+        job = text_to_image_job(
+            text_to_image,
+            model=model,
+            saliency=saliency,
+            inpainter=inpainter,
+            max_layers=max_layers,
+            device=device,
+            dtype=dtype or "auto",
+            offload=offload or "none",
+            seed=seed,
+            num_images=num_images,
+            previews=previews,
+            drawing={
+                "negative_prompt": negative_prompt,
+                "num_inference_steps": steps,
+                "guidance_scale": guidance_scale,
+                "height": height,
+                "width": width,
+            },
+        )
+        _each_prompt(lines, results, job, bool(prompts))
+        return
     given = _given(foreground, background, image, reference, library)
     check_moved(at, scale, next(iter(given), None), ANY_CANVAS, 1, "layered")  # before it loads
     _check_numbers(model, given, lines, (width, height), steps, guidance_scale)
@@ -175,7 +245,14 @@ def generate(
             )
             deliver(made.layers[0], path, preview_path)
 
-    if prompts:
+    _each_prompt(lines, results, one, bool(prompts))
+
+
+def _each_prompt(
+    lines: Sequence[str], results: Sequence[Path], one: Callable[[str, Path], None], from_file: bool
+) -> None:
+    """Do the lines of a file by `each`; a prompt as it is, so that its error is the command's."""
+    if from_file:
         each(list(zip(lines, results, strict=True)), one)
     else:
         one(lines[0], results[0])

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from text2layer.pipelines.photo_layers import PhotoLayers
     from text2layer.pipelines.text2layer import Text2LayerPipeline, Text2LayerPipelineOutput
+    from text2layer.pipelines.text_to_image import TextToImageLayers
 
-__all__ = ["PhotoLayers", "Text2LayerPipeline", "Text2LayerPipelineOutput", "released_model"]
+__all__ = [
+    "PhotoLayers",
+    "Text2LayerPipeline",
+    "Text2LayerPipelineOutput",
+    "TextToImageLayers",
+    "released_model",
+]
 
 
 def released_model() -> Path:
@@ -26,4 +33,8 @@ def __getattr__(name: str) -> Any:
         from text2layer.pipelines.photo_layers import PhotoLayers
 
         return PhotoLayers
+    if name == "TextToImageLayers":
+        from text2layer.pipelines.text_to_image import TextToImageLayers
+
+        return TextToImageLayers
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

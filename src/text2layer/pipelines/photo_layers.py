@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from text2layer.blend import composite_over, estimate_colours, extend_edge_colours, resize_colour
 from text2layer.errors import InputError
-from text2layer.io.xmp import INPAINTED
+from text2layer.io.xmp import INPAINTED, TRAINED_ALGORITHMIC_MEDIA, digital_source_type
 from text2layer.layers import Layer, LayeredImage
 from text2layer.models.hole import MASK_THRESHOLD, cut_hole, threshold_level
 from text2layer.models.inpainting import Inpainter, load_inpainter
@@ -138,6 +138,25 @@ class PhotoLayers:
             "generator": f"text2layer {__version__}",
             "digital_source_type": INPAINTED,
         }
+
+
+def with_provenance(layered: LayeredImage, picture: LayeredImage) -> LayeredImage:
+    """Layers with what the picture that was taken apart says of itself, and what made them of it.
+
+    A picture that a model drew stays called so. Where a model took it apart too, the names of what
+    it says are the same: they are under "taken_apart_by" then.
+
+    Args:
+        layered: the layers, with the metadata of what took the picture apart.
+        picture: the picture, with its own metadata.
+    """
+    made = layered.metadata
+    if digital_source_type(picture.metadata) != TRAINED_ALGORITHMIC_MEDIA:
+        metadata = picture.metadata | made | {"digital_source_type": INPAINTED}
+    else:
+        added = {"taken_apart_by": made} if "model" in made else made
+        metadata = picture.metadata | added | {"digital_source_type": TRAINED_ALGORITHMIC_MEDIA}
+    return layered.replace(metadata=metadata)
 
 
 def mixed(photo: np.ndarray, fill: np.ndarray, share: np.ndarray) -> np.ndarray:
