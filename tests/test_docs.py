@@ -11,7 +11,14 @@ import typer
 from text2layer.cli import app
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "comfyui" / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+    ]
+)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)[^)]*\)")  # to files of the repository
 CODE = re.compile(r"`((?:[a-z0-9_]+/)*[a-z0-9_]+\.py)`")
 # `text2layer ...`, also after a variable, or `torchrun ... -m`
@@ -39,7 +46,7 @@ ELSEWHERE = {
 
 def spoken() -> list[tuple[Path, str]]:
     """(file, text) of every docstring of the code."""
-    folders = ("src", "recipes", "benchmarks", "tests")
+    folders = ("src", "recipes", "benchmarks", "comfyui", "tests")
     texts = []
     for path in sorted(path for name in folders for path in (ROOT / name).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
