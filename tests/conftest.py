@@ -67,3 +67,13 @@ def toy_pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     folder = tmp_path_factory.mktemp("pipelines")
     return {name: toy_diffusers.saved(name, folder) for name in toy_diffusers.PIPELINES}
+
+
+@pytest.fixture(scope="session")
+def toy_layered_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Qwen-Image-Layered; do not write into it."""
+    from tests import toy_diffusers
+
+    folder = tmp_path_factory.mktemp("layered") / "qwen"
+    toy_diffusers.qwen_image_layered().save_pretrained(folder)
+    return folder

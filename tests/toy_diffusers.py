@@ -124,6 +124,64 @@ def flux() -> Any:
     )  # fmt: skip
 
 
+def qwen_image_layered() -> Any:
+    """Tiny Qwen-Image-Layered; works at about 640 x 640 pixels, whatever the picture's size.
+
+    Its processor is the tokenizer: what makes captions needs torchvision, and calls with a prompt
+    do not use it.
+    """
+    from diffusers import (
+        AutoencoderKLQwenImage,
+        FlowMatchEulerDiscreteScheduler,
+        QwenImageLayeredPipeline,
+        QwenImageTransformer2DModel,
+    )
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    torch.manual_seed(0)
+    channels = 8  # not 4: the pipeline would take an RGBA picture for latents
+    network = QwenImageTransformer2DModel(
+        in_channels=4 * channels, out_channels=channels, num_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=16, axes_dims_rope=(8, 4, 4),
+        use_additional_t_cond=True, use_layer3d_rope=True,
+    )  # fmt: skip
+    vae = AutoencoderKLQwenImage(
+        base_dim=4, z_dim=channels, dim_mult=[1] * 5, num_res_blocks=1, input_channels=4,
+        temperal_downsample=[False, True, True, True], latents_mean=[0.0] * channels,
+        latents_std=[1.0] * channels,
+    )  # fmt: skip
+    words = {
+        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 300,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 0,
+        "pad_token_id": 0,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
+    }  # fmt: skip
+    eyes = {
+        "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
+        "out_hidden_size": 16,
+    }  # fmt: skip
+    encoder = Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(text_config=words, vision_config=eyes)
+    )
+    tokenizer = qwen_tokenizer()
+    return QwenImageLayeredPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, shift=1.0, base_shift=0.5, max_shift=0.9
+        ),
+        vae=vae, text_encoder=encoder, tokenizer=tokenizer, processor=tokenizer,
+        transformer=network,
+    )  # fmt: skip
+
+
+def qwen_tokenizer() -> Any:
+    """Qwen2's tokenizer of single bytes."""
+    from transformers import Qwen2Tokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    pieces = [*bytes_to_unicode().values(), "<|endoftext|>"]
+    return Qwen2Tokenizer(vocab={piece: index for index, piece in enumerate(pieces)}, merges=[])
+
+
 PIPELINES = {"stable-diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux}
 
 

@@ -100,6 +100,36 @@ def test_a_model_takes_apart_with_and_without_words(
     assert (made.metadata["prompt"], made.metadata["seed"]) == (prompt or "", 3)
 
 
+def test_a_layered_pipeline_of_diffusers_takes_apart(
+    run, toy_layered_pipeline: Path, tmp_path: Path
+) -> None:
+    photo, output = write_photo(tmp_path / "photo.png"), tmp_path / "apart.psd"
+    result = run(
+        "decompose", photo, "-o", output, "--model", toy_layered_pipeline, "--seed", 3,
+        "--prompt", "two boxes", "--max-layers", 1, "--steps", 2,
+    )  # fmt: skip
+    assert (result.exit_code, result.stdout) == (0, f"{output}\n"), result.stderr
+    made = load(output)
+    assert made.size == (SIDE, 72)
+    assert all(layer.name.startswith("Layer ") for layer in made.foregrounds)
+    assert made.metadata["pipeline"] == "QwenImageLayeredPipeline"
+    assert made.metadata["steps"] == 2
+    assert (made.metadata["prompt"], made.metadata["seed"]) == ("two boxes", 3)
+    assert made.metadata["digital_source_type"] != TRAINED
+
+
+def test_options_of_layered_pipelines_do_not_go_with_a_model_of_ours(
+    run, toy_model_folder: Path, tmp_path: Path
+) -> None:
+    photo = write_photo(tmp_path / "photo.png")
+    for option, value in (("--max-layers", 2), ("--dtype", "float16"), ("--offload", "model")):
+        result = run(
+            "decompose", photo, "-o", tmp_path / "a.psd", "--model", toy_model_folder, option, value
+        )
+        line = assert_one_sentence(result)
+        assert f"{option} goes with a layered pipeline of diffusers" in line
+
+
 def test_a_drawn_picture_is_still_called_drawn(apart, tmp_path: Path) -> None:
     drawn = LayeredImage(two_boxes(), metadata={"prompt": "two boxes", "generator": "text2layer 0"})
     save(drawn, tmp_path / "drawn.png")

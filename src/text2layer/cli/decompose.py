@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from text2layer.cli.generate import (
+    Dtype,
+    Offload,
     Preview,
     Seed,
+    Steps,
     chosen_seed,
     load_pipeline,
     seeded,
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from text2layer import LayeredImage
 
     TakeApart = Callable[[LayeredImage], LayeredImage]
+    ByModel = Callable[[LayeredImage, str, int, int | None], LayeredImage]
 
 MAX_LAYERS = 4
 PREVIEW_SIDE = 512  # pixels of each part's longer side
@@ -66,17 +70,22 @@ def decompose(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER", help="Let a text2layer model do both; base is the released one."
+            metavar="FOLDER",
+            help="Let a model do both: a text2layer model (base is the released one), or the "
+            "folder or hub id of a diffusers pipeline for layers (Qwen-Image-Layered).",
         ),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="With --model: what the photo shows, if you like.")
     ] = None,
     seed: Seed = None,
+    steps: Steps = None,
     preview: Preview = None,
     device: Annotated[
         str | None, typer.Option(help="With --model: auto, cpu or cuda [auto].")
     ] = None,
+    dtype: Dtype = None,
+    offload: Offload = None,
 ) -> None:
     """Take a photograph apart: each subject becomes a layer, the background is filled behind them.
 
@@ -84,13 +93,15 @@ def decompose(
     subjects beyond --max-layers join the nearest one, specks stay in the background. Layers are
     cropped, the file has the photo's size. Opened, it looks like the photo, but for the soft edges
     and the rim that is filled around each subject. A photo in which nothing is found is an error,
-    and no file is written. With --model there are the model's layers ("Foreground").
+    and no file is written. With --model there are the model's layers: "Foreground", or of a
+    diffusers pipeline "Layer 1", ..., as many as it makes (--max-layers).
 
     Several photos go into a folder, each under its own name; one that fails is named in the end,
     and the rest goes on.
     """
-    networks = {"max-layers": max_layers, "saliency": saliency, "inpainter": inpainter}
-    drawing = {"prompt": prompt, "seed": seed, "device": device}
+    networks = {"saliency": saliency, "inpainter": inpainter}
+    drawing = {"prompt": prompt, "seed": seed, "steps": steps, "device": device, "dtype": dtype,
+               "offload": offload}  # fmt: skip
     unfit = [name for name, value in (networks if model else drawing).items() if value is not None]
     if unfit:
         raise InputError(f"--{unfit[0]} goes {'without' if model else 'with'} --model.")
@@ -108,11 +119,13 @@ def decompose(
         loaded = {photos[0]: _load_photo(photos[0], results[0], preview)}  # before any network
     take_apart: TakeApart
     if model:
-        layers_of = by_model(model, device or "auto")
+        layers_of = by_model(
+            model, device or "auto", max_layers=max_layers, dtype=dtype, offload=offload
+        )
         first = chosen_seed(seed)  # every photo gets the same
 
         def with_words(picture: "LayeredImage") -> "LayeredImage":
-            return layers_of(picture, prompt or "", first)
+            return layers_of(picture, prompt or "", first, steps)
 
         take_apart = with_words
     else:
@@ -163,14 +176,63 @@ def by_networks(max_layers: int, saliency: str, inpainter: str, bar: bool) -> "T
     return lambda picture: layers(picture.background)
 
 
-def by_model(model: str, device: str) -> "Callable[[LayeredImage, str, int], LayeredImage]":
-    """Load a model of our own once; it takes a picture, words that may be empty, and a seed."""
+def by_model(model: str, device: str, **options: Any) -> "ByModel":
+    """Load a model once; it takes a picture, words that may be empty, a seed, and steps.
+
+    Args:
+        model: base, or a folder or hub id of a model of ours or a layered pipeline of diffusers.
+        options: of layered pipelines alone: max_layers, dtype, offload; None where not given.
+    """
+    if is_layered_pipeline(model):
+        return _by_layered_pipeline(model, device, **options)
+    unfit = next((name for name, value in options.items() if value is not None), None)
+    if unfit:
+        raise InputError(
+            f"--{unfit.replace('_', '-')} goes with a layered pipeline of diffusers, and {model} "
+            "is a text2layer model."
+        )
     pipe = load_pipeline(None if model == "base" else Path(model), device)
 
-    def take_apart(picture: "LayeredImage", prompt: str, seed: int) -> "LayeredImage":
-        made: Any = pipe(prompt, image=picture, generator=seeded(seed))
+    def take_apart(
+        picture: "LayeredImage", prompt: str, seed: int, steps: int | None = None
+    ) -> "LayeredImage":
+        made: Any = pipe(prompt, image=picture, num_inference_steps=steps, generator=seeded(seed))
         layered: LayeredImage = made.layers[0]
         return layered
+
+    return take_apart
+
+
+def is_layered_pipeline(model: str) -> bool:
+    """Whether a folder or hub id holds a pipeline of others, not a text2layer model."""
+    from text2layer.pipelines.loading import PIPELINE_CLASS
+    from text2layer.pipelines.opening import kind_of
+
+    return model != "base" and kind_of(model) != PIPELINE_CLASS
+
+
+def _by_layered_pipeline(
+    model: str,
+    device: str,
+    max_layers: int | None = None,
+    dtype: str | None = None,
+    offload: str | None = None,
+) -> "ByModel":
+    from text2layer.cli.sources import choose_device
+    from text2layer.pipelines import LayeredPipeline
+
+    pipe = LayeredPipeline.from_pretrained(
+        model, device=choose_device(device), dtype=dtype or "auto", offload=offload or "none"
+    )
+    layers = None if max_layers is None else max_layers + 1  # the background is one
+
+    def take_apart(
+        picture: "LayeredImage", prompt: str, seed: int, steps: int | None = None
+    ) -> "LayeredImage":
+        return pipe(
+            picture.background, prompt, layers=layers, num_inference_steps=steps,
+            generator=seeded(seed),
+        )  # fmt: skip
 
     return take_apart
 

@@ -38,6 +38,20 @@ Fast = Annotated[
     bool, typer.Option("--fast", help="Few steps without guidance: five times as fast.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="Of diffusers pipelines: float32, float16, bfloat16 or auto [auto: float32 on a CPU, "
+        "else bfloat16].",
+    ),
+]
+Offload = Annotated[
+    str | None,
+    typer.Option(
+        help="Of diffusers pipelines: none, model or sequential: keep networks in the computer's "
+        "memory, and on the GPU what computes [none].",
+    ),
+]
 Preview = Annotated[
     Path | None, typer.Option(help="Also write a PNG that shows all parts side by side.")
 ]
@@ -127,20 +141,8 @@ def generate(
         int | None,
         typer.Option(help="With --text-to-image: maximum number of subjects [4].", min=1),
     ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="With --text-to-image: float32, float16, bfloat16 or auto [auto: float32 on a "
-            "CPU, else bfloat16].",
-        ),
-    ] = None,
-    offload: Annotated[
-        str | None,
-        typer.Option(
-            help="With --text-to-image: none, model or sequential: keep networks in the "
-            "computer's memory, and on the GPU what computes [none].",
-        ),
-    ] = None,
+    dtype: Dtype = None,
+    offload: Offload = None,
 ) -> None:
     """Draw a layered picture from text: foreground, soft mask and background.
 

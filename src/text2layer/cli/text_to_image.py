@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from text2layer.cli.decompose import TakeApart
 
 Job = Callable[[str, Path], None]
-TAKING_APART = ("saliency", "inpainter", "max-layers")  # options of the networks that do it
+TAKING_APART = ("saliency", "inpainter")  # options of the networks that do it
 
 
 def check_options(
@@ -68,6 +68,7 @@ def text_to_image_job(
         MAX_LAYERS,
         by_model,
         by_networks,
+        is_layered_pipeline,
         save_taken_apart,
     )
     from text2layer.cli.generate import chosen_seed, seeded
@@ -79,10 +80,11 @@ def text_to_image_job(
     by = str(model) if model else saliency or "u2net"
     take_apart: TakeApart
     if model:
-        layers_of = by_model(str(model), device)
+        options = {"dtype": dtype, "offload": offload} if is_layered_pipeline(str(model)) else {}
+        layers_of = by_model(str(model), device, max_layers=max_layers, **options)
 
         def with_its_words(flat: "LayeredImage") -> "LayeredImage":
-            return layers_of(flat, flat.metadata["prompt"], flat.metadata.get("seed", 0))
+            return layers_of(flat, flat.metadata["prompt"], flat.metadata.get("seed", 0), None)
 
         take_apart = with_its_words
     else:

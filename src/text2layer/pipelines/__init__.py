@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from text2layer.pipelines.layered_pipeline import LayeredPipeline
     from text2layer.pipelines.photo_layers import PhotoLayers
     from text2layer.pipelines.text2layer import Text2LayerPipeline, Text2LayerPipelineOutput
     from text2layer.pipelines.text_to_image import TextToImageLayers
 
 __all__ = [
+    "LayeredPipeline",
     "PhotoLayers",
     "Text2LayerPipeline",
     "Text2LayerPipelineOutput",
@@ -33,6 +35,10 @@ def __getattr__(name: str) -> Any:
         from text2layer.pipelines.photo_layers import PhotoLayers
 
         return PhotoLayers
+    if name == "LayeredPipeline":
+        from text2layer.pipelines.layered_pipeline import LayeredPipeline
+
+        return LayeredPipeline
     if name == "TextToImageLayers":
         from text2layer.pipelines.text_to_image import TextToImageLayers
 

@@ -82,6 +82,21 @@ def open_pipeline(
     return pipeline, {"model": name, "pipeline": kind, **_named(folder, name)}
 
 
+def kind_of(name: str) -> str:
+    """The pipeline's class of a folder or hub id, of which the index alone is fetched.
+
+    Raises:
+        WeightsError: there is no such model, or its class is not one of this diffusers.
+    """
+    if _is_here(name):
+        return read_kind(Path(name).expanduser())
+    from huggingface_hub import hf_hub_download
+
+    with _from_hub(name):
+        file = hf_hub_download(name, INDEX)
+    return read_kind(Path(file).parent)
+
+
 def read_kind(folder: Path) -> str:
     """The pipeline's class that a folder in diffusers' layout names.
 
@@ -182,14 +197,25 @@ def _fetched(name: str) -> Path:
 
     diffusers chooses the files: of the components alone, in safetensors alone.
     """
-    folder = Path(name).expanduser()
-    if folder.exists() or not HUB_ID.fullmatch(name) or folder.parent.is_dir():
-        return folder
+    if _is_here(name):
+        return Path(name).expanduser()
     from diffusers import DiffusionPipeline
 
+    with _from_hub(name), _quiet():
+        return Path(DiffusionPipeline.download(name, use_safetensors=True))
+
+
+def _is_here(name: str) -> bool:
+    """Whether a name is a path, and no hub id."""
+    folder = Path(name).expanduser()
+    return folder.exists() or not HUB_ID.fullmatch(name) or folder.parent.is_dir()
+
+
+@contextmanager
+def _from_hub(name: str) -> Iterator[None]:
+    """Turn what the hub's client raises into one WeightsError."""
     try:
-        with _quiet():
-            return Path(DiffusionPipeline.download(name, use_safetensors=True))
+        yield
     except Text2LayerError:
         raise
     except Exception as error:  # the hub's client and its http library have many classes
@@ -201,7 +227,7 @@ def _fetched(name: str) -> Path:
 
 def _named(folder: Path, name: str) -> dict[str, str]:
     """The commit of a snapshot, or a hash over the weights of a folder."""
-    if not Path(name).expanduser().exists():
+    if not _is_here(name):
         return {"model_revision": folder.name}
     digest = hashlib.sha256()
     for file in sorted(folder.rglob(WEIGHTS_FILES)):
