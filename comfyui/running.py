@@ -13,8 +13,11 @@ MODELS_KEPT = 2  # of each kind
 @functools.lru_cache(maxsize=MODELS_KEPT)
 def load_model(model: str, fast: bool) -> Any:
     """A text2layer pipeline on ComfyUI's device; `base` is the released model."""
+    from diffusers.utils import logging
+
     from text2layer.pipelines import Text2LayerPipeline, released_model
 
+    logging.disable_progress_bar()  # of loading; ComfyUI has a bar of its own
     folder = released_model() if model in ("", "base") else Path(model).expanduser()
     pipe = Text2LayerPipeline.from_pretrained(folder, fast=fast)
     pipe.set_progress_bar_config(disable=True)

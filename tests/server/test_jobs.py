@@ -108,6 +108,100 @@ def test_photographs_are_taken_apart_by_networks(tmp_path, toy_model_folder):
             client.wait(client.decompose(client.upload(buffer.getvalue()).id))
 
 
+@pytest.fixture(scope="module")
+def drawer(tmp_path_factory, toy_model_folder, toy_pipelines):
+    """A server with a tiny text-to-image pipeline, whose pictures have a subject in the middle."""
+    from tests import toy_onnx
+    from text2layer.pipelines import PhotoLayers
+    from text2layer.server.drawing import Studio
+
+    folder = tmp_path_factory.mktemp("drawer")
+    network = str(toy_onnx.middle_network(folder / "middle.onnx"))
+
+    def build(saliency, inpainter):
+        return PhotoLayers(network, "opencv")
+
+    source = str(toy_pipelines["stable-diffusion"])
+    studio = Studio(toy_model_folder, "cpu", build, text_to_image=source)
+    with running(folder / "kept", None, studio=studio) as made:
+        yield made
+
+
+FLAT = {"steps": 2, "width": 64, "height": 48, "seed": 5}
+
+
+def test_a_text_to_image_pipeline_draws_candidates_that_are_taken_apart(drawer, tmp_path):
+    with drawer.client() as client:
+        seen = []
+        job = client.wait(client.text_to_image("a fox", count=2, **FLAT), seen.append)
+        made = [loaded(client, one, tmp_path) for one in job.pictures]
+        assert job.kind == "text-to-image"
+        assert max(one.steps for one in seen) in (0, 4)
+        assert [one.metadata["seed"] for one in made] == [5, 6]
+        assert [layer.name for layer in made[0].foregrounds] == ["Subject 1"]
+        assert made[0].metadata["pipeline"] == "StableDiffusionPipeline"
+        assert made[0].metadata["digital_source_type"].endswith("/trainedAlgorithmicMedia")
+        again = client.wait(client.text_to_image("a fox", **FLAT | {"seed": 6}))
+        same = loaded(client, again.pictures[0], tmp_path)
+        assert np.array_equal(same.composite, made[1].composite)
+
+
+def test_a_text_to_image_job_can_be_cancelled(drawer):
+    with drawer.client() as client:
+        job = client.text_to_image("a fox", **FLAT | {"steps": 900, "count": 8})
+        drawer.until(job.id, "running")
+        client.cancel(job.id)
+        assert drawer.until(job.id, "cancelled", "done", "failed").state == "cancelled"
+        assert client.wait(client.text_to_image("a fox", **FLAT)).state == "done"
+
+
+def test_the_model_says_which_text_to_image_pipeline_there_is(drawer, client):
+    with drawer.client() as other:
+        assert other.model()["text_to_image"] == {
+            "name": "stable-diffusion", "pipeline": "StableDiffusionPipeline", "size_multiple": 2,
+        }  # fmt: skip
+    assert client.model()["text_to_image"] is None
+
+
+def test_what_a_pipeline_cannot_do_fails_in_one_sentence(drawer):
+    with (
+        drawer.client() as client,
+        pytest.raises(StudioError, match="StableDiffusionPipeline cannot draw this: index 1000"),
+    ):
+        client.wait(client.text_to_image("a fox", **FLAT | {"steps": 1000}))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"width": 65}, "must be a multiple of 2"),
+        ({"fast": True}, "fast"),
+        ({"model": "/etc"}, "model"),
+        ({"count": 8, "width": 2048, "height": 2048}, "fewer or smaller"),
+        ({"saliency": "/etc/passwd"}, "saliency"),
+    ],
+)
+def test_what_the_pipeline_does_not_take_is_refused_at_once(drawer, options, says):
+    with drawer.client() as client, pytest.raises(StudioError, match=says) as error:
+        client.text_to_image("a fox", **options)
+    assert error.value.status == 422
+
+
+def test_a_server_without_a_text_to_image_pipeline_says_so(client):
+    with pytest.raises(StudioError, match="start it with --text-to-image") as error:
+        client.text_to_image("a fox")
+    assert error.value.status == 422
+
+
+def test_a_drawn_picture_taken_apart_keeps_its_origin(drawer, tmp_path):
+    with drawer.client() as client:
+        drawn = client.wait(client.generate(PROMPT, seed=3)).pictures[0]
+        apart = client.wait(client.decompose(drawn)).pictures[0]
+        said = loaded(client, apart, tmp_path).metadata
+        assert said["digital_source_type"].endswith("/trainedAlgorithmicMedia")
+        assert (said["prompt"], said["seed"]) == (PROMPT, 3)
+
+
 def test_every_download_holds_the_same_layers(client, http, tmp_path):
     picture = client.wait(client.generate(PROMPT, seed=4)).pictures[0]
     whole = loaded(client, picture, tmp_path, "psd")

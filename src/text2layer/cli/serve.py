@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from text2layer.cli.generate import Dtype, Offload
 from text2layer.cli.options import options_of, settings_of, takes
 from text2layer.errors import InputError
 from text2layer.options import require
@@ -39,6 +40,15 @@ def serve(
         Path | None, typer.Option(help="Folder of a model [the released one].")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    text_to_image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Folder or hub id of a diffusers text-to-image pipeline, as of generate.",
+        ),
+    ] = None,
+    dtype: Dtype = None,
+    offload: Offload = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
     **given: Any,
 ) -> None:
@@ -57,6 +67,8 @@ def serve(
 
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device must be auto, cpu or cuda, not {device!r}.")
+    if (dtype or offload) and not text_to_image:
+        raise InputError(f"--{'dtype' if dtype else 'offload'} goes with --text-to-image.")
     _check_token(host, token)
     if host in ("0.0.0.0", "::") and not allow_host:
         raise InputError(
@@ -67,7 +79,10 @@ def serve(
     listening = _listen(host, port)
     where = folder or default_folder()
     store = Store(where, settings.keep_hours * 3600, settings.max_disk * 2**30)
-    worker = Worker(store, Studio(model, device), settings.queue)
+    studio = Studio(
+        model, device, text_to_image=text_to_image, dtype=dtype or "auto", offload=offload or "none"
+    )
+    worker = Worker(store, studio, settings.queue)
     app = build_app(worker, settings, (host, *(allow_host or ())), token)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}/"

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from text2layer.blend import composite_over, extend_edge_colours, resize_colour_and_alpha
-from text2layer.errors import InputError, WeightsError
+from text2layer.errors import InputError, Text2LayerError, WeightsError
 from text2layer.io.xmp import INPAINTED
 from text2layer.layers import Layer, LayeredImage
 from text2layer.pipelines import inputs
-from text2layer.pipelines.opening import default_of, open_pipeline, reason_of, takes
+from text2layer.pipelines.opening import CALL_ERRORS, default_of, open_pipeline, reason_of, takes
 
 OPAQUE = 128  # alpha (0..255) from which a pixel counts as covered
 SEEN = 0.9  # share of a pixel that is a layer's, from which its colour becomes the picture's own
@@ -111,7 +111,9 @@ class LayeredPipeline:
                 f"{kind} needs more memory than the GPU has; ask for offloading (model, or "
                 "sequential), or for fewer layers."
             ) from None
-        except (AssertionError, TypeError, ValueError) as error:  # its own checks
+        except Text2LayerError:  # of a callback
+            raise
+        except CALL_ERRORS as error:
             raise InputError(f"{kind} cannot take this apart: {reason_of(error)}.") from error
         parts = np.asarray(made)  # (layers, h, w, 4) in [0, 1]
         if not np.isfinite(parts).all():

@@ -29,6 +29,10 @@ from text2layer.pipelines.loading import HUB_ID
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OFFLOADS = ("none", "model", "sequential")
 INDEX = "model_index.json"
+# what the checks of pipelines and the networks and schedulers behind them raise
+CALL_ERRORS = (
+    AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 
 
 def open_pipeline(

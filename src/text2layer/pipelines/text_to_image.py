@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from text2layer.errors import InputError, WeightsError
+from text2layer.errors import InputError, Text2LayerError, WeightsError
 from text2layer.io.xmp import TRAINED_ALGORITHMIC_MEDIA
 from text2layer.layers import LayeredImage
 from text2layer.pipelines import inputs
-from text2layer.pipelines.opening import default_of, open_pipeline, reason_of, takes
+from text2layer.pipelines.opening import CALL_ERRORS, default_of, open_pipeline, reason_of, takes
 from text2layer.pipelines.photo_layers import PhotoLayers, with_provenance
 from text2layer.pipelines.text2layer import Text2LayerPipelineOutput
 
@@ -234,7 +234,9 @@ class TextToImageLayers:
                 f"{kind} needs more memory than the GPU has; ask for a smaller picture, or for "
                 "offloading (model, or sequential)."
             ) from None
-        except (TypeError, ValueError) as error:  # what a pipeline's own checks raise
+        except Text2LayerError:  # of a callback
+            raise
+        except CALL_ERRORS as error:
             raise InputError(f"{kind} cannot draw this: {reason_of(error)}.") from error
         pixels = _pixels(made, kind)
         return LayeredImage(pixels, metadata=self._metadata(text, options, own))

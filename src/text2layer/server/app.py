@@ -35,6 +35,7 @@ from text2layer.server.schema import (
     Part,
     PictureInfo,
     Replace,
+    TextToImage,
 )
 from text2layer.server.settings import ServeSettings
 from text2layer.server.store import NotKept, StorageFull, Store
@@ -132,6 +133,8 @@ def _add_jobs(app: FastAPI, worker: Worker) -> None:
     def submitted(request: schema.Request) -> Job:
         """Check what can be checked at once, then queue."""
         worker.studio.check(request)
+        if isinstance(request, TextToImage):
+            return worker.submit(request)
         named = request.given if isinstance(request, Generate) else {"picture": request.picture}
         for kind, picture in named.items():
             row = worker.store.picture_row(picture)
@@ -158,8 +161,13 @@ def _add_jobs(app: FastAPI, worker: Worker) -> None:
         """Take a photograph apart into subjects and background."""
         return submitted(request)
 
-    for route in (generate, add, replace, decompose):
-        app.post(f"/api/jobs/{route.__name__}", status_code=202, tags=["jobs"])(route)
+    async def text_to_image(request: Annotated[TextToImage, Body()]) -> Job:
+        """Draw flat pictures by the text-to-image pipeline, and take each apart."""
+        return submitted(request)
+
+    for route in (generate, add, replace, decompose, text_to_image):
+        path = f"/api/jobs/{route.__name__.replace('_', '-')}"
+        app.post(path, status_code=202, tags=["jobs"])(route)
 
     @app.get("/api/jobs", tags=["jobs"])
     async def jobs(limit: Annotated[int, Query(ge=1, le=200)] = 50) -> list[Job]:

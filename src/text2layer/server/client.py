@@ -106,6 +106,11 @@ class StudioClient:
         """Take a photograph apart."""
         return self._job("POST", "/api/jobs/decompose", json={"picture": picture, **options})
 
+    def text_to_image(self, prompt: str, **options: Any) -> Job:
+        """Draw flat pictures by the server's text-to-image pipeline, and take each apart."""
+        body = {"prompt": prompt, **options}
+        return self._job("POST", "/api/jobs/text-to-image", json=body)
+
     def job(self, job_id: str) -> Job:
         """A job as it is now."""
         return self._job("GET", f"/api/jobs/{job_id}")

@@ -19,10 +19,13 @@ from text2layer.server.schema import (
     ModelInfo,
     Replace,
     Request,
+    TakingApart,
+    TextToImage,
+    TextToImageInfo,
 )
 
 if TYPE_CHECKING:
-    from text2layer.pipelines import PhotoLayers, Text2LayerPipeline
+    from text2layer.pipelines import PhotoLayers, Text2LayerPipeline, TextToImageLayers
 
 Preview = Callable[[], list[np.ndarray]]  # composites (H, W, 3) uint8 as they are expected
 Step = Callable[[int, int, Preview | None], bool]  # (steps done, in all, ...) -> whether to stop
@@ -37,6 +40,9 @@ class Studio:
         device: auto, cpu or cuda.
         take_apart: takes (saliency, inpainter) and gives what takes photographs apart; None is
             `PhotoLayers`.
+        text_to_image: folder or hub id of a text-to-image pipeline, if there is to be one.
+        dtype: of that one; see `pipelines.opening.open_pipeline`.
+        offload: likewise.
     """
 
     def __init__(
@@ -44,8 +50,13 @@ class Studio:
         model: Path | None = None,
         device: str = "auto",
         take_apart: Callable[[str, str], PhotoLayers] | None = None,
+        text_to_image: str | None = None,
+        dtype: str = "auto",
+        offload: str = "none",
     ) -> None:
         self.model, self.device = model, device
+        self._source, self._dtype, self._offload = text_to_image, dtype, offload
+        self._text_to_image: TextToImageLayers | None = None
         self._build_take_apart = take_apart
         self._pipelines: dict[bool, Text2LayerPipeline] = {}  # by whether it is the fast one
         self._photo_layers: tuple[tuple[str, str], PhotoLayers] | None = None
@@ -68,6 +79,21 @@ class Studio:
             raise InputError("This machine has no CUDA device; use --device cpu.")
         pipe = self.pipeline(fast=False)
         folder = self._folder()
+        source = None
+        if self._source is not None:
+            from text2layer.pipelines import TextToImageLayers
+
+            drawer = TextToImageLayers.from_pretrained(
+                self._source, device=self.device, dtype=self._dtype, offload=self._offload
+            )
+            drawer.pipeline.set_progress_bar_config(disable=True)
+            self._text_to_image = drawer
+            here = Path(self._source).expanduser()
+            source = TextToImageInfo(
+                name=here.name if here.exists() else self._source,
+                pipeline=type(drawer.pipeline).__name__,
+                size_multiple=drawer.size_multiple,
+            )
         self.info = ModelInfo(
             name=pipe.model_name,
             hash=pipe.model_hash,
@@ -78,6 +104,7 @@ class Studio:
             fast=folder_beside(folder, "fast").is_dir(),
             device=self.device,
             things=[thing.name for thing in read_learnt(folder) or () if thing.is_learnt],
+            text_to_image=source,
         )
 
     def pipeline(self, fast: bool) -> Text2LayerPipeline:
@@ -103,6 +130,8 @@ class Studio:
         """Refuse at once what this model cannot do; nothing while it still loads."""
         if self.info is None:
             return
+        if isinstance(request, TextToImage):
+            self._drawer().check(**_asked(request))
         if isinstance(request, Drawing) and request.fast and not self.info.fast:
             raise InputError(f"The model {self.info.name} has no fast version; leave fast out.")
         if isinstance(request, Generate):
@@ -130,6 +159,8 @@ class Studio:
         Raises:
             Text2LayerError: it cannot be done, in one sentence.
         """
+        if isinstance(request, TextToImage):
+            return self._draw_flat(request, on_step)
         if isinstance(request, Decompose):
             return [self._decompose(request, load(request.picture))]
         pipe = self.pipeline(request.fast)
@@ -156,6 +187,17 @@ class Studio:
         return list(made.layers)
 
     def _decompose(self, request: Decompose, picture: LayeredImage) -> LayeredImage:
+        from text2layer.pipelines.photo_layers import with_provenance
+
+        layered = self._networks(request)(picture.composite)
+        if not any(layer.alpha.any() for layer in layered.foregrounds):
+            raise InputError(
+                f"{request.saliency} finds no subject in the picture; try another saliency."
+            )
+        return with_provenance(layered, picture)
+
+    def _networks(self, request: TakingApart) -> PhotoLayers:
+        """What takes pictures apart as a request wants it; the last ones used stay loaded."""
         names = request.saliency, request.inpainter
         if self._photo_layers is None or self._photo_layers[0] != names:
             from text2layer.pipelines import PhotoLayers
@@ -164,17 +206,61 @@ class Studio:
             self._photo_layers = names, build(*names)
         take_apart = self._photo_layers[1]
         take_apart.max_layers = request.max_layers
-        layered = take_apart(picture.composite)
-        if not any(layer.alpha.any() for layer in layered.foregrounds):
+        return take_apart
+
+    def _drawer(self) -> TextToImageLayers:
+        if self._text_to_image is None:
             raise InputError(
-                f"{request.saliency} finds no subject in the picture; try another saliency."
+                "This server has no text-to-image pipeline; start it with --text-to-image MODEL."
             )
-        return layered.replace(metadata=picture.metadata | layered.metadata)
+        return self._text_to_image
+
+    def _draw_flat(self, request: TextToImage, on_step: Step) -> list[LayeredImage]:
+        """Draw one candidate after another, each taken apart."""
+        import torch
+
+        from text2layer.pipelines.photo_layers import with_provenance
+
+        drawer, take_apart = self._drawer(), self._networks(request)
+        made: list[LayeredImage] = []
+        stopped = False
+
+        def stepped(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> Any:
+            nonlocal stopped
+            steps = pipe.num_timesteps
+            done, total = len(made) * steps + index + 1, request.count * steps
+            stopped = on_step(done, total, None)
+            pipe._interrupt = stopped
+            return tensors
+
+        for index in range(request.count):
+            generator = torch.Generator("cpu").manual_seed((request.seed or 0) + index)
+            flat = drawer.draw(
+                request.prompt,
+                **_asked(request),
+                generator=generator if drawer.takes_seed else None,
+                callback_on_step_end=stepped,
+            )
+            if stopped:
+                break
+            made.append(with_provenance(take_apart(flat.background), flat))
+        return made
 
     def _folder(self) -> Path:
         from text2layer.pipelines import released_model
 
         return self.model or released_model()
+
+
+def _asked(request: TextToImage) -> dict[str, Any]:
+    """Keyword arguments of `TextToImageLayers.draw` and `check`."""
+    return {
+        "negative_prompt": request.negative_prompt,
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.guidance_scale,
+        "height": request.height,
+        "width": request.width,
+    }
 
 
 def _options(request: Generate | Add | Replace, on_step: Step) -> dict[str, Any]:

@@ -63,13 +63,26 @@ Place = Annotated[
 Side = Annotated[int, Field(ge=16, le=MAX_SIDE)]
 
 
-class Drawing(Strict):
+def check_pixels(width: int | None, height: int | None, count: int) -> None:
+    """Refuse candidates that are too large together."""
+    if (width or 0) * (height or 0) * count > MAX_DRAWN:
+        raise ValueError(
+            f"all candidates together may have {MAX_DRAWN} pixels; ask for fewer or smaller"
+        )
+
+
+class Drawn(Strict):
     """What every drawn picture can be asked for with."""
 
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
     guidance_scale: Annotated[float, Field(ge=0, le=100)] | None = None
     negative_prompt: Text | None = None
+
+
+class Drawing(Drawn):
+    """What pictures of the server's own model can be asked for with."""
+
     fast: bool = False
 
 
@@ -103,10 +116,7 @@ class Generate(Drawing):
             raise ValueError(f"give only one of {' and '.join(self.given)}; the rest is drawn")
         if not self.prompt.strip() and self.image is None:
             raise ValueError("the prompt is empty; say what to draw")
-        if (self.width or 0) * (self.height or 0) * self.count > MAX_DRAWN:
-            raise ValueError(
-                f"all candidates together may have {MAX_DRAWN} pixels; ask for fewer or smaller"
-            )
+        check_pixels(self.width, self.height, self.count)
         return self
 
 
@@ -127,13 +137,36 @@ class Replace(Drawing):
     at: Place | None = None
 
 
-class Decompose(Strict):
-    """A photograph taken apart: each subject a layer, the background filled behind them."""
+class TakingApart(Strict):
+    """How networks take a picture apart."""
 
-    picture: Id
     max_layers: Annotated[int, Field(ge=1, le=16)] = 4
     saliency: Literal["u2net", "u2netp", "isnet"] = "u2net"
     inpainter: Literal["migan", "opencv"] = "migan"
+
+
+class Decompose(TakingApart):
+    """A photograph taken apart: each subject a layer, the background filled behind them."""
+
+    picture: Id
+
+
+class TextToImage(Drawn, TakingApart):
+    """Text to flat pictures by the server's text-to-image pipeline, each taken apart by networks.
+
+    Candidate k has the seed `seed + k`. A picture in which no subject is found is a background
+    alone.
+    """
+
+    prompt: Prompt
+    count: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 1
+    width: Side | None = None
+    height: Side | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TextToImage:
+        check_pixels(self.width, self.height, self.count)
+        return self
 
 
 class ArrangedLayer(Strict):
@@ -165,15 +198,16 @@ class Arrange(Strict):
     layers: Annotated[list[ArrangedLayer], Field(max_length=MAX_LAYERS)] = []
 
 
-REQUESTS: dict[str, type[Generate | Add | Replace | Decompose]] = {
+REQUESTS: dict[str, type[Generate | Add | Replace | Decompose | TextToImage]] = {
     "generate": Generate,
     "add": Add,
     "replace": Replace,
     "decompose": Decompose,
+    "text-to-image": TextToImage,
 }
-Request = Generate | Add | Replace | Decompose
+Request = Generate | Add | Replace | Decompose | TextToImage
 State = Literal["queued", "running", "done", "failed", "cancelled"]
-Kind = Literal["generate", "add", "replace", "decompose"]
+Kind = Literal["generate", "add", "replace", "decompose", "text-to-image"]
 FileFormat = Literal["psd", "ora", "zip", "png", "webp"]
 Part = Literal["composite", "foreground", "background", "mask"]
 
@@ -222,6 +256,14 @@ class PictureInfo(BaseModel):
     composite_png: str | None = None
 
 
+class TextToImageInfo(BaseModel):
+    """The text-to-image pipeline that the server was started with."""
+
+    name: str
+    pipeline: str = Field(description="Its class in diffusers.")
+    size_multiple: int
+
+
 class ModelInfo(BaseModel):
     """The model that draws."""
 
@@ -234,6 +276,7 @@ class ModelInfo(BaseModel):
     fast: bool
     device: str
     things: list[str] = Field(description="What it has learnt to draw, where its folder says so.")
+    text_to_image: TextToImageInfo | None = None
 
 
 class Health(BaseModel):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from text2layer.errors import Text2LayerError
 from text2layer.server.drawing import Preview, Studio
-from text2layer.server.schema import Drawing, Job, Request, request_of
+from text2layer.server.schema import REQUESTS, Drawn, Job, Request, request_of
 from text2layer.server.store import Store
 
 LOG = logging.getLogger("text2layer.server")
@@ -90,7 +90,7 @@ class Worker:
         Raises:
             QueueFull: too many wait.
         """
-        if isinstance(request, Drawing) and request.seed is None:
+        if isinstance(request, Drawn) and request.seed is None:
             request = request.model_copy(update={"seed": secrets.randbelow(2**31)})
         with self._changed:
             if len(self._waiting) >= self.limit:
@@ -98,7 +98,7 @@ class Worker:
                 raise QueueFull(
                     f"{len(self._waiting)} jobs wait, as many as may; try again in {wait} s.", wait
                 )
-            kind = type(request).__name__.lower()
+            kind = next(name for name, made in REQUESTS.items() if type(request) is made)
             job = self.store.add_job(kind, request.model_dump_json())  # type: ignore[arg-type]
             self._waiting.append(job.id)
             self._changed.notify()

@@ -48,8 +48,14 @@ $("form").addEventListener("submit", async (event) => {
   const body = {
     ...drawing(), prompt: $("prompt").value, count, width: number("width"), height: number("height"),
   };
+  const flat = $("text-to-image").checked;
+  if (flat && given.kind) {
+    tell("A text-to-image pipeline takes no given picture; remove it.", true);
+    return;
+  }
   if (given.kind) body[given.kind] = given.id;
-  const made = await jobs.run("generate", body, count);
+  if (flat) delete body.fast;
+  const made = await jobs.run(flat ? "text-to-image" : "generate", body, count);
   if (made) await jobs.showCandidates(made);
 });
 
@@ -150,6 +156,9 @@ async function connect() {
     $("steps").placeholder = model.steps;
     $("guidance").placeholder = model.guidance_scale;
     $("fast").disabled = !model.fast;
+    const source = model.text_to_image;
+    $("source").hidden = !source;
+    if (source) $("source-name").textContent = `Draw with ${source.name}, then take apart`;
     return;
   } else {
     $("server").textContent = "the model is loading";
