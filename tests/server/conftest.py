@@ -17,6 +17,25 @@ def server(tmp_path_factory, toy_model_folder):
         yield made
 
 
+@pytest.fixture(scope="module")
+def drawer(tmp_path_factory, toy_model_folder, toy_pipelines):
+    """A server with a tiny text-to-image pipeline, whose pictures have a subject in the middle."""
+    from tests import toy_onnx
+    from text2layer.pipelines import PhotoLayers
+    from text2layer.server.drawing import Studio
+
+    folder = tmp_path_factory.mktemp("drawer")
+    network = str(toy_onnx.middle_network(folder / "middle.onnx"))
+
+    def build(saliency, inpainter):
+        return PhotoLayers(network, "opencv")
+
+    source = str(toy_pipelines["stable-diffusion"])
+    studio = Studio(toy_model_folder, "cpu", build, text_to_image=source)
+    with running(folder / "kept", None, studio=studio) as made:
+        yield made
+
+
 @pytest.fixture
 def client(server):
     with server.client() as made:

@@ -108,25 +108,6 @@ def test_photographs_are_taken_apart_by_networks(tmp_path, toy_model_folder):
             client.wait(client.decompose(client.upload(buffer.getvalue()).id))
 
 
-@pytest.fixture(scope="module")
-def drawer(tmp_path_factory, toy_model_folder, toy_pipelines):
-    """A server with a tiny text-to-image pipeline, whose pictures have a subject in the middle."""
-    from tests import toy_onnx
-    from text2layer.pipelines import PhotoLayers
-    from text2layer.server.drawing import Studio
-
-    folder = tmp_path_factory.mktemp("drawer")
-    network = str(toy_onnx.middle_network(folder / "middle.onnx"))
-
-    def build(saliency, inpainter):
-        return PhotoLayers(network, "opencv")
-
-    source = str(toy_pipelines["stable-diffusion"])
-    studio = Studio(toy_model_folder, "cpu", build, text_to_image=source)
-    with running(folder / "kept", None, studio=studio) as made:
-        yield made
-
-
 FLAT = {"steps": 2, "width": 64, "height": 48, "seed": 5}
 
 

@@ -3,6 +3,7 @@
 import io
 import shutil
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -33,6 +34,13 @@ def browser():
 @pytest.fixture
 def page(browser, server):
     """The page, ready; it fails the test if the page writes an error into its console."""
+    with opened(browser, server) as made:
+        yield made
+
+
+@contextmanager
+def opened(browser, server):
+    """The page of a server; see `page`."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     made = context.new_page()
     wrong, asked = [], []
@@ -260,3 +268,21 @@ def test_six_layers_of_1024_pixels_are_dragged_at_30_frames_a_second(page):
     )
     print(f"{dragged:.0f} frames a second, {filled:.0f} of one colour alone")
     assert dragged >= min(30, 0.6 * filled)
+
+
+def test_a_text_to_image_pipeline_is_one_box_away(browser, drawer, page, cutout):
+    assert not page.is_visible("#source")  # this server has none
+    with opened(browser, drawer) as other:
+        other.click("summary:has-text('Settings')")
+        assert other.inner_text("#source").strip() == "Draw with stable-diffusion, then take apart"
+        other.check("#text-to-image")
+        for field, value in (("width", 64), ("height", 48), ("steps", 2), ("count", 2)):
+            other.fill(f"#{field}", str(value))
+        other.fill("#prompt", "a red fox")
+        other.click("#generate")
+        until(other, "studio.picture.layers.length === 1")
+        assert other.evaluate("studio.picture.layers[0].name") == "Subject 1"
+        use_picture(other, cutout, "foreground")
+        until(other, "!document.getElementById('given').hidden")
+        other.click("#generate")
+        assert "takes no given picture" in other.inner_text("#message")
