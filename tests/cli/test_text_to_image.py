@@ -78,6 +78,34 @@ def test_a_preview_shows_the_parts(draw, toy_pipelines, tmp_path: Path) -> None:
     assert (tmp_path / "p.png").is_file()
 
 
+@pytest.mark.parametrize(("guidance", "noted"), [(0, True), (1, True), (4, False)])
+def test_a_negative_prompt_without_guidance_is_noted(
+    draw, toy_pipelines, tmp_path: Path, guidance: float, noted: bool
+) -> None:
+    result = draw(
+        "a fox", "--text-to-image", toy_pipelines["stable-diffusion"], *SMALL, "--negative-prompt",
+        "blur", "--guidance-scale", guidance, "-o", tmp_path / "fox.ora",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert ("without guidance the negative prompt has no effect" in result.stderr) == noted
+
+
+def test_one_diffusers_pipeline_draws_and_another_takes_apart(
+    run, toy_pipelines, toy_layered_pipeline: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "fox.psd"
+    result = run(
+        "generate", "a fox", "--text-to-image", toy_pipelines["flux"], *SMALL, "--seed", 2,
+        "--model", toy_layered_pipeline, "--max-layers", 1, "--dtype", "float32", "-o", output,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    made = load(output)
+    assert made.size == (64, 48)
+    assert made.metadata["pipeline"] == "FluxPipeline"
+    assert made.metadata["taken_apart_by"]["pipeline"] == "QwenImageLayeredPipeline"
+    assert made.metadata["taken_apart_by"]["seed"] == 2
+
+
 def test_a_model_of_ours_takes_apart_with_the_same_words(
     run, toy_pipelines, toy_model_folder: Path, tmp_path: Path
 ) -> None:
@@ -124,7 +152,7 @@ def things(toy_pipelines, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("things")
     (folder / "sd.safetensors").write_bytes(b"weights")
     (folder / "empty").mkdir()
-    for name in ("pickled", "cut", "coded", "newer", "inpainting"):
+    for name in ("pickled", "cut", "coded", "newer", "inpainting", "foreign"):
         shutil.copytree(toy_pipelines["stable-diffusion"], folder / name)
     trap = pickle.dumps(_Trap(folder / "sprung"))
     (folder / "pickled/unet/diffusion_pytorch_model.safetensors").unlink()
@@ -139,6 +167,9 @@ def things(toy_pipelines, tmp_path_factory: pytest.TempPathFactory) -> Path:
         index = json.loads((folder / name / "model_index.json").read_text())
         index["_class_name"] = kind
         (folder / name / "model_index.json").write_text(json.dumps(index))
+    index = json.loads((folder / "foreign/model_index.json").read_text())
+    index["unet"] = ["subprocess", "Popen"]
+    (folder / "foreign/model_index.json").write_text(json.dumps(index))
     (folder / "coded/pipeline.py").write_text(f"open({str(folder / 'sprung')!r}, 'w')")
     return folder
 
@@ -151,6 +182,7 @@ def things(toy_pipelines, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("sd.safetensors", "is a file; give a folder in diffusers' layout"),
         ("pickled", "cannot be loaded from safetensors"),
         ("cut", "cannot be loaded from safetensors"),
+        ("foreign", "cannot be loaded from safetensors"),
         ("coded", "code that comes with a model is never run"),
         ("newer", "holds a StableDiffusion9Pipeline, which diffusers"),
         ("inpainting", "StableDiffusionInpaintPipeline is for inpainting"),

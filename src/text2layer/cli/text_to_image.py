@@ -93,7 +93,7 @@ def text_to_image_job(
     pipe.check(**drawing)
     if seed is not None and not pipe.takes_seed:
         raise InputError(f"{name} takes no seed; leave --seed out.")
-    if drawing["negative_prompt"] and (drawing["guidance_scale"] or 2) <= 1:
+    if drawing["negative_prompt"] and not pipe.is_guided(drawing["guidance_scale"]):
         typer.echo("note: without guidance the negative prompt has no effect", err=True)
     first = chosen_seed(seed) if pipe.takes_seed else 0
 

@@ -84,6 +84,13 @@ class TextToImageLayers:
         """Whether the same seed gives the same picture."""
         return takes(self.pipeline, "generator")
 
+    def is_guided(self, guidance_scale: float | None) -> bool:
+        """Whether a call with this scale, or the pipeline's own, heeds a negative prompt."""
+        if guidance_scale is None or takes(self.pipeline, "true_cfg_scale"):
+            own = default_of(self.pipeline, "true_cfg_scale")
+            guidance_scale = default_of(self.pipeline, "guidance_scale") if own is None else own
+        return guidance_scale is None or guidance_scale > 1
+
     @property
     def size_multiple(self) -> int:
         """Widths and heights are multiples of this many pixels."""
@@ -112,11 +119,14 @@ class TextToImageLayers:
         for name, value in asked.items():
             if value is not None and not takes(self.pipeline, name):
                 raise InputError(f"{kind} takes no {name.replace('_', ' ')}; leave it out.")
-        true_scale = default_of(self.pipeline, "true_cfg_scale")
-        if negative_prompt is not None and true_scale is not None and true_scale <= 1:
+        if (
+            negative_prompt is not None
+            and takes(self.pipeline, "true_cfg_scale")
+            and not self.is_guided(None)
+        ):
             raise InputError(
                 f"{kind} uses a negative prompt with a true_cfg_scale above 1 alone, and its own "
-                f"is {true_scale:g}; leave it out."
+                f"is {default_of(self.pipeline, 'true_cfg_scale'):g}; leave it out."
             )
         steps = 1 if num_inference_steps is None else num_inference_steps
         inputs.check_numbers(steps, guidance_scale or 0.0, 1)
