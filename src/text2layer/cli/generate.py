@@ -11,6 +11,7 @@ from text2layer.cli.outputs import To, each, in_folder, slug
 from text2layer.errors import InputError
 
 if TYPE_CHECKING:
+    from text2layer import LayeredImage
     from text2layer.pipelines import Text2LayerPipeline
 
 ANY_CANVAS = (10**9, 10**9)  # the model says later how large it is
@@ -158,9 +159,9 @@ def generate(
     With --text-to-image there is a layer for each subject that is found in what the pipeline drew.
     Its weights are read from safetensors alone, and code that comes with it is never run.
     """
-    from text2layer.cli.outputs import check_outputs, check_picture, deliver, numbered
+    from text2layer.cli.outputs import check_outputs, check_picture, numbered
     from text2layer.cli.sources import reference_from
-    from text2layer.cli.text_to_image import check_options, text_to_image_job
+    from text2layer.cli.text_to_image import FlatSource, check_options
     from text2layer.pipelines.placement import check_moved
 
     if (prompt is None) == (prompts is None):
@@ -169,15 +170,12 @@ def generate(
         raise InputError("--to goes with --prompts.")
     if prompts and preview:
         raise InputError("--preview goes with one prompt.")
-    check_options(
-        text_to_image,
-        model,
-        {"fast": fast, "foreground": foreground, "background": background, "image": image,
-         "attempts": attempts, "reference": reference, "library": library, "at": at,
-         "scale": scale},
-        {"saliency": saliency, "inpainter": inpainter, "max-layers": max_layers, "dtype": dtype,
-         "offload": offload},
-    )  # fmt: skip
+    own = {"fast": fast, "foreground": foreground, "background": background, "image": image,
+           "attempts": attempts, "reference": reference, "library": library, "at": at,
+           "scale": scale}  # fmt: skip
+    others = {"saliency": saliency, "inpainter": inpainter, "max-layers": max_layers,
+              "dtype": dtype, "offload": offload}  # fmt: skip
+    check_options(text_to_image, model, own, others)
     lines = read_prompts(prompts) if prompts else [str(prompt)]
     if prompts:
         stems = (slug(number, line) for number, line in enumerate(lines, start=1))
@@ -189,28 +187,16 @@ def generate(
     previews = numbered(preview, num_images) if preview else [None] * num_images
     for path in filter(None, previews):
         check_picture(path)
+    asked: dict[str, Any] = {
+        "negative_prompt": negative_prompt, "num_inference_steps": steps,
+        "guidance_scale": guidance_scale, "height": height, "width": width,
+    }  # fmt: skip
     if text_to_image:
-        job = text_to_image_job(
-            text_to_image,
-            model=model,
-            saliency=saliency,
-            inpainter=inpainter,
-            max_layers=max_layers,
-            device=device,
-            dtype=dtype or "auto",
-            offload=offload or "none",
-            seed=seed,
-            num_images=num_images,
-            previews=previews,
-            drawing={
-                "negative_prompt": negative_prompt,
-                "num_inference_steps": steps,
-                "guidance_scale": guidance_scale,
-                "height": height,
-                "width": width,
-            },
-        )
-        _each_prompt(lines, results, job, bool(prompts))
+        source = FlatSource(text_to_image, model, device, asked, others)
+        if seed is not None and not source.takes_seed:
+            raise InputError(f"{text_to_image} takes no seed; leave --seed out.")
+        first = chosen_seed(seed) if source.takes_seed else 0
+        _draw_all(source.make, first, lines, results, num_images, previews, bool(prompts))
         return
     given = _given(foreground, background, image, reference, library)
     check_moved(at, scale, next(iter(given), None), ANY_CANVAS, 1, "layered")  # before it loads
@@ -224,36 +210,44 @@ def generate(
     if negative_prompt and not _is_guided(pipe, guidance_scale, image):
         typer.echo("note: without guidance the negative prompt has no effect", err=True)
     _note_unknown_words(model, lines, pipe)
-    first = chosen_seed(seed)
 
-    def one(line: str, result: Path) -> None:
+    def make(line: str, number: int) -> "LayeredImage":
         parts = given
         if "library" in given:
             parts = {"reference": reference_from(given["library"], line, pipe)}
-        paths = zip(numbered(result, num_images), previews, strict=True)
-        for index, (path, preview_path) in enumerate(paths):
-            made = pipe(
-                line,
-                **parts,
-                at=at,
-                scale=scale,
-                height=height,
-                width=width,
-                num_inference_steps=steps,
-                guidance_scale=guidance_scale,
-                negative_prompt=negative_prompt,
-                attempts=attempts,
-                generator=seeded(first + index),
-            )
-            deliver(made.layers[0], path, preview_path)
+        made = pipe(
+            line, **parts, **asked, at=at, scale=scale, attempts=attempts, generator=seeded(number)
+        )
+        layered: LayeredImage = made.layers[0]
+        return layered
 
-    _each_prompt(lines, results, one, bool(prompts))
+    first = chosen_seed(seed)
+    _draw_all(make, first, lines, results, num_images, previews, bool(prompts))
 
 
-def _each_prompt(
-    lines: Sequence[str], results: Sequence[Path], one: Callable[[str, Path], None], from_file: bool
+def _draw_all(
+    make: "Callable[[str, int], LayeredImage]",
+    first: int,
+    lines: Sequence[str],
+    results: Sequence[Path],
+    num_images: int,
+    previews: Sequence[Path | None],
+    from_file: bool,
 ) -> None:
-    """Do the lines of a file by `each`; a prompt as it is, so that its error is the command's."""
+    """Draw each prompt with its seeds and write the pictures.
+
+    Args:
+        make: draws a prompt with a seed.
+        first: the first seed of each prompt.
+        from_file: whether prompts that fail are named in the end; else the error is the command's.
+    """
+    from text2layer.cli.outputs import deliver, numbered
+
+    def one(line: str, result: Path) -> None:
+        paths = zip(numbered(result, num_images), previews, strict=True)
+        for number, (path, preview) in enumerate(paths, start=first):
+            deliver(make(line, number), path, preview)
+
     if from_file:
         each(list(zip(lines, results, strict=True)), one)
     else:

@@ -1,6 +1,6 @@
 """`text2layer generate --text-to-image`: one model draws, others take the picture apart."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from text2layer import LayeredImage
     from text2layer.cli.decompose import TakeApart
 
-Job = Callable[[str, Path], None]
 TAKING_APART = ("saliency", "inpainter")  # options of the networks that do it
 
 
@@ -43,72 +42,88 @@ def check_options(
         raise InputError(f"--{name} goes without --model, which takes the picture apart alone.")
 
 
-def text_to_image_job(
-    name: str,
-    *,
-    model: Path | None,
-    saliency: str | None,
-    inpainter: str | None,
-    max_layers: int | None,
-    device: str,
-    dtype: str,
-    offload: str,
-    seed: int | None,
-    num_images: int,
-    previews: Sequence[Path | None],
-    drawing: Mapping[str, Any],
-) -> Job:
-    """Load everything; return what draws a prompt, takes it apart and writes it to a path.
+class FlatSource:
+    """Draws a prompt with a text-to-image pipeline and takes the picture apart.
 
     Args:
         name: folder or hub id of the pipeline that draws.
+        model: what takes apart; None leaves it to the networks of decompose.
+        device: auto, cpu or cuda.
         drawing: options of `TextToImageLayers.draw`.
+        others: as of `check_options`.
+
+    Raises:
+        InputError: an option that the pipeline does not take.
+        WeightsError: a model is missing, damaged or unsafe to load.
     """
-    from text2layer.cli.decompose import (
-        MAX_LAYERS,
-        by_model,
-        by_networks,
-        is_layered_pipeline,
-        save_taken_apart,
-    )
-    from text2layer.cli.generate import chosen_seed, seeded
-    from text2layer.cli.outputs import numbered
-    from text2layer.cli.sources import choose_device
-    from text2layer.pipelines import TextToImageLayers
 
-    place = choose_device(device)
-    by = str(model) if model else saliency or "u2net"
-    take_apart: TakeApart
-    if model:
-        options = {"dtype": dtype, "offload": offload} if is_layered_pipeline(str(model)) else {}
-        layers_of = by_model(str(model), device, max_layers=max_layers, **options)
+    def __init__(
+        self,
+        name: str,
+        model: Path | None,
+        device: str,
+        drawing: Mapping[str, Any],
+        others: Mapping[str, Any],
+    ) -> None:
+        from text2layer.cli.decompose import MAX_LAYERS, by_networks
+        from text2layer.cli.sources import choose_device
+        from text2layer.pipelines import TextToImageLayers
 
-        def with_its_words(flat: "LayeredImage") -> "LayeredImage":
-            return layers_of(flat, flat.metadata["prompt"], flat.metadata.get("seed", 0), None)
+        self._drawing = dict(drawing)
+        self._by = str(model) if model else others["saliency"] or "u2net"
+        place = choose_device(device)
+        if model:
+            self._take_apart = _by_model(str(model), device, others)
+        else:
+            most = others["max-layers"] or MAX_LAYERS
+            self._take_apart = by_networks(most, self._by, others["inpainter"] or "migan", False)
+        self._pipe = TextToImageLayers.from_pretrained(
+            name,
+            device=place,
+            dtype=others["dtype"] or "auto",
+            offload=others["offload"] or "none",
+        )
+        self._pipe.check(**self._drawing)
+        if drawing["negative_prompt"] and not self._pipe.is_guided(drawing["guidance_scale"]):
+            typer.echo("note: without guidance the negative prompt has no effect", err=True)
 
-        take_apart = with_its_words
-    else:
-        take_apart = by_networks(max_layers or MAX_LAYERS, by, inpainter or "migan", False)
-    pipe = TextToImageLayers.from_pretrained(name, device=place, dtype=dtype, offload=offload)
-    pipe.check(**drawing)
-    if seed is not None and not pipe.takes_seed:
-        raise InputError(f"{name} takes no seed; leave --seed out.")
-    if drawing["negative_prompt"] and not pipe.is_guided(drawing["guidance_scale"]):
-        typer.echo("note: without guidance the negative prompt has no effect", err=True)
-    first = chosen_seed(seed) if pipe.takes_seed else 0
+    @property
+    def takes_seed(self) -> bool:
+        """Whether the same seed gives the same picture."""
+        return self._pipe.takes_seed
 
-    def job(prompt: str, result: Path) -> None:
-        paths = zip(numbered(result, num_images), previews, strict=True)
-        for index, (path, preview) in enumerate(paths):
-            generator = seeded(first + index) if pipe.takes_seed else None
-            flat = pipe.draw(prompt, **drawing, generator=generator)
-            layered = take_apart(flat)
-            if not any(layer.alpha.any() for layer in layered.foregrounds):
-                typer.echo(
-                    f"note: {by} finds no subject in this picture, so {path} is a background "
-                    "alone; try another seed, or text2layer decompose with another --saliency",
-                    err=True,
-                )
-            save_taken_apart(layered, flat, path, preview)
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What names the pipeline that draws; see `opening.open_pipeline`."""
+        return self._pipe.identity
 
-    return job
+    def make(self, prompt: str, seed: int) -> "LayeredImage":
+        """One picture; a background alone, and a note, where no subject is found."""
+        from text2layer.cli.generate import seeded
+        from text2layer.pipelines.photo_layers import with_provenance
+
+        generator = seeded(seed) if self.takes_seed else None
+        flat = self._pipe.draw(prompt, **self._drawing, generator=generator)
+        layered = with_provenance(self._take_apart(flat), flat)
+        if not any(layer.alpha.any() for layer in layered.foregrounds):
+            typer.echo(
+                f"note: {self._by} finds no subject in this picture, which is kept as a background "
+                "alone; try another seed, or text2layer decompose with another --saliency",
+                err=True,
+            )
+        return layered
+
+
+def _by_model(model: str, device: str, others: Mapping[str, Any]) -> "TakeApart":
+    """A model takes apart, with the prompt and seed that the picture was drawn with."""
+    from text2layer.cli.decompose import by_model, is_layered_pipeline
+
+    given = {"max_layers": others["max-layers"]}
+    if is_layered_pipeline(model):
+        given |= {"dtype": others["dtype"], "offload": others["offload"]}
+    layers_of = by_model(model, device, **given)
+
+    def take_apart(flat: "LayeredImage") -> "LayeredImage":
+        return layers_of(flat, flat.metadata["prompt"], flat.metadata.get("seed", 0), None)
+
+    return take_apart
