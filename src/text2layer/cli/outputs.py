@@ -114,8 +114,19 @@ To = Annotated[
 ]
 
 
-def in_folder(folder: Path, stems: Iterable[str], suffix: str) -> list[Path]:
+def in_folder(
+    folder: Path,
+    stems: Iterable[str],
+    suffix: str,
+    check: Callable[[Path], None] = check_output,
+) -> list[Path]:
     """Make the folder of several results, and return a name in it for each.
+
+    Args:
+        folder: it may exist.
+        stems: of the names.
+        suffix: of all names.
+        check: raises for a name that cannot be written.
 
     Raises:
         FormatError: the suffix names no format that can be written, or the folder is a file or a
@@ -135,7 +146,8 @@ def in_folder(folder: Path, stems: Iterable[str], suffix: str) -> list[Path]:
     if not folder.exists():
         check_writable(folder)
         folder.mkdir()
-    check_outputs(paths)
+    for path in paths:
+        check(path)
     return paths
 
 
