@@ -87,7 +87,8 @@ def test_generate_draws_every_line_and_goes_on(run, model: Path, tmp_path: Path)
     assert result.exit_code == 0, result.stderr
     names = [f"{stem}-{n}.psd" for stem in ("001-a-red-boat-at-sea", "002-ein-schloß")
              for n in (1, 2)]  # fmt: skip
-    assert sorted(path.name for path in out.iterdir()) == names
+    beside = ["contact-sheet.png", "manifest.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == [*names, *beside]
     made = load(out / names[-1]).metadata
     assert (made["prompt"], made["seed"]) == ("Ein Schloß", 6)
     (out / names[0]).unlink()

@@ -117,8 +117,11 @@ def generate(
     Of a reference nothing is kept. --at and --scale move the drawn object, as a layer.
 
     With --prompts every line is drawn with the same seeds, by a model that is loaded once, into
-    001-first-words.psd, ...; lines that fail are named in the end.
+    001-first-words.psd, ...; lines that fail are named in the end. The folder gets manifest.jsonl
+    and contact-sheet.png. The same command again draws only what is missing, damaged, or was made
+    with other settings; without --seed it goes on with the folder's seed.
     """
+    from text2layer.cli.manifest import Batch, hashes_of
     from text2layer.cli.outputs import check_outputs, check_picture, deliver, numbered
     from text2layer.cli.sources import reference_from
     from text2layer.pipelines.placement import check_moved
@@ -152,33 +155,39 @@ def generate(
     if negative_prompt and not _is_guided(pipe, guidance_scale, image):
         typer.echo("note: without guidance the negative prompt has no effect", err=True)
     _note_unknown_words(model, lines, pipe)
+    asked: dict[str, Any] = {
+        "at": at, "scale": scale, "height": height, "width": width, "num_inference_steps": steps,
+        "guidance_scale": guidance_scale, "negative_prompt": negative_prompt, "attempts": attempts,
+    }  # fmt: skip
+    batch = None
+    if prompts:
+        sources = {"foreground": foreground, "background": background, "image": image,
+                   "reference": reference, "library": library}  # fmt: skip
+        settings = asked | {"fast": fast} | hashes_of(sources)
+        batch = Batch(output, len(lines) * num_images, settings, pipe.model_hash)
+        seed = batch.first_seed() if seed is None else seed
     first = chosen_seed(seed)
 
     def one(line: str, result: Path) -> None:
         parts = given
-        if "library" in given:
-            parts = {"reference": reference_from(given["library"], line, pipe)}
         paths = zip(numbered(result, num_images), previews, strict=True)
-        for index, (path, preview_path) in enumerate(paths):
-            made = pipe(
-                line,
-                **parts,
-                at=at,
-                scale=scale,
-                height=height,
-                width=width,
-                num_inference_steps=steps,
-                guidance_scale=guidance_scale,
-                negative_prompt=negative_prompt,
-                attempts=attempts,
-                generator=seeded(first + index),
-            )
-            deliver(made.layers[0], path, preview_path)
+        for number, (path, preview_path) in enumerate(paths, start=first):
+            if batch and batch.has(path, line, number):
+                continue
+            if "library" in given:
+                parts = {"reference": reference_from(given["library"], line, pipe)}
+            made = pipe(line, **parts, **asked, generator=seeded(number)).layers[0]
+            deliver(made, path, preview_path)
+            if batch:
+                batch.add(path, line, number, made)
 
-    if prompts:
-        each(list(zip(lines, results, strict=True)), one)
-    else:
+    if batch is None:
         one(lines[0], results[0])
+        return
+    try:
+        each(list(zip(lines, results, strict=True)), one)
+    finally:
+        batch.finish()
 
 
 def _check_numbers(
