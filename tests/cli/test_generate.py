@@ -152,7 +152,7 @@ def test_what_is_given_is_in_the_file_bit_for_bit_at_its_size(draw, tmp_path, pa
         (["apple", "-o", "a.psd", "--guidance-scale", "-1"], "-1"),
         (["apple", "-o", "a.psd", "--guidance-scale", "nan"], "nan"),
         (["apple", "-o", "a.psd", "--device", "abacus"], "abacus"),
-        (["apple", "-o", "a.tiff"], ".psd"),
+        (["apple", "-o", "a.bmp"], ".psd"),
         (["apple", "-o", "missing/a.psd"], "does not exist"),
         (["apple", "-o", "a.psd", "--preview", "a.gif"], ".png"),
         (["apple", "-o", "a.psd", "--background", "none.png"], "none.png"),

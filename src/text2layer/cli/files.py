@@ -52,7 +52,7 @@ def convert(
     alpha: Annotated[
         str,
         typer.Option(
-            help="Where a PSD holds alpha: mask, or transparency for programs without masks."
+            help="Where a PSD or TIFF holds alpha: mask, or transparency for programs without masks."
         ),
     ] = "mask",
     merge: Merge = False,
