@@ -52,7 +52,7 @@ def convert(
     alpha: Annotated[
         str,
         typer.Option(
-            help="Where a PSD or TIFF holds alpha: mask, or transparency for programs without masks."
+            help="Where PSD and TIFF hold alpha: mask, or transparency for programs without masks."
         ),
     ] = "mask",
     merge: Merge = False,

@@ -174,7 +174,7 @@ REQUESTS: dict[str, type[Generate | Add | Replace | Decompose]] = {
 Request = Generate | Add | Replace | Decompose
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Kind = Literal["generate", "add", "replace", "decompose"]
-FileFormat = Literal["psd", "ora", "zip", "png", "webp"]
+FileFormat = Literal["psd", "ora", "zip", "png", "webp", "sprites", "parallax"]
 Part = Literal["composite", "foreground", "background", "mask"]
 
 
