@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from text2layer.io import load, save
+    from text2layer.io.parallax import save_parallax
+    from text2layer.io.sprites import save_sprites
     from text2layer.layers import Layer, LayeredImage
     from text2layer.models.autoencoder import CaT2IAutoencoder
     from text2layer.pipelines import Text2LayerPipeline
@@ -27,6 +29,8 @@ __all__ = [
     "__version__",
     "load",
     "save",
+    "save_parallax",
+    "save_sprites",
 ]
 
 _HOMES = {
@@ -36,6 +40,8 @@ _HOMES = {
     "Text2LayerPipeline": "text2layer.pipelines",
     "load": "text2layer.io",
     "save": "text2layer.io",
+    "save_parallax": "text2layer.io.parallax",
+    "save_sprites": "text2layer.io.sprites",
 }
 
 

@@ -87,7 +87,8 @@ def test_generate_draws_every_line_and_goes_on(run, model: Path, tmp_path: Path)
     assert result.exit_code == 0, result.stderr
     names = [f"{stem}-{n}.psd" for stem in ("001-a-red-boat-at-sea", "002-ein-schloß")
              for n in (1, 2)]  # fmt: skip
-    assert sorted(path.name for path in out.iterdir()) == names
+    beside = ["contact-sheet.png", "manifest.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == [*names, *beside]
     made = load(out / names[-1]).metadata
     assert (made["prompt"], made["seed"]) == ("Ein Schloß", 6)
     (out / names[0]).unlink()
@@ -103,7 +104,7 @@ def test_generate_draws_every_line_and_goes_on(run, model: Path, tmp_path: Path)
         (["decompose", "a.png", "a.png", "-o", "out"], "Two of the results would be out/a.psd"),
         (["decompose", "a.png", "black.png", "-o", "a.png"], "no folder for several results"),
         (["decompose", "a.png", "black.png", "-o", "new.psd"], "no folder for several results"),
-        (["decompose", "a.png", "black.png", "-o", "out", "--to", "tiff"], "cannot be written"),
+        (["decompose", "a.png", "black.png", "-o", "out", "--to", "bmp"], "cannot be written"),
         (["decompose", "a.png", "black.png", "-o", "out", "--preview", "p.png"], "--preview goes"),
         (["decompose", "a.png", "-o", "a.psd", "--to", "ora"], "--to goes with several"),
         (["decompose", "a.png", "black.png", "-o", "missing/out"], "does not exist"),

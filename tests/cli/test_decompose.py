@@ -174,7 +174,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["layered.psd", "-o", "a.psd"], "text2layer convert layered.psd flat.png"),
         (["photo.png", "-o", "photo.png"], "is the photo itself"),
         (["photo.png", "-o", "a.psd", "--preview", "photo.png"], "is the photo itself"),
-        (["photo.png", "-o", "a.tiff"], ".psd"),
+        (["photo.png", "-o", "a.bmp"], ".psd"),
         (["photo.png", "-o", "missing/a.psd"], "does not exist"),
         (["photo.png", "-o", "a.psd", "--preview", "a.gif"], ".png"),
         (["photo.png", "-o", "a.psd", "--prompt", "boxes"], "--prompt goes with --model"),

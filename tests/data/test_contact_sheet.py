@@ -8,6 +8,7 @@ from text2layer.data.contact_sheet import (
     contact_sheet,
     grid,
     over_checkerboard,
+    thumbnails,
 )
 from text2layer.errors import InputError
 from text2layer.parts import Parts
@@ -85,3 +86,16 @@ def test_what_cannot_be_shown_is_named() -> None:
         grid([[plain(0, 4, 4, 2)]])
     with pytest.raises(InputError, match="0 samples"):
         contact_sheet([])
+
+
+def test_thumbnails_stand_in_lines_with_a_caption_each() -> None:
+    colours = [(shade, 0, 90) for shade in (10, 60, 110, 160, 210)]  # letters are grey
+    pictures = [np.full((20, 30, 3), colour, np.uint8) for colour in colours]
+    sheet = np.asarray(thumbnails(pictures, ["a", "b", "c", "d", "e"], columns=2))
+    found = [np.argwhere((sheet == colour).all(-1)) for colour in colours]
+    assert all(len(places) == 600 for places in found)
+    tops = [int(places[:, 0].min()) for places in found]
+    assert tops[0] == tops[1] < tops[2] == tops[3] < tops[4]
+    for wrong in (([], []), (pictures, ["a"])):
+        with pytest.raises(InputError):
+            thumbnails(*wrong)

@@ -18,7 +18,7 @@ from text2layer.errors import FormatError, InputError
 from text2layer.io.pictures import encode_png
 from text2layer.layers import Layer, LayeredImage
 
-FILES = ("a.psd", "a.ora", "a.png", "a.webp")
+FILES = ("a.psd", "a.ora", "a.png", "a.webp", "a.tif")
 
 
 @pytest.fixture(scope="module")

@@ -131,3 +131,37 @@ def test_the_ora_is_laid_out_as_the_standard_says(tmp_path):
             np.testing.assert_array_equal(np.array(Image.open(merged)), rich().composite)
         with archive.open("Thumbnails/thumbnail.png") as thumbnail:
             assert max(Image.open(thumbnail).size) <= 256
+
+
+def test_psdtags_and_pillow_read_a_layered_tiff(tmp_path):
+    psdtags = pytest.importorskip("psdtags", reason="reads TIFF layers")
+    pytest.importorskip("imagecodecs", reason="psdtags unpacks with it")
+    layered = rich()
+    io.save(layered, tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as by_pillow:
+        assert by_pillow.mode == "RGB"
+        np.testing.assert_array_equal(np.array(by_pillow), layered.composite)
+        assert b"guidance_scale" in by_pillow.tag_v2[700]
+    found = psdtags.TiffImageSourceData.fromtiff(str(tmp_path / "a.tif"))
+    layers = list(found.layers)[1:]
+    assert [str(x.info[0]) for x in found.layers] == [
+        "Himmel", *(x.name for x in layered.foregrounds)
+    ]  # fmt: skip
+    for one, layer in zip(layers, layered.foregrounds, strict=True):
+        assert one.offset == layer.offset[::-1]
+        assert one.opacity == layer.opacity_byte
+        planes = {int(channel.channelid): channel.data for channel in one.channels}
+        np.testing.assert_array_equal(np.dstack([planes[n] for n in range(3)]), layer.colour)
+        np.testing.assert_array_equal(planes[-2], layer.alpha)
+
+
+def test_layers_of_another_byte_order_are_noted_and_the_picture_is_read(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    block = b"Adobe Photoshop Document Data Block\0MIB8ryaL" + bytes(8)
+    composite = rich().composite
+    tifffile.imwrite(
+        tmp_path / "a.tif", composite, photometric="rgb", byteorder="<", metadata=None,
+        extratags=[(37724, 7, len(block), block, True)],
+    )  # fmt: skip
+    np.testing.assert_array_equal(io.load(tmp_path / "a.tif").background, composite)
+    assert "layers in a form that is not read" in io.inspect(tmp_path / "a.tif")["notes"][0]

@@ -15,7 +15,7 @@ from text2layer.errors import FormatError, InputError
 from text2layer.io.xmp import TRAINED_ALGORITHMIC_MEDIA
 from text2layer.layers import Layer, LayeredImage
 
-LAYERED = ("a.psd", "a.ora", "a.layers")
+LAYERED = ("a.psd", "a.ora", "a.layers", "a.tif")
 
 
 @pytest.mark.parametrize("name", LAYERED)
@@ -31,13 +31,13 @@ def test_layered_formats_keep_everything(name, layered):
 
 def test_a_tour_through_all_layered_formats_loses_nothing(tmp_path):
     layered = rich()
-    for step in ("1.psd", "2.ora", "3", "4.psd", "5.layers", "6.ora", "7/"):
+    for step in ("1.psd", "2.ora", "3", "4.psd", "5.layers", "6.tif", "7.ora", "8/"):
         io.save(layered, f"{tmp_path}/{step}")
         layered = io.load(f"{tmp_path}/{step}")
         assert layered == rich()
 
 
-@pytest.mark.parametrize("name", ["a.psd", "a.ora"])
+@pytest.mark.parametrize("name", ["a.psd", "a.ora", "a.tif"])
 def test_equal_pictures_are_equal_files(tmp_path, name):
     io.save(rich(), tmp_path / name)
     first = (tmp_path / name).read_bytes()
@@ -51,7 +51,8 @@ def test_inspect_tells_what_is_inside(tmp_path, name):
     io.save(layered, tmp_path / name)
     found = io.inspect(tmp_path / name)
     json.dumps(found)
-    assert found["format"] == {"a.psd": "PSD", "a.ora": "ORA", "a.layers": "folder"}[name]
+    formats = {"a.psd": "PSD", "a.ora": "ORA", "a.layers": "folder", "a.tif": "TIFF"}
+    assert found["format"] == formats[name]
     assert found["size"] == [50, 40]
     assert found["background"] == {"name": "Himmel"}
     assert [x["name"] for x in found["layers"]] == [x.name for x in layered.foregrounds]
@@ -135,8 +136,9 @@ def test_a_folder_edited_by_hand_loads_in_its_new_order(tmp_path):
 
 
 def test_formats_name_what_they_can_do():
-    assert [s for s, f in io.FORMATS.items() if f.layered] == [".psd", ".psb", ".ora", ".layers"]
-    written = [".psd", ".ora", ".layers", ".png", ".webp", ".jpg", ".jpeg"]
+    layered = [".psd", ".psb", ".ora", ".layers", ".tif", ".tiff"]
+    assert [s for s, f in io.FORMATS.items() if f.layered] == layered
+    written = [".psd", ".ora", ".layers", ".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff"]
     assert [s for s, f in io.FORMATS.items() if f.writable] == written
 
 

@@ -41,6 +41,10 @@ def test_other_formats_are_read(tmp_path, kind, suffix):
     difference = np.abs(layered.background.astype(int) - expected)
     assert difference.mean() <= (3 if kind == "AVIF" else 0)
     assert io.inspect(path)["format"] == kind
+    if kind == "TIFF":  # it is written with layers
+        io.save(layered, path)
+        assert io.load(path) == layered
+        return
     with pytest.raises(FormatError, match=f"{kind} is only read; save as .psd"):
         io.save(layered, path)
 

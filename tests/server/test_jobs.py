@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import time
 import zipfile
 
@@ -202,6 +203,25 @@ def test_every_download_holds_the_same_layers(client, http, tmp_path):
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(part))), np.asarray(layer))
     assert http.get(f"/api/pictures/{picture}/layers/1").status_code == 404
     assert http.get(f"/api/pictures/{picture}/file?format=psd&part=mask").status_code == 422
+
+
+def test_a_picture_is_downloaded_as_sprites_and_as_a_film(client, http, cutout):
+    picture = client.upload(cutout).id
+    answer = http.get(f"/api/pictures/{picture}/file?format=sprites")
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["content-disposition"].endswith('.zip"')
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.namelist() == ["sprites.json", "sprites.png"]
+        sheet = json.loads(archive.read("sprites.json"))
+        with Image.open(archive.open("sprites.png")) as atlas:
+            assert atlas.size == tuple(sheet["meta"]["size"].values())
+    assert len(sheet["frames"]) == 2
+    answer = http.get(f"/api/pictures/{picture}/file?format=parallax")
+    assert answer.headers["content-type"] == "image/webp"
+    assert answer.headers["content-disposition"].endswith('.webp"')
+    assert Image.open(io.BytesIO(answer.content)).n_frames > 50
+    for kind in ("sprites", "parallax"):
+        assert http.get(f"/api/pictures/{picture}/file?format={kind}&part=mask").status_code == 422
 
 
 def test_an_arranged_picture_has_moved_mirrored_and_scaled_layers(client, cutout, photo, tmp_path):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from text2layer.cli.outputs import To, each, in_folder
+from text2layer.cli import exports
+from text2layer.cli.outputs import each, in_folder
 from text2layer.cli.sources import MaxPixels, Merge, open_layered
 from text2layer.errors import InputError, WeightsError
 
@@ -33,7 +34,15 @@ def convert(
             "FOLDER/ for several, with --to.",
         ),
     ],
-    to: To = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SUFFIX",
+            help="Of several: the format of the results, as .ora. Or sprites (trimmed layers on an "
+            "atlas, JSON) or parallax (a film: WebP, or OUT.gif, OUT.mp4); OUT is a folder then, "
+            "or a file.",
+        ),
+    ] = None,
     part: Annotated[
         str,
         typer.Option(
@@ -43,11 +52,19 @@ def convert(
     alpha: Annotated[
         str,
         typer.Option(
-            help="Where a PSD holds alpha: mask, or transparency for programs without masks."
+            help="Where PSD and TIFF hold alpha: mask, or transparency for programs without masks."
         ),
     ] = "mask",
     merge: Merge = False,
     max_pixels: MaxPixels = None,
+    hidden: exports.Hidden = False,
+    max_atlas: exports.MaxAtlas = None,
+    pivot: exports.Pivot = None,
+    depths: exports.Depths = None,
+    move: exports.Move = None,
+    seconds: exports.Seconds = None,
+    fps: exports.Fps = None,
+    size: exports.Size = None,
 ) -> None:
     """Rewrite layered files in another format; of several, those that fail are named in the end."""
     from text2layer import io
@@ -60,6 +77,17 @@ def convert(
         io.save(picture, result, part=part, alpha=alpha)
         echo_name(result, result)
 
+    options = exports.export_options(
+        to, hidden=hidden, max_atlas=max_atlas, pivot=pivot, depths=depths, move=move,
+        seconds=seconds, fps=fps, size=size,
+    )  # fmt: skip
+    if to in exports.SUFFIXES:
+        if part != "composite" or alpha != "mask":
+            raise InputError(f"--part and --alpha do not go with --to {to}.")
+        exports.export(
+            sources, Path(target), to, options, lambda path: open_layered(path, merge, max_pixels)
+        )
+        return
     if to is None:
         if len(sources) > 1:
             raise InputError("Several files need --to, as --to .ora, and a folder as OUT.")

@@ -1,7 +1,9 @@
 """`text2layer generate`: text in, layers out."""
 
+import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from text2layer import LayeredImage
     from text2layer.pipelines import Text2LayerPipeline
 
+AT_ONCE = 4  # pictures of one prompt that are drawn as one batch
 ANY_CANVAS = (10**9, 10**9)  # the model says later how large it is
 KEPT = ("foreground", "background", "image")  # of what is given: it decides the size
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".heic", ".heif", ".avif")  # cameras write these
@@ -154,11 +157,14 @@ def generate(
     Of a reference nothing is kept. --at and --scale move the drawn object, as a layer.
 
     With --prompts every line is drawn with the same seeds, by a model that is loaded once, into
-    001-first-words.psd, ...; lines that fail are named in the end.
+    001-first-words.psd, ...; lines that fail are named in the end. The folder gets manifest.jsonl
+    and contact-sheet.png. The same command again draws only what is missing, damaged, or was made
+    with other settings; without --seed it goes on with the folder's seed.
 
     With --text-to-image there is a layer for each subject that is found in what the pipeline drew.
     Its weights are read from safetensors alone, and code that comes with it is never run.
     """
+    from text2layer.cli.manifest import hashes_of
     from text2layer.cli.outputs import check_outputs, check_picture, numbered
     from text2layer.cli.sources import reference_from
     from text2layer.cli.text_to_image import FlatSource, check_options
@@ -191,12 +197,16 @@ def generate(
         "negative_prompt": negative_prompt, "num_inference_steps": steps,
         "guidance_scale": guidance_scale, "height": height, "width": width,
     }  # fmt: skip
+    draw = partial(_draw_all, lines, results, num_images, previews)
     if text_to_image:
         source = FlatSource(text_to_image, model, device, asked, others)
         if seed is not None and not source.takes_seed:
             raise InputError(f"{text_to_image} takes no seed; leave --seed out.")
-        first = chosen_seed(seed) if source.takes_seed else 0
-        _draw_all(source.make, first, lines, results, num_images, previews, bool(prompts))
+        if not source.takes_seed:
+            seed = 0
+        by = {"model": model and str(model), **{name: value for name, value in others.items()}}
+        draw(source.make, 1, seed, output if prompts else None, asked | by,
+             json.dumps(source.identity, sort_keys=True))  # fmt: skip
         return
     given = _given(foreground, background, image, reference, library)
     check_moved(at, scale, next(iter(given), None), ANY_CANVAS, 1, "layered")  # before it loads
@@ -210,48 +220,77 @@ def generate(
     if negative_prompt and not _is_guided(pipe, guidance_scale, image):
         typer.echo("note: without guidance the negative prompt has no effect", err=True)
     _note_unknown_words(model, lines, pipe)
+    asked |= {"at": at, "scale": scale, "attempts": attempts}
 
-    def make(line: str, number: int) -> "LayeredImage":
+    def make(line: str, seeds: Sequence[int]) -> "list[LayeredImage]":
         parts = given
         if "library" in given:
             parts = {"reference": reference_from(given["library"], line, pipe)}
         made = pipe(
-            line, **parts, **asked, at=at, scale=scale, attempts=attempts, generator=seeded(number)
-        )
-        layered: LayeredImage = made.layers[0]
-        return layered
+            line, **parts, **asked, num_images_per_prompt=len(seeds),
+            generator=[seeded(number) for number in seeds],
+        )  # fmt: skip
+        return list(made.layers)
 
-    first = chosen_seed(seed)
-    _draw_all(make, first, lines, results, num_images, previews, bool(prompts))
+    sources = {"foreground": foreground, "background": background, "image": image,
+               "reference": reference, "library": library}  # fmt: skip
+    draw(make, AT_ONCE, seed, output if prompts else None,
+         asked | {"fast": fast} | hashes_of(sources), pipe.model_hash)  # fmt: skip
 
 
 def _draw_all(
-    make: "Callable[[str, int], LayeredImage]",
-    first: int,
     lines: Sequence[str],
     results: Sequence[Path],
     num_images: int,
     previews: Sequence[Path | None],
-    from_file: bool,
+    make: "Callable[[str, Sequence[int]], Sequence[LayeredImage]]",
+    at_once: int,
+    seed: int | None,
+    folder: Path | None,
+    settings: dict[str, Any],
+    model_hash: str,
 ) -> None:
     """Draw each prompt with its seeds and write the pictures.
 
     Args:
-        make: draws a prompt with a seed.
-        first: the first seed of each prompt.
-        from_file: whether prompts that fail are named in the end; else the error is the command's.
+        lines: the prompts; `results` has a path for each.
+        num_images: pictures of a prompt; `previews` has a path or None for each.
+        make: draws a prompt with some seeds, as one batch.
+        at_once: how many.
+        seed: the first of each prompt; None takes the folder's, or a new one.
+        folder: of a file's prompts: it gets a manifest, and what is whole in it is kept; prompts
+            that fail are named in the end. None draws one prompt, whose error is the command's.
+        settings: JSON values that decide the pictures.
+        model_hash: names what draws.
     """
+    from text2layer.cli.manifest import Batch
     from text2layer.cli.outputs import deliver, numbered
+
+    batch = Batch(folder, len(lines) * num_images, settings, model_hash) if folder else None
+    first = chosen_seed(batch.first_seed() if batch and seed is None else seed)
 
     def one(line: str, result: Path) -> None:
         paths = zip(numbered(result, num_images), previews, strict=True)
-        for number, (path, preview) in enumerate(paths, start=first):
-            deliver(make(line, number), path, preview)
+        wanted = [
+            (number, *pair)
+            for number, pair in enumerate(paths, start=first)
+            if not (batch and batch.has(pair[0], line, number))
+        ]
+        for start in range(0, len(wanted), at_once):
+            rows = wanted[start : start + at_once]
+            made = make(line, [number for number, _, _ in rows])
+            for (number, path, preview), layered in zip(rows, made, strict=True):
+                deliver(layered, path, preview)
+                if batch:
+                    batch.add(path, line, number, layered)
 
-    if from_file:
-        each(list(zip(lines, results, strict=True)), one)
-    else:
+    if batch is None:
         one(lines[0], results[0])
+        return
+    try:
+        each(list(zip(lines, results, strict=True)), one)
+    finally:
+        batch.finish()
 
 
 def _check_numbers(

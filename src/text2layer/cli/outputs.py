@@ -36,6 +36,7 @@ def check_outputs(paths: Iterable[Path]) -> None:
 def check_output(path: Path) -> None:
     """Check that the suffix names a format that can be written, and the place a layered file."""
     from text2layer import io
+    from text2layer.io import tiff
 
     if io.is_standard(path):
         io.check_standard_output(path)
@@ -44,6 +45,8 @@ def check_output(path: Path) -> None:
     if suffix and not path.is_dir() and not (suffix in io.FORMATS and io.FORMATS[suffix].writable):
         known = ", ".join(name for name, kind in io.FORMATS.items() if kind.writable)
         raise FormatError(f"{path} cannot be written: end the name in one of {known}.")
+    if suffix in (".tif", ".tiff"):
+        tiff.check_writable()
     if path.is_dir() and any(path.iterdir()) and not (path / "manifest.json").is_file():
         raise FormatError(f"{path} holds files of another kind; choose another folder.")
     check_writable(path)
@@ -114,8 +117,19 @@ To = Annotated[
 ]
 
 
-def in_folder(folder: Path, stems: Iterable[str], suffix: str) -> list[Path]:
+def in_folder(
+    folder: Path,
+    stems: Iterable[str],
+    suffix: str,
+    check: Callable[[Path], None] = check_output,
+) -> list[Path]:
     """Make the folder of several results, and return a name in it for each.
+
+    Args:
+        folder: it may exist.
+        stems: of the names.
+        suffix: of all names.
+        check: raises for a name that cannot be written.
 
     Raises:
         FormatError: the suffix names no format that can be written, or the folder is a file or a
@@ -135,7 +149,8 @@ def in_folder(folder: Path, stems: Iterable[str], suffix: str) -> list[Path]:
     if not folder.exists():
         check_writable(folder)
         folder.mkdir()
-    check_outputs(paths)
+    for path in paths:
+        check(path)
     return paths
 
 

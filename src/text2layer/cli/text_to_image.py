@@ -1,6 +1,6 @@
 """`text2layer generate --text-to-image`: one model draws, others take the picture apart."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +97,11 @@ class FlatSource:
         """What names the pipeline that draws; see `opening.open_pipeline`."""
         return self._pipe.identity
 
-    def make(self, prompt: str, seed: int) -> "LayeredImage":
-        """One picture; a background alone, and a note, where no subject is found."""
+    def make(self, prompt: str, seeds: Sequence[int]) -> "list[LayeredImage]":
+        """A picture for each seed; a background alone, and a note, where no subject is found."""
+        return [self._one(prompt, seed) for seed in seeds]
+
+    def _one(self, prompt: str, seed: int) -> "LayeredImage":
         from text2layer.cli.generate import seeded
         from text2layer.pipelines.photo_layers import with_provenance
 

@@ -79,6 +79,35 @@ def contact_sheet(
         pictures = [np.dstack([foreground, mask]), background, mask, image]
         text = captions[number] if captions else ""
         blocks.append(_block([_opaque(picture) for picture in pictures], text))
+    return _in_columns(blocks, columns)
+
+
+def thumbnails(
+    pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8
+) -> Image.Image:
+    """Single pictures side by side, each with its caption below.
+
+    Args:
+        pictures: as in `grid`; their sizes may differ.
+        captions: one for each.
+        columns: pictures next to one another.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        InputError: no picture, fewer than one column, or captions that do not match.
+    """
+    if not pictures or columns < 1:
+        raise InputError(f"A sheet of {len(pictures)} pictures in {columns} columns is not one.")
+    if len(captions) != len(pictures):
+        raise InputError(f"There are {len(captions)} captions for {len(pictures)} pictures.")
+    shown = zip(map(_opaque, pictures), captions, strict=True)
+    return _in_columns([_block([picture], text) for picture, text in shown], columns)
+
+
+def _in_columns(blocks: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Blocks on a sheet, line by line."""
     wide = max(block.width for block in blocks) + 2 * GAP
     lines = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
     heights = [max(block.height for block in line) + GAP for line in lines]

@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from text2layer.errors import FormatError, InputError, Text2LayerError, UnkeptError
 from text2layer.files import writing
-from text2layer.io import folder, ora, pictures, psd, streams, xmp
+from text2layer.io import folder, ora, pictures, psd, streams, tiff, xmp
 from text2layer.io.assembly import Loaded, assemble
 from text2layer.io.budget import MAX_PIXELS, PixelBudget
 from text2layer.io.streams import is_standard
@@ -69,8 +69,8 @@ FORMATS = {
     ".jpg": Format("JPEG", False),
     ".jpeg": Format("JPEG", False),
     ".jfif": Format("JPEG", False, writable=False),
-    ".tif": Format("TIFF", False, writable=False),
-    ".tiff": Format("TIFF", False, writable=False),
+    ".tif": Format("TIFF", True),
+    ".tiff": Format("TIFF", True),
     ".bmp": Format("BMP", False, writable=False),
     ".gif": Format("GIF", False, writable=False),
     ".avif": Format("AVIF", False, writable=False),
@@ -158,9 +158,9 @@ def save(
             an open binary stream; or "-", standard output, as PNG ("psd:-" as PSD).
         part: what a single-picture format gets: "composite" (RGB), "foreground" (RGBA, hidden
             colour kept), "background" (RGB) or "mask" (grey). Layered formats hold everything.
-        alpha: where a PSD holds a layer's alpha: "mask" (a layer mask, which editors show beside
-            the layer) or "transparency" (which programs without masks, such as Pillow, show right
-            too). Other formats have one place for it. Both load alike.
+        alpha: where a PSD or TIFF holds a layer's alpha: "mask" (a layer mask, which editors show
+            beside the layer) or "transparency" (which programs without masks, such as Pillow, show
+            right too). Other formats have one place for it. Both load alike.
         format: a suffix as in `FORMATS`, with or without its dot; a stream needs one.
 
     Raises:
@@ -195,6 +195,8 @@ def check_standard_output(path: str | os.PathLike[str]) -> None:
     kind = _target_format(path, None)
     if not kind.writable:
         raise FormatError(f"{path}: {kind.name} is only read; save as {_suffixes(writable=True)}.")
+    if kind.name == "TIFF":
+        tiff.check_writable()
     streams.standard_output()
 
 
@@ -275,6 +277,8 @@ def _read(source: _Source, max_pixels: int, merge: bool = False) -> Loaded:
             with on_disk as path:
                 if kind.name == "PSD":
                     return psd.read(path, budget, merge)
+                if kind.name == "TIFF":
+                    return tiff.read(path, budget, merge) or _read_flat_tiff(path, budget)
                 return (ora.read if kind.name == "ORA" else folder.read)(path, budget)
     except InputError as error:
         raise FormatError(f"{where} cannot be used: {error}") from None
@@ -302,10 +306,20 @@ def _read_single(file: BinaryIO, expected: str, budget: PixelBudget) -> Loaded:
     return assemble((width, height), [Layer(picture.colour, alpha, name)], packet)
 
 
+def _read_flat_tiff(path: Path, budget: PixelBudget) -> Loaded:
+    """The picture of a TIFF; layers that cannot be read are noted."""
+    with path.open("rb") as file:
+        loaded = _read_single(file, "TIFF", budget)
+        with pictures.open_image(file, "TIFF") as image:
+            if not tiff.has_layers(image):
+                return loaded
+    return replace(loaded, found=("it has layers in a form that is not read: its picture is",))
+
+
 def _write(layered: LayeredImage, file: BinaryIO, kind: Format, part: str, alpha: str) -> None:
     """Write to an open file."""
-    if kind.name == "PSD":
-        psd.write(layered, file, alpha)
+    if kind.name in ("PSD", "TIFF"):
+        (psd if kind.name == "PSD" else tiff).write(layered, file, alpha)
     elif kind.layered:
         ora.write(layered, file)
     else:

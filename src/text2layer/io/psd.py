@@ -153,20 +153,25 @@ def read(path: Path, budget: PixelBudget, merge: bool = False) -> Loaded:
         FormatError: damaged or over a limit.
     """
     with path.open("rb") as file:
-        head = file.read(26)
-        pictures.check_signature(head[:16], "PSD", budget.where)
-        if len(head) < 26:
-            raise FormatError(f"{budget.where} is cut short: it ends within its header.")
-        height, width = struct.unpack(">II", head[14:22])
-        budget.take(width, height, "canvas")
-        file.seek(0)
-        with warnings.catch_warnings():
-            from psd_tools import PSDImage
-            from psd_tools.compression import PSDDecompressionWarning
+        return read_document(file, budget, merge)
 
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", PSDDecompressionWarning)  # it would go on with black
-            return _load(PSDImage.open(file), budget, merge)
+
+def read_document(file: BinaryIO, budget: PixelBudget, merge: bool = False) -> Loaded:
+    """As `read`, from an open seekable file."""
+    head = file.read(26)
+    pictures.check_signature(head[:16], "PSD", budget.where)
+    if len(head) < 26:
+        raise FormatError(f"{budget.where} is cut short: it ends within its header.")
+    height, width = struct.unpack(">II", head[14:22])
+    budget.take(width, height, "canvas")
+    file.seek(0)
+    with warnings.catch_warnings():
+        from psd_tools import PSDImage
+        from psd_tools.compression import PSDDecompressionWarning
+
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", PSDDecompressionWarning)  # it would go on with black
+        return _load(PSDImage.open(file), budget, merge)
 
 
 def _load(psd: PSDImage, budget: PixelBudget, merge: bool) -> Loaded:

@@ -298,7 +298,7 @@ def _add_pictures(app: FastAPI, store: Store, settings: ServeSettings) -> None:
 
     def download(path: Any, kind: str, name: str) -> FileResponse:
         return FileResponse(
-            path, media_type=pictures.MEDIA_TYPES[kind], filename=f"{name}.{kind}",
+            path, media_type=pictures.MEDIA_TYPES[kind], filename=f"{name}{path.suffix}",
             background=BackgroundTask(path.unlink, missing_ok=True),
         )  # fmt: skip
 
@@ -313,7 +313,11 @@ def _add_pictures(app: FastAPI, store: Store, settings: ServeSettings) -> None:
     async def file(
         picture_id: PictureId, format: FileFormat = "psd", part: Part = "composite"
     ) -> FileResponse:
-        """Download a picture as PSD, ORA, zip of PNGs, PNG or WebP; part is of the last two."""
+        """Download a picture as PSD, ORA, zip of PNGs, PNG, WebP, sprites or parallax.
+
+        `part` is of PNG and WebP alone. Sprites are a zip of an atlas and its JSON for Phaser and
+        PixiJS; parallax is a looping WebP of a camera move.
+        """
 
         def write() -> Any:
             return pictures.write_file(

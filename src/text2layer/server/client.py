@@ -159,7 +159,7 @@ class StudioClient:
         return self._picture("GET", f"/api/pictures/{picture}", params={"pngs": pngs})
 
     def download(self, picture: str, format: str = "psd", part: str = "composite") -> bytes:
-        """A picture as psd, ora, zip, png or webp."""
+        """A picture as psd, ora, zip, png, webp, sprites (a zip) or parallax (a WebP)."""
         params = {"format": format, "part": part}
         return self._ask("GET", f"/api/pictures/{picture}/file", params=params).content
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from text2layer import io
-from text2layer.errors import FormatError, Text2LayerError
+from text2layer.errors import FormatError, InputError, Text2LayerError
 from text2layer.io import pictures
+from text2layer.io.parallax import save_parallax
+from text2layer.io.sprites import save_sprites
 from text2layer.layers import Layer, LayeredImage
 from text2layer.server.schema import Arrange, ArrangedLayer, LayerInfo, PictureInfo
 from text2layer.server.store import Store
@@ -26,7 +28,11 @@ MEDIA_TYPES = {
     "zip": "application/zip",
     "png": "image/png",
     "webp": "image/webp",
+    "sprites": "application/zip",
+    "parallax": "image/webp",
 }
+FILM_SIDE = 640  # pixels of a film at most: it is made while the client waits
+FILE_SUFFIXES = {"sprites": "zip", "parallax": "webp"}  # of the others their names
 
 
 async def receive_file(stream: AsyncIterator[bytes], folder: Path) -> Path:
@@ -144,16 +150,29 @@ def _arranged(layer: Layer, wanted: ArrangedLayer) -> Layer:
 
 
 def write_file(layered: LayeredImage, kind: str, part: str, folder: Path) -> Path:
-    """Write a picture for download; "zip" is the folder of PNGs and manifest.json as one file."""
-    path = folder / f"{secrets.token_hex(8)}.{kind}"
-    if kind != "zip":
+    """Write a picture for download.
+
+    "zip" is the folder of PNGs and manifest.json as one file, "sprites" the atlas and its JSON in
+    another, "parallax" a film in WebP.
+    """
+    path = folder / f"{secrets.token_hex(8)}.{FILE_SUFFIXES.get(kind, kind)}"
+    if kind not in ("zip", *FILE_SUFFIXES):
         io.save(layered, path, part=part)
         return path
     if part != "composite":
-        raise FormatError(f'A zip holds all layers: a part ("{part}") needs png or webp.')
+        raise InputError(f'{kind} holds all layers: a part ("{part}") needs png or webp.')
+    if kind == "parallax":
+        factor = min(1.0, FILM_SIDE / max(layered.size))
+        width, height = (max(1, round(side * factor)) for side in layered.size)
+        save_parallax(layered, path, size=(width, height))
+        return path
     unpacked = path.with_suffix(".layers")
     try:
-        io.save(layered, unpacked)
+        if kind == "zip":
+            io.save(layered, unpacked)
+        else:
+            unpacked.mkdir()
+            save_sprites(layered, unpacked / "sprites.json")
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNGs are packed already
             for file in sorted(unpacked.iterdir()):
                 archive.write(file, file.name)

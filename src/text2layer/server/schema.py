@@ -208,7 +208,7 @@ REQUESTS: dict[str, type[Generate | Add | Replace | Decompose | TextToImage]] = 
 Request = Generate | Add | Replace | Decompose | TextToImage
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 Kind = Literal["generate", "add", "replace", "decompose", "text-to-image"]
-FileFormat = Literal["psd", "ora", "zip", "png", "webp"]
+FileFormat = Literal["psd", "ora", "zip", "png", "webp", "sprites", "parallax"]
 Part = Literal["composite", "foreground", "background", "mask"]
 
 

@@ -113,7 +113,8 @@ $("download").addEventListener("click", () => attempt(async () => {
   const blob = await getBlob(`/api/pictures/${await kept()}/file?format=${format}`);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `${fileName()}.${format}`;
+  const suffix = { sprites: "zip", parallax: "webp" }[format] ?? format;
+  link.download = `${fileName()}.${suffix}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }));
