@@ -1,0 +1,105 @@
+"""Noun phrases: their article, their number, and the noun that they are about."""
+
+from __future__ import annotations
+
+import re
+
+from text2layer.data.captions import COLOURS, with_article
+from text2layer.picture_library.tables import column
+
+DETERMINER = re.compile(r"(?:a|an|the|some|two|three|four)\s+")
+# words after which a phrase no longer says what the thing is, but what is with it
+JOINING = re.compile(
+    r"\s+(?:with|without|in|on|and|from|at|behind|between|seen|holding|showing|under|over|full|"
+    r"wearing|riding|playing|getting|fluttering|facing|covering|making|pointing|taking|landing|"
+    r"lying|lifting|rowing|raising|feeding|doing|running|walking|kneeling|throwing|driving|biking|"
+    r"reading|opening|blowing|savoring|screaming|biting|bouncing|spouting|pouring|for|to|by|that)"
+    r"(?=\s|$)|,"
+)
+# "a bowl of rice" is rice, "a crate of carrots" is a crate: these words measure or pack
+MEASURES = frozenset(
+    "bar bouquet bowl bulb bunch can cup cut drop glass group head loaf mug pair piece pile plate "
+    "portion pot roll row sheaf sheet slice spool stack stick strips wheel ball box bottle".split()
+)
+NO_S = frozenset(  # plural words that name one thing
+    "clothes fries glasses goggles jeans briefs scissors shorts skis sunglasses".split()
+)
+SINGULAR = {"children": "child", "feet": "foot", "leaves": "leaf", "shelves": "shelf",
+            "men": "man", "women": "woman", "people": "person", "teeth": "tooth",
+            "knives": "knife", "cookies": "cookie", "logs": "log"}  # fmt: skip
+UNCOUNTED = frozenset("hair rain snow lightning fire joy water food fruit ice".split())
+
+
+def is_plural(noun: str) -> bool:
+    """Whether a word looks like a plural."""
+    plain = noun.lower()
+    return plain in SINGULAR or (plain.endswith("s") and not plain.endswith(("ss", "us", "is")))
+
+
+def singular(noun: str) -> str:
+    """The singular of an English noun.
+
+    Example:
+        >>> singular("cherries"), singular("leaves"), singular("glass"), singular("jeans")
+        ('cherry', 'leaf', 'glass', 'jeans')
+    """
+    if noun in SINGULAR:
+        return SINGULAR[noun]
+    if noun in NO_S or not is_plural(noun):
+        return noun
+    if noun.endswith("ies") and len(noun) > 4:
+        return noun[:-3] + "y"
+    if re.search(r"(?:sh|ch|x|ss|o)es$", noun):
+        return noun[:-2]
+    return noun[:-1]
+
+
+def concept_of(caption: str) -> str:
+    """The noun that a caption is about, under the name that drawings of it share.
+
+    The last word before a word that joins; of what is measured or packed, the thing; `nouns.tsv`
+    maps words to the concept that they belong to.
+
+    Example:
+        >>> concept_of("a red apple with a leaf"), concept_of("a pair of warm socks")
+        ('apple', 'sock')
+    """
+    whole = column("nouns", "word", "concept").get(caption)
+    if whole:
+        return whole
+    phrase = DETERMINER.sub("", caption, count=1)
+    while True:
+        before, of, thing = phrase.partition(" of ")
+        if not of or JOINING.search(before) or before.split()[-1] not in MEASURES:
+            phrase = before
+            break
+        phrase = DETERMINER.sub("", thing, count=1)
+    joined = JOINING.search(_without_colours(phrase))
+    words = (_without_colours(phrase)[: joined.start()] if joined else phrase).split()
+    return _named(words or caption.split())
+
+
+def _without_colours(phrase: str) -> str:
+    """Drop "red and yellow" before a noun: its "and" joins no things."""
+    colour = "|".join(sorted(COLOURS))
+    return re.sub(rf"\b(?:{colour}) and (?:{colour})\s+", "", phrase)
+
+
+def _named(words: list[str]) -> str:
+    """The concept of a noun phrase: of its last two words if the table has them, or of its last."""
+    nouns = column("nouns", "word", "concept")
+    pair = " ".join(words[-2:])
+    last = words[-1]
+    return nouns.get(pair) or nouns.get(last) or nouns.get(singular(last)) or singular(last)
+
+
+def counted(phrase: str) -> str:
+    """The phrase with "a" or "an", or with "some" if its noun is a plural.
+
+    Example:
+        >>> counted("onion"), counted("peanuts"), counted("deer with antlers")
+        ('an onion', 'some peanuts', 'a deer with antlers')
+    """
+    joined = JOINING.search(phrase)
+    head = (phrase[: joined.start()] if joined else phrase).partition(" of ")[0].split()
+    return f"some {phrase}" if head and is_plural(head[-1]) else with_article(phrase)
