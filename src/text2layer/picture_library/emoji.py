@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ SEXES = {"man": "male", "woman": "female"}
 SEVERAL = ("people", "men", "women")
 # words after which a label leaves out an article: "bowl with spoon"
 ARTICLE_AFTER = re.compile(
-    r"\b(with|without|wearing|in|behind|getting|taking|rowing|bouncing|raising|feeding|playing)"
+    r"\b(with|without|wearing|in|behind|getting|taking|rowing|bouncing|raising|feeding)"
     r" ((?:[\w'-]+ ?)+)$"
 )
 
@@ -58,6 +58,7 @@ class EmojiNames:
         emoji: by code.
         names: names of icons, plain, to codes.
         chars: source to its own names, plain, to codes; these win over `names`.
+        hidden: (source, key) of icons that a set keeps for old names; they draw no emoji anew.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class EmojiNames:
         emoji: Mapping[str, Emoji],
         names: Mapping[str, str],
         chars: Mapping[str, Mapping[str, str]],
+        hidden: Set[tuple[str, str]] = frozenset(),
     ) -> None:
-        self.emoji, self.names, self.chars = emoji, names, chars
+        self.emoji, self.names, self.chars, self.hidden = emoji, names, chars, hidden
 
     @classmethod
     def read(cls, emojibase: Path, icon_sets: Mapping[str, Path]) -> EmojiNames:
@@ -92,17 +94,20 @@ class EmojiNames:
                     own.setdefault(plain(icon), plain_code(code))
             for icon, code in own.items():
                 names.setdefault(icon, code)
-        for folder in icon_sets.values():
-            for alias, icon in _json(folder / "icons.json").get("aliases", {}).items():
+        hidden = set()
+        for source, folder in icon_sets.items():
+            icons = _json(folder / "icons.json")
+            hidden |= {(source, key) for key, icon in icons["icons"].items() if "hidden" in icon}
+            for alias, icon in icons.get("aliases", {}).items():
                 one_way, other = plain(alias), plain(icon["parent"])
                 if icon.keys() == {"parent"}:  # not turned or flipped
                     for new, known in ((one_way, other), (other, one_way)):
                         if known in names:
                             names.setdefault(new, names[known])
-        return cls(emoji, names, chars)
+        return cls(emoji, names, chars, hidden)
 
     def find(self, source: str, icon: str) -> Emoji | None:
-        """The emoji that an icon draws; None for what is no emoji or has a skin tone.
+        """The emoji that an icon draws; None for no emoji, a skin tone, or a hidden icon.
 
         Args:
             source: icon set, or `fluent-emoji-3d`, whose files are named by code.
@@ -110,6 +115,8 @@ class EmojiNames:
         """
         if source == "fluent-emoji-3d":
             return self.emoji.get(plain_code(icon))
+        if (source, icon) in self.hidden:
+            return None
         for row in rows("icons"):
             if row["source"] == source and row["icon"] == icon:
                 return self.emoji.get(self.names.get(plain(row["emoji"]), ""))

@@ -7,26 +7,31 @@ import re
 from text2layer.data.captions import COLOURS, with_article
 from text2layer.picture_library.tables import column
 
-DETERMINER = re.compile(r"(?:a|an|the|some|two|three|four)\s+")
+DETERMINER = re.compile(r"^(?:a|an|the|some|two|three|four)\s+")
 # words after which a phrase no longer says what the thing is, but what is with it
 JOINING = re.compile(
     r"\s+(?:with|without|in|on|and|from|at|behind|between|seen|holding|showing|under|over|full|"
     r"wearing|riding|playing|getting|fluttering|facing|covering|making|pointing|taking|landing|"
     r"lying|lifting|rowing|raising|feeding|doing|running|walking|kneeling|throwing|driving|biking|"
-    r"reading|opening|blowing|savoring|screaming|biting|bouncing|spouting|pouring|for|to|by|that)"
-    r"(?=\s|$)|,"
+    r"reading|opening|blowing|savoring|screaming|biting|bouncing|spouting|pouring|carrying|for|to|"
+    r"by|that)(?=\s|$)|,"
 )
 # "a bowl of rice" is rice, "a crate of carrots" is a crate: these words measure or pack
 MEASURES = frozenset(
     "bar bouquet bowl bulb bunch can cup cut drop glass group head loaf mug pair piece pile plate "
-    "portion pot roll row sheaf sheet slice spool stack stick strips wheel ball box bottle".split()
+    "portion pot roll row sheaf sheet slice spool stack strips wheel ball box bottle pan six-pack".split()
 )
 NO_S = frozenset(  # plural words that name one thing
-    "clothes fries glasses goggles jeans briefs scissors shorts skis sunglasses".split()
+    "clothes fries glasses goggles jeans briefs scissors shorts skis sunglasses rhinoceros".split()
 )
+# "a man juggling" is about a man; of a thing the word before belongs to its name: "a rocking chair"
+ACTING = re.compile(r"\b(man|men|woman|women|person|people|face)\s+(?:mountain )?\w+ing\b.*$")
 SINGULAR = {"children": "child", "feet": "foot", "leaves": "leaf", "shelves": "shelf",
             "men": "man", "women": "woman", "people": "person", "teeth": "tooth",
             "knives": "knife", "cookies": "cookie", "logs": "log"}  # fmt: skip
+PAIRS = NO_S - {"clothes", "fries", "rhinoceros"} | frozenset(
+    "chopsticks eyes gloves headphones lungs maracas shoes slippers sneakers socks".split()
+)
 UNCOUNTED = frozenset("hair rain snow lightning fire joy water food fruit ice".split())
 
 
@@ -49,7 +54,7 @@ def singular(noun: str) -> str:
         return noun
     if noun.endswith("ies") and len(noun) > 4:
         return noun[:-3] + "y"
-    if re.search(r"(?:sh|ch|x|ss|o)es$", noun):
+    if re.search(r"(?:sh|ch|x|ss|\w[dgrt]o)es$", noun):
         return noun[:-2]
     return noun[:-1]
 
@@ -67,16 +72,16 @@ def concept_of(caption: str) -> str:
     whole = column("nouns", "word", "concept").get(caption)
     if whole:
         return whole
-    phrase = DETERMINER.sub("", caption, count=1)
+    phrase = ACTING.sub(r"\1", DETERMINER.sub("", caption))
     while True:
         before, of, thing = phrase.partition(" of ")
         if not of or JOINING.search(before) or before.split()[-1] not in MEASURES:
             phrase = before
             break
-        phrase = DETERMINER.sub("", thing, count=1)
-    joined = JOINING.search(_without_colours(phrase))
-    words = (_without_colours(phrase)[: joined.start()] if joined else phrase).split()
-    return _named(words or caption.split())
+        phrase = DETERMINER.sub("", thing)
+    phrase = _without_colours(phrase)
+    joined = JOINING.search(phrase)
+    return _named((phrase[: joined.start()] if joined else phrase).split() or caption.split())
 
 
 def _without_colours(phrase: str) -> str:
@@ -94,12 +99,15 @@ def _named(words: list[str]) -> str:
 
 
 def counted(phrase: str) -> str:
-    """The phrase with "a" or "an", or with "some" if its noun is a plural.
+    """The phrase with "a" or "an"; if its noun is a plural with "some" or "a pair of".
 
     Example:
-        >>> counted("onion"), counted("peanuts"), counted("deer with antlers")
-        ('an onion', 'some peanuts', 'a deer with antlers')
+        >>> counted("onion"), counted("peanuts"), counted("blue jeans")
+        ('an onion', 'some peanuts', 'a pair of blue jeans')
     """
     joined = JOINING.search(phrase)
     head = (phrase[: joined.start()] if joined else phrase).partition(" of ")[0].split()
-    return f"some {phrase}" if head and is_plural(head[-1]) else with_article(phrase)
+    noun = head[-1] if head else ""
+    if noun in PAIRS:
+        return f"a pair of {phrase}"
+    return f"some {phrase}" if noun and singular(noun) != noun else with_article(phrase)

@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
 
 from text2layer.errors import InputError
@@ -40,7 +41,8 @@ PERSONAL = ("face-", "cat-face", "monkey-face", "heart", "emotion", "hand", "bod
 SIGNS = ("emotion", "skin-tone", "hair-style", "transport-sign", "warning", "arrow", "religion",
          "zodiac", "av-symbol", "gender", "math", "punctuation", "currency", "other-symbol",
          "keycap", "alphanum", "geometric", "flag", "country-flag", "subdivision-flag")  # fmt: skip
-NO_TAGS = frozenset(("blend swap", "scpts", "adjustable"))  # makers and ways of opening
+NO_TAGS = frozenset(("blend swap", "scpts", "adjustable", "unsorted"))  # of makers and packagers
+FIXTURES = frozenset(("electricity", "money"))  # plugs and switches in a wall; banknotes
 CLIP_ART_TAGS = 6
 HELD_OUT_SHARE = 0.05  # of val, and of test, among concepts that the table does not know
 
@@ -177,9 +179,9 @@ def _of_furniture(name: str, label: str, category: str, tags: Sequence[str]) -> 
     told = [tag.strip().lower() for tag in (*tags, category)]
     kept = [tag for tag in dict.fromkeys(told) if tag and tag not in NO_TAGS]
     left_out = ""
-    if caption == "-":
+    if caption == "-" or not FIXTURES.isdisjoint(kept):
         left_out, caption = "no thing by itself, or a poor model", counted(label.lower())
-    nameable = concept_of(caption) not in _not_nameable(FURNITURE)
+    nameable = _not_nameable(FURNITURE).isdisjoint((caption, concept_of(caption)))
     return _words(FURNITURE, caption, kept, f"furn:{name}", nameable, left_out)
 
 
@@ -187,16 +189,18 @@ def _of_clip_art(name: str, tags: Sequence[str]) -> Words:
     written = column("clip_art", "file", "caption").get(name)
     caption = written or counted(re.sub(r"[\W_\d]+", " ", PurePosixPath(name).stem).strip())
     told = [tag.strip().lower() for tag in tags]
-    kept = [tag for tag in told if tag and len(tag.split()) < 3][:CLIP_ART_TAGS]
-    nameable = concept_of(caption) not in _not_nameable(CLIP_ART)
+    kept = [tag for tag in told if 0 < len(tag.split()) < 3 and tag not in NO_TAGS]
+    nameable = _not_nameable(CLIP_ART).isdisjoint((caption, concept_of(caption)))
     return _words(
-        CLIP_ART, caption, kept, f"oca:{_slug(name)}", nameable,
+        CLIP_ART, caption, kept[:CLIP_ART_TAGS], f"oca:{_slug(name)}", nameable,
         "" if written else "nobody has looked at it and written a caption",
     )  # fmt: skip
 
 
+@cache
 def _not_nameable(source: str) -> frozenset[str]:
-    return frozenset(row["concept"] for row in rows("not_nameable") if row["source"] == source)
+    """Concepts and captions of `not_nameable.tsv`."""
+    return frozenset(row["words"] for row in rows("not_nameable") if row["source"] == source)
 
 
 def _slug(name: str) -> str:
