@@ -155,13 +155,13 @@ def emoji_caption(label: str, subgroup: str) -> str:
         subgroup: emojibase's subgroup.
 
     Example:
-        >>> emoji_caption("hamburger", "food-prepared"), emoji_caption("woman artist", "person-role")
-        ('a hamburger', 'a female artist')
+        >>> emoji_caption("apple", "food-fruit"), emoji_caption("man judge", "person-role")
+        ('an apple', 'a male judge')
     """
     written = column("emoji", "label", "caption").get(label)
     if written:
         return written
-    phrase = label.lower().replace("’", "'")
+    phrase = label.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     if subgroup.startswith("face-") and "face" in phrase:
         return counted(phrase.replace("face", "emoji face", 1))
     if subgroup.startswith("person") or subgroup == "family":

@@ -72,7 +72,8 @@ def drawing_facts(svg: bytes) -> dict[str, Any]:
     if root is None:
         return {"tags": ()}
     subjects = [item for node in root.iter(f"{DC}subject") for item in node.iter(f"{RDF}li")]
-    return {"tags": tuple(item.text.strip() for item in subjects if (item.text or "").strip())}
+    said = [(item.text or "").strip() for item in subjects]
+    return {"tags": tuple(word for word in said if word)}
 
 
 def _root(svg: bytes) -> ElementTree.Element | None:

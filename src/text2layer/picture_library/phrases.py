@@ -16,29 +16,37 @@ JOINING = re.compile(
     r"reading|opening|blowing|savoring|screaming|biting|bouncing|spouting|pouring|carrying|for|to|"
     r"by|that)(?=\s|$)|,"
 )
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # "a bowl of rice" is rice, "a crate of carrots" is a crate: these words measure or pack
-MEASURES = frozenset(
-    "bar bouquet bowl bulb bunch can cup cut drop glass group head loaf mug pair piece pile plate "
-    "portion pot roll row sheaf sheet slice spool stack strips wheel ball box bottle pan six-pack".split()
+MEASURES = _words(
+    "ball bar bottle bouquet bowl box bulb bunch can cup cut drop glass group head loaf mug pair "
+    "pan piece pile plate portion pot roll row sheaf sheet six-pack slice spool stack strips wheel"
 )
-NO_S = frozenset(  # plural words that name one thing
-    "clothes fries glasses goggles jeans briefs scissors shorts skis sunglasses rhinoceros".split()
+ONE_S = _words("canvas gas lens rhinoceros")  # singular, though they end like a plural
+ALWAYS_S = _words(  # plural, though they name one thing
+    "briefs clothes fries glasses goggles jeans scissors shorts skis sunglasses"
 )
-# "a man juggling" is about a man; of a thing the word before belongs to its name: "a rocking chair"
-ACTING = re.compile(r"\b(man|men|woman|women|person|people|face)\s+(?:mountain )?\w+ing\b.*$")
+PAIRS = ALWAYS_S - _words("clothes fries") | _words(
+    "chopsticks eyes gloves headphones lungs maracas shoes slippers sneakers socks"
+)
 SINGULAR = {"children": "child", "feet": "foot", "leaves": "leaf", "shelves": "shelf",
             "men": "man", "women": "woman", "people": "person", "teeth": "tooth",
-            "knives": "knife", "cookies": "cookie", "logs": "log"}  # fmt: skip
-PAIRS = NO_S - {"clothes", "fries", "rhinoceros"} | frozenset(
-    "chopsticks eyes gloves headphones lungs maracas shoes slippers sneakers socks".split()
-)
-UNCOUNTED = frozenset("hair rain snow lightning fire joy water food fruit ice".split())
+            "knives": "knife", "cookies": "cookie", "loaves": "loaf"}  # fmt: skip
+UNCOUNTED = _words("hair rain snow lightning fire joy water food fruit ice")
+# "a man juggling" is about a man; of a thing the word before belongs to its name: "a rocking chair"
+ACTING = re.compile(r"\b(man|men|woman|women|person|people|face)\s+(?:mountain )?\w+ing\b.*$")
 
 
 def is_plural(noun: str) -> bool:
     """Whether a word looks like a plural."""
-    plain = noun.lower()
-    return plain in SINGULAR or (plain.endswith("s") and not plain.endswith(("ss", "us", "is")))
+    if noun in ONE_S:
+        return False
+    return noun in SINGULAR or (noun.endswith("s") and not noun.endswith(("ss", "us", "is")))
 
 
 def singular(noun: str) -> str:
@@ -50,7 +58,7 @@ def singular(noun: str) -> str:
     """
     if noun in SINGULAR:
         return SINGULAR[noun]
-    if noun in NO_S or not is_plural(noun):
+    if noun in ALWAYS_S or not is_plural(noun):
         return noun
     if noun.endswith("ies") and len(noun) > 4:
         return noun[:-3] + "y"
@@ -110,4 +118,4 @@ def counted(phrase: str) -> str:
     noun = head[-1] if head else ""
     if noun in PAIRS:
         return f"a pair of {phrase}"
-    return f"some {phrase}" if noun and singular(noun) != noun else with_article(phrase)
+    return f"some {phrase}" if is_plural(noun) else with_article(phrase)
