@@ -200,7 +200,7 @@ def _with_articles(phrase: str) -> str:
 
 
 def _emoji(folder: Path) -> list[Emoji]:
-    """The emoji of `data.json`, without skin tones; subgroups by name from `messages.json`."""
+    """The emoji of a language, without skin tones; subgroups by name instead of number."""
     try:
         groups = {
             one["order"]: str(one["key"]) for one in _json(folder / "messages.json")["subgroups"]
