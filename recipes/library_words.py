@@ -29,11 +29,19 @@ from text2layer.picture_library.package_facts import (
     furniture_facts,
     furniture_models,
 )
-from text2layer.picture_library.words import CLIP_ART, EMOJI_SETS, FURNITURE, Words, describe
+from text2layer.picture_library.words import (
+    CLIP_ART,
+    EMOJI_SETS,
+    FURNITURE,
+    MODELS,
+    Words,
+    describe,
+)
 
 FIELDS = ("caption", "concept", "nameable", "tags", "group", "style", "split", "held_out_drawing")
 ASKED = FIELDS[:3]
 LEAST = 0.98
+MAKERS = ("Kenney ", "KayKit ")  # of packs of models, which need no package to be worded
 SVG_FOLDER = "usr/share/openclipart/svg"
 Worded = Callable[[str], Words | None]  # a record's source_file to its words
 
@@ -46,6 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         worded = dict(sources(arguments.packages, Path(folder)))
+        worded[MODELS] = lambda source_file: describe(MODELS, source_file)
         equal, records = compare(arguments.library, worded, arguments.quiet)
     low = report(equal, records)
     sys.exit(f"Below {LEAST:.0%}: {', '.join(low)}." if low else 0)
@@ -69,7 +78,7 @@ def compare(
             reason = words.left_out if words else "no such picture in the package"
             print(f"{record['id']}: left out by the rules: {reason}")
             continue
-        for field in FIELDS:
+        for field in fields_of(source):
             rule, there = getattr(words, field), record.get(field)
             if (list(rule) if field == "tags" else rule) == there:
                 equal[source, field] += 1
@@ -84,20 +93,31 @@ def report(equal: Mapping[tuple[str, str], int], records: Mapping[str, int]) -> 
     low = []
     known = {source: count for source, count in records.items() if not source.startswith("(")}
     for source, count in known.items():
-        shares = {field: equal.get((source, field), 0) / count for field in FIELDS}
-        print(source.ljust(24), str(count).rjust(7), *(f"{x:9.2%}" for x in shares.values()))
+        shares = {field: equal.get((source, field), 0) / count for field in fields_of(source)}
+        cells = (f"{shares[field]:9.2%}" if field in shares else " " * 9 for field in FIELDS)
+        print(source.ljust(24), str(count).rjust(7), *cells)
         low += [f"{source} {field}" for field in ASKED if shares[field] < LEAST]
-    total = sum(known.values())
-    sums = [sum(n for (_, name), n in equal.items() if name == field) for field in FIELDS]
-    print("all".ljust(24), str(total).rjust(7), *(f"{x / max(total, 1):9.2%}" for x in sums))
+    sums = []
+    for field in FIELDS:
+        asked = sum(count for source, count in known.items() if field in fields_of(source))
+        found = sum(count for (_, name), count in equal.items() if name == field)
+        sums.append(f"{found / max(asked, 1):9.2%}")
+    print("all".ljust(24), str(sum(known.values())).rjust(7), *sums)
     for source, count in records.items():
         if source.startswith("("):
             print(source, count)
     return low
 
 
+def fields_of(source: str) -> tuple[str, ...]:
+    """What is compared. The group of a model of a pack is its path, which folders change."""
+    return tuple(field for field in FIELDS if source != MODELS or field != "group")
+
+
 def short_source(source: str) -> str:
-    """`@iconify-json/noto==1.2.9` is noto, `@lobehub/fluent-emoji-3d==1.1.0` fluent-emoji-3d."""
+    """`@iconify-json/noto==1.2.9` is noto; packs of models are all one."""
+    if source.startswith(MAKERS):
+        return MODELS
     return source.partition("==")[0].rpartition("/")[2]
 
 

@@ -174,6 +174,26 @@ def test_clip_art_that_nobody_captioned_is_left_out() -> None:
     assert words.group == "oca:tools-big-hammer-02"
 
 
+@pytest.mark.parametrize(
+    ("path", "caption", "concept"),
+    [
+        ("kit/Models/oakChair_02.glb", "an oak chair", "chair"),
+        ("kit/bench_B.gltf.glb", "a bench", "bench"),
+        ("kit/lamp_standing.gltf", "a floor lamp", "lamp"),  # by models.tsv
+    ],
+)
+def test_words_of_a_model_of_a_pack(path: str, caption: str, concept: str) -> None:
+    words = describe("model-packs", path)
+    assert (words.caption, words.concept, words.group) == (caption, concept, f"model:{path}")
+    assert words.nameable
+
+
+@pytest.mark.parametrize("source", ["noto", "sweethome3d-furniture"])
+def test_a_picture_without_a_label_is_refused(source: str) -> None:
+    with pytest.raises(InputError, match=f"'some-name' of {source} has no label"):
+        describe(source, "some-name", subgroup="food-fruit")
+
+
 def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(InputError, match="'openmoji' is no source with words"):
         describe("openmoji", "red-apple")
@@ -329,7 +349,7 @@ def test_a_drawing_that_is_no_xml_has_no_keywords() -> None:
 # ---- the tables ----
 
 TABLES = sorted(path.stem for path in tables.FOLDER.glob("*.tsv"))
-DETERMINED = ("a ", "an ", "the ", "some ", "two ", "three ", "four ")
+DETERMINED = ("a ", "an ", "the ", "some ", "two ", "three ", "four ", "half a")
 NAMES_OF_ONE = ("santa claus", "mrs. claus", "mount fuji")  # take no article
 
 
@@ -343,7 +363,7 @@ def test_table_is_sorted_and_says_nothing_twice(name: str) -> None:
     assert lines == sorted(lines)
 
 
-@pytest.mark.parametrize("name", ["emoji", "furniture", "clip_art"])
+@pytest.mark.parametrize("name", ["emoji", "furniture", "clip_art", "models"])
 def test_captions_are_noun_phrases_in_lower_case(name: str) -> None:
     for row in tables.rows(name):
         caption = row["caption"]

@@ -24,8 +24,9 @@ def _words(text: str) -> frozenset[str]:
 
 # "a bowl of rice" is rice, "a crate of carrots" is a crate: these words measure or pack
 MEASURES = _words(
-    "ball bar bottle bouquet bowl box bulb bunch can cup cut drop glass group head loaf mug pair "
-    "pan piece pile plate portion pot roll row sheaf sheet six-pack slice spool stack strips wheel"
+    "ball bar bouquet bowl box bulb bunch can cup cut drop glass group head loaf mug pair "
+    "pan piece pile plate portion pot roll row sheaf sheet six-pack slice spool stack strip strips "
+    "wheel"
 )
 ONE_S = _words("canvas gas lens rhinoceros")  # singular, though they end like a plural
 ALWAYS_S = _words(  # plural, though they name one thing

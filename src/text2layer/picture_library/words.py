@@ -31,8 +31,10 @@ EMOJI_SETS = {  # source -> style
     "fluent-emoji-flat": "flat icon",
     "streamline-emojis": "outline icon",
 }
-FURNITURE, CLIP_ART = "sweethome3d-furniture", "openclipart-svg"
-STYLES = {**EMOJI_SETS, FURNITURE: "3d render", CLIP_ART: "clip art"}
+FURNITURE, CLIP_ART, MODELS = "sweethome3d-furniture", "openclipart-svg", "model-packs"
+STYLES = {
+    **EMOJI_SETS, FURNITURE: "3d render", CLIP_ART: "clip art", MODELS: "low-poly 3d render",
+}  # fmt: skip
 WITH_SIGNS = ("noto", "fluent-emoji-3d")  # sets that give also what nobody can name
 HELD_OUT_SET = "emojione"  # another hand's drawings of concepts that training knows
 # groups of emojibase whose emoji show people, faces, signs
@@ -44,6 +46,7 @@ SIGNS = ("emotion", "skin-tone", "hair-style", "transport-sign", "warning", "arr
 NO_TAGS = frozenset(("blend swap", "scpts", "adjustable", "unsorted"))  # of makers and packagers
 FIXTURES = frozenset(("electricity", "money"))  # plugs and switches in a wall; banknotes
 CLIP_ART_TAGS = 6
+PARTED = re.compile(r"(?<=[a-z])(?=[A-Z])|[\W_\d]+")  # words of `treePine_small02`
 HELD_OUT_SHARE = 0.05  # of val, and of test, among concepts that the table does not know
 
 
@@ -56,7 +59,8 @@ class Words:
         tags: further words.
         concept: the noun that the caption is about, singular.
         nameable: whether a person can name the thing from the picture.
-        group: the same for pictures of one thing: `emoji:1f34e`, `furn:MODEL`, `oca:FILE`.
+        group: the same for pictures of one thing: `emoji:1f34e`, `furn:MODEL`, `oca:FILE`,
+            `model:PATH`.
         style: of the source: "flat icon", "3d render", ...
         split: train, val or test; the same for all pictures of a concept.
         held_out_drawing: a drawing of a known concept that training leaves out.
@@ -90,7 +94,7 @@ def describe(
         source: a key of STYLES.
         name: an icon's key; of fluent-emoji-3d the file name without suffix; of furniture the
             model with its catalogue, as in `Scopia/scopia/bed1/bed1.obj`; of clip art the path
-            below `svg/`.
+            below `svg/`; of a pack of models the path of the model in the pack.
         code: of an emoji, as `EmojiNames.facts` gives it.
         label: emojibase's name of an emoji; the catalogue's name of a piece of furniture.
         subgroup: emojibase's, of an emoji.
@@ -99,18 +103,22 @@ def describe(
             drawing's metadata.
 
     Raises:
-        InputError: the source is none of STYLES.
+        InputError: the source is none of STYLES; an emoji or a piece of furniture has no label.
 
     Example:
         >>> describe("noto", "pear", code="1f350", label="pear", subgroup="food-fruit").caption
         'a pear'
     """
+    if not label and source in (*EMOJI_SETS, FURNITURE):
+        raise InputError(f"'{name}' of {source} has no label; give what its package calls it.")
     if source in EMOJI_SETS:
         return _of_emoji(source, name, code, label, subgroup, tags)
     if source == FURNITURE:
         return _of_furniture(name, label, category, tags)
     if source == CLIP_ART:
         return _of_clip_art(name, tags)
+    if source == MODELS:
+        return _of_model(name)
     raise InputError(f"'{source}' is no source with words; there are {', '.join(STYLES)}.")
 
 
@@ -195,6 +203,13 @@ def _of_clip_art(name: str, tags: Sequence[str]) -> Words:
         CLIP_ART, caption, kept[:CLIP_ART_TAGS], f"oca:{_slug(name)}", nameable,
         "" if written else "nobody has looked at it and written a caption",
     )  # fmt: skip
+
+
+def _of_model(name: str) -> Words:
+    stem = PurePosixPath(name).name.partition(".")[0]
+    words = [word.lower() for word in PARTED.split(stem) if len(word) > 1]
+    caption = column("models", "model", "caption").get(stem) or counted(" ".join(words) or stem)
+    return _words(MODELS, caption, (), f"model:{name}", True)
 
 
 @cache
