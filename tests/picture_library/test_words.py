@@ -342,6 +342,12 @@ def test_keywords_of_a_drawing(head: str) -> None:
     assert drawing_facts(svg.encode()) == {"tags": ("fruit", "red pear")}
 
 
+def test_entities_that_name_entities_are_not_read() -> None:
+    grow = "".join(f'<!ENTITY e{n} "{f"&e{n + 1};" * 10}">' for n in range(12))
+    svg = f"<!DOCTYPE svg [{grow}<!ENTITY e12 'x'>]><svg>&e0;{METADATA}</svg>"
+    assert drawing_facts(svg.encode()) == {"tags": ()}
+
+
 def test_a_drawing_that_is_no_xml_has_no_keywords() -> None:
     assert drawing_facts(b"<svg><metadata>") == {"tags": ()}
 

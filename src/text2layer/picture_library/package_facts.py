@@ -16,7 +16,8 @@ CATALOGUE = "PluginFurnitureCatalog.properties"
 PROPERTY = re.compile(r"(\w+)#(\d+)\s*=\s*(.*)")
 UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
 DOCTYPE = re.compile(rb"<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>", re.DOTALL)
-ENTITY = re.compile(rb'<!ENTITY\s+(\w+)\s+"([^"]*)"\s*>')
+# none that names another: a file could grow without bound
+ENTITY = re.compile(rb'<!ENTITY\s+(\w+)\s+"([^"&]*)"\s*>')
 DC = "{http://purl.org/dc/elements/1.1/}"
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
