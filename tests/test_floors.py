@@ -28,6 +28,7 @@ FLOORS = {
     "pipelines": 2,
     "data": 3,
     "photos": 3,
+    "picture_library": 3,
     "training": 3,
     "evaluation": 3,
     "judges": 3,
@@ -41,6 +42,7 @@ WINDOW = ""
 SISTERS = {
     "data": set(),
     "photos": {"data", "judges"},
+    "picture_library": {"data"},
     "evaluation": {"data", "judges"},
     "judges": {"data", "photos"},
     "training": {"data"},
