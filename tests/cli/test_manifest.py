@@ -24,7 +24,7 @@ def drawn(monkeypatch) -> list[tuple[str, int]]:
     draw = Text2LayerPipeline.__call__
 
     def counted(self, prompt, **options):
-        calls.append((prompt, options["generator"].initial_seed()))
+        calls.extend((prompt, one.initial_seed()) for one in options["generator"])
         return draw(self, prompt, **options)
 
     monkeypatch.setattr(Text2LayerPipeline, "__call__", counted)

@@ -204,7 +204,7 @@ def generate(
             raise InputError(f"{text_to_image} takes no seed; leave --seed out.")
         if not source.takes_seed:
             seed = 0
-        by = {"model": model and str(model), **{name: value for name, value in others.items()}}
+        by = {"model": model and str(model), **others}
         draw(source.make, 1, seed, output if prompts else None, asked | by,
              json.dumps(source.identity, sort_keys=True))  # fmt: skip
         return
