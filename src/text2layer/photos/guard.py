@@ -137,7 +137,7 @@ class Guard:
             raise DataError(
                 f"A worker process died {MOST_IDLE_DEATHS} times while it was looking at no photo "
                 f"({death.reason}), perhaps for want of memory; run the same command again with "
-                "fewer --workers to go on."
+                "fewer --workers, or more --worker-memory, to go on."
             )
 
     def _lives(self) -> None:
