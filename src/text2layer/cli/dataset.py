@@ -254,6 +254,35 @@ def split(
     _say_written(written, as_json)
 
 
+@app.command("index")
+def index(
+    shards: Shards,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file, FILE.index; shards.index in the folder by default."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; half of the cores by default.", min=1)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write an index of shards once, so that training on them starts in seconds."""
+    import os
+
+    from text2layer.data.indexing import index_shards
+
+    processes = workers or max(1, (os.cpu_count() or 1) // 2)
+    made = index_shards(shards, out, processes, progress=on_terminal())
+    if as_json:
+        summary = {"path": str(made.path), "samples": made.samples, "shards": made.shards,
+                   "read": made.read, "skipped": made.skipped}  # fmt: skip
+        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        return
+    report_skipped(made.skipped, made.messages)
+    typer.echo(f"{made.samples} samples, {made.shards} shards, {made.read} of them read", err=True)
+    typer.echo(made.path)
+
+
 def _say_written(written: "Written", as_json: bool) -> None:
     if as_json:
         summary = {

@@ -69,7 +69,7 @@ class IndexBuilder:
     """Takes in shard after shard; memory does not grow if the columns go to temporary files.
 
     Args:
-        spool: gives a place for one column: `io.BytesIO`, or a temporary file.
+        spool: gives a place for one column: memory, or a temporary file.
     """
 
     def __init__(self, spool: Callable[[], BinaryIO] = io.BytesIO) -> None:

@@ -70,7 +70,7 @@ def index_shards(
     """
     given = [Path(one) for one in ([shards] if isinstance(shards, str | Path) else shards)]
     if out is None and (len(given) > 1 or not given[0].is_dir()):
-        raise InputError("One index of several folders or tars needs a name: give --out FILE.index")
+        raise InputError("Several folders or tars need a name: --out FILE.index.")
     path = Path(given[0] / NAME if out is None else out).absolute()
     if path.suffix != SUFFIX:
         raise InputError(f"'{path.name}' must end in {SUFFIX}: that is how a reader knows it.")
