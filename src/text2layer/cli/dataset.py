@@ -128,16 +128,16 @@ def _stored(
     return items, [one.text for one in samples]
 
 
-PHOTOS_HELP = "A folder of pictures, WebDataset shards, or a Parquet list of files."
+PHOTOS_HELP = "A folder of pictures, WebDataset shards, Parquet, or an address (s3://...)."
 OUT_HELP = "A new or empty folder, or one that the same command has begun."
 
 PLACES: list[Described] = [
-    ("photos", Path, ..., typer.Argument(help=PHOTOS_HELP, show_default=False)),
+    ("photos", str, ..., typer.Argument(help=PHOTOS_HELP, show_default=False)),
     ("out", Path, ..., typer.Argument(help=OUT_HELP, show_default=False)),
 ]
 # what decides where and how a build runs, not what it gives
 RUNNING: list[Described] = [
-    ("captions", Path | None, None, typer.Option(help="A CSV or TSV with a file column.")),
+    ("captions", str | None, None, typer.Option(help="A CSV or TSV with a file column.")),
     ("workers", int | None, None, typer.Option(
         help="Processes, or actors on Ray; half of the cores by default.", min=1)),
     ("ray", str | None, None, typer.Option(
@@ -150,7 +150,7 @@ RUNNING: list[Described] = [
 
 
 @app.command("build")
-def build(photos: Path, out: Path, as_json: bool, **given: Any) -> None:
+def build(photos: str, out: Path, as_json: bool, **given: Any) -> None:
     """Make a filtered layered data set from photos; it resumes after an interruption."""
     from text2layer.photos.chunk import DEFAULT_STAGES
     from text2layer.photos.run import build as run_build

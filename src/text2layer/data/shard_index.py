@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from text2layer.data.places import Place, size_of
 from text2layer.data.schema import (
     BACKGROUNDS,
     FOREGROUND,
@@ -78,13 +79,13 @@ def index_shard(path: Path, skip: Skip) -> Iterator[tuple[str, Places]]:
         yield own[1], places
 
 
-def tar_members(path: Path, skip: Skip) -> Iterator[tarfile.TarInfo]:
+def tar_members(path: Place, skip: Skip) -> Iterator[tarfile.TarInfo]:
     """The members of a tar in order; past a damaged header the next whole one is looked for.
 
     Every gap, and an end that is missing, is reported to `skip`. Nothing is raised.
     """
     try:
-        truncated, size = _is_truncated(path), path.stat().st_size
+        truncated, size = _is_truncated(path), size_of(path)
         if truncated:
             skip("truncated shard", f"'{path.name}' is cut short; samples at its end are lost.")
         with path.open("rb") as file:
@@ -257,8 +258,8 @@ def _holds_data(file: BinaryIO, start: int) -> bool:
     return False
 
 
-def _is_truncated(path: Path) -> bool:
-    size = path.stat().st_size
+def _is_truncated(path: Place) -> bool:
+    size = size_of(path)
     if size < END_OF_ARCHIVE or size % BLOCK:
         return True
     with path.open("rb") as file:
