@@ -179,6 +179,27 @@ def test_a_shard_that_changes_during_a_run_gives_no_wrong_sample(tmp_path: Path)
     assert source.take([1]).texts[0]["whole"] == "ein Fuchs 1"
 
 
+def test_of_very_many_shards_a_spread_choice_is_compared_and_every_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write(tmp_path, [make_sample(n) for n in range(12)], 1)
+    index_shards(tmp_path, progress=False)
+    monkeypatch.setattr("text2layer.data.indexing.CHECKED", 4)  # every third
+    os.utime(paths[4], ns=(1, 1))
+    source = ShardComposer(tmp_path, size=24, progress=False)
+    assert source.take([4]).texts[0]["whole"] == "ein Fuchs 4"
+    paths[4].write_bytes(paths[5].read_bytes())
+    source = ShardComposer(tmp_path, size=24, progress=False)
+    with pytest.raises(DataError, match="not those that were indexed"):
+        source.take([4])
+    os.utime(paths[6], ns=(1, 1))
+    with pytest.raises(DataError, match=r"'shard-000006\.tar' has changed"):
+        ShardComposer(tmp_path, size=24, progress=False)
+    paths[11].unlink()
+    with pytest.raises(DataError, match=r"'shard-000011\.tar' is not there"):
+        ShardComposer(tmp_path, size=24, progress=False)
+
+
 @pytest.mark.parametrize("cut", [0, 5, 8, 300, 0.5, -1])
 def test_a_cut_index_is_one_sentence(tmp_path: Path, cut: float) -> None:
     write(tmp_path, [make_sample(n) for n in range(6)])

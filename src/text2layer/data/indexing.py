@@ -23,6 +23,7 @@ from text2layer.files import file_sha256
 NAME = "shards.index"  # of the file in a folder of shards
 SUFFIX = ".index"
 NAMED = 3  # shards that a sentence about a stale index names
+CHECKED = 2000  # shards whose size and time are compared at a start
 AHEAD = 4  # shards for each process that wait to be taken in
 
 Shards = str | Path | Sequence[str | Path]
@@ -79,7 +80,9 @@ def index_shards(
     tars = [tar.absolute() for tar in shard_paths(given)]
     known = _known([path, *(folder.absolute() / NAME for folder in given if folder.is_dir())])
     reused = [(known.get(str(tar), (None, 0)), tar) for tar in tars]
-    fresh = [tar for (index, number), tar in reused if index is None or not _fits(index, number)]
+    states = {id(index): index.states() for (index, _), _ in reused if index is not None}
+    fresh = [tar for (index, number), tar in reused
+             if index is None or not _fits(index, number, states[id(index)][number])]  # fmt: skip
     builder = IndexBuilder(temporary_files(path.parent))
     made = _scanned(fresh, workers)
     bar = tqdm(reused, desc="index shards", unit="shard", disable=not progress)
@@ -100,7 +103,8 @@ def open_index(shards: Shards) -> ShardIndex | None:
     """The index of a folder of shards, or the one that is named; None if there is none.
 
     Raises:
-        DataError: it is damaged, or does not fit the shards that are there.
+        DataError: it is damaged, or does not fit the shards that are there. A shard that changed
+            and is not among those compared at the start is noticed when a sample is read.
     """
     if not isinstance(shards, str | Path):
         if len(shards) != 1:
@@ -130,36 +134,40 @@ def scanned_index(paths: Sequence[Path], *, progress: bool = True) -> ShardIndex
 
 
 def _misfits(index: ShardIndex) -> list[str]:
-    """What of the shards is not as the index has it, in words."""
-    wrong, seen = [], set()
-    listed: dict[str, dict[str, os.DirEntry[str]]] = {}
-    for name, state in zip(index.names(), index.states(), strict=True):
+    """What of the shards is not as the index has it, in words.
+
+    All names are compared, sizes and times of up to `CHECKED` shards, spread over all: asking a
+    disk about each of 600,000 takes minutes. Every sample is compared when it is read.
+    """
+    wrong, seen = [], set[str]()
+    listed = dict[str, set[str]]()
+    names, states = index.names(), index.states()
+    step = -(-len(names) // CHECKED)
+    for number, name in enumerate(names):
         folder, _, last = name.rpartition("/")
         if folder not in listed:
             listed[folder] = _files(index.root / folder)
-        entry = listed[folder].get(last)
         seen.add(name)
-        try:
-            if entry is None or _state(entry.stat()) != state:
-                wrong.append(f"'{name}' {'is not there' if entry is None else 'has changed'}")
-        except OSError:
+        if last not in listed[folder]:
             wrong.append(f"'{name}' is not there")
+        elif number % step == 0 and not _fits(index, number, states[number]):
+            wrong.append(f"'{name}' has changed")
     for folder in index.folders:
         if (index.root / folder / MARK).is_file():
             wrong.append(f"'{index.root / folder}' holds {MARK}, so not all are written")
-        for name in sorted(listed.get(folder) or _files(index.root / folder)):
-            if name.endswith(".tar") and (f"{folder}/{name}" if folder else name) not in seen:
-                wrong.append(f"'{name}' is new")
+        inside = f"{folder}/" if folder else ""
+        found = listed.get(folder) or _files(index.root / folder)
+        wrong += [f"'{name}' is new" for name in sorted(found)
+                  if name.endswith(".tar") and inside + name not in seen]  # fmt: skip
     return wrong
 
 
-def _files(folder: Path) -> dict[str, os.DirEntry[str]]:
-    """What lies in a folder, by name; nothing if it cannot be read."""
+def _files(folder: Path) -> set[str]:
+    """Names of what lies in a folder; nothing if it cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry for entry in entries}
+        return set(os.listdir(folder))
     except OSError:
-        return {}
+        return set()
 
 
 def _state(status: os.stat_result) -> tuple[int, int]:
@@ -177,10 +185,10 @@ def _known(files: Sequence[Path]) -> dict[str, tuple[ShardIndex | None, int]]:
     return known
 
 
-def _fits(index: ShardIndex, number: int) -> bool:
-    state = index.state(number)
+def _fits(index: ShardIndex, number: int, state: tuple[int, int]) -> bool:
+    """Whether a shard has the size and time that the index says."""
     try:
-        return _state(os.stat(index.path(number))) == (state.size, state.time)
+        return _state(os.stat(index.path(number))) == state
     except OSError:
         return False
 
