@@ -1,5 +1,6 @@
 """Tiny ONNX networks, written as protobuf bytes by hand: the package onnx is not needed."""
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,6 +81,21 @@ def inverting_inpainter(path: Path) -> Path:
     image = (1, 3, "height", "width")
     inputs = [("image", UINT8, image), ("mask", UINT8, (1, 1, "height", "width"))]
     return write(path, nodes, inputs, ("result", UINT8, image), 18)
+
+
+def inverting_lama(path: Path, scale: float = 255, shape: Shape = (1, 3, 64, 64)) -> Path:
+    """The photo, inverted where the mask is 1, times `scale`; inputs as LaMa's."""
+    factor = message(1, "value_float") + varint(2 << 3 | 5) + struct.pack("<f", scale)
+    nodes = [
+        node("Sub", ["mask", "image"], "once"),
+        node("Sub", ["once", "image"], "twice"),
+        node("Mul", ["mask", "twice"], "change"),
+        node("Add", ["image", "change"], "changed"),
+        node("Constant", [], "scale", message(5, factor + number(20, 1))),
+        node("Mul", ["changed", "scale"], "output"),
+    ]  # fmt: skip
+    inputs = [("image", FLOAT, shape), ("mask", FLOAT, (1, 1, *shape[2:]))]
+    return write(path, nodes, inputs, ("output", FLOAT, shape), 17)
 
 
 def integers(name: str, values: Sequence[int]) -> bytes:

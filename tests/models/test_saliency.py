@@ -123,7 +123,7 @@ class Brightness(torch.nn.Module):
 
 
 def test_a_torch_network_is_run_with_imagenet_statistics() -> None:
-    network = TorchSaliency("toy", Brightness(), side=32)
+    network = TorchSaliency("toy", Brightness(), (32, 32))
     photo = a_photo()
     small = np.asarray(Image.fromarray(photo).resize((32, 32), Image.Resampling.LANCZOS))
     logits = (small[..., 0] / 255 - MEAN[0]) / STD[0] * 3

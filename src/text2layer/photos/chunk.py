@@ -79,6 +79,12 @@ def hashes_of(stages: Sequence[Stage]) -> dict[str, str]:
     return {role: digest for stage in stages for role, digest in stage.model_hashes.items()}
 
 
+def licences_of(stages: Sequence[Stage]) -> dict[str, str]:
+    """The licence of every model of the stages that say it, by role."""
+    found = (getattr(stage, "model_licences", {}) for stage in stages)
+    return {role: licence for licences in found for role, licence in licences.items()}
+
+
 def process_chunk(
     number: int,
     entries: Sequence[Entry],
@@ -105,6 +111,7 @@ def process_chunk(
         "text2layer": __version__,
         "stages": [stage.name for stage in stages],
         "settings": settings.fingerprint,
+        "licences": licences_of(stages),
     }
     lines: dict[str, dict[str, Any]] = {}
     reasons: Counter[tuple[str, str]] = Counter()

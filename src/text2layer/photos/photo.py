@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from text2layer.data.places import read_bytes
+from text2layer.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class Stage(Protocol):
     Attributes:
         name: shown in reports.
         model_hashes: SHA-256 of every model it uses, by role.
+
+    A stage may have `model_licences` too: the licence of each model, by role.
     """
 
     name: str
@@ -142,3 +145,22 @@ def run_stages(stages: Sequence[Stage], photos: Sequence[Photo]) -> None:
         share = (perf_counter() - begun) / len(alive)
         for photo in alive:
             photo.seconds[stage.name] = photo.seconds.get(stage.name, 0.0) + share
+
+
+def licence_of(network: Any, *, named: bool = True) -> str:
+    """The licence of a network that takes part in a build.
+
+    Args:
+        network: with `name`, `sha256` and, where it is known, `licence`.
+        named: the settings name it; one that a program gives needs no licence.
+
+    Raises:
+        InputError: it has weights, and nobody says under which licence.
+    """
+    licence = str(getattr(network, "licence", ""))
+    if named and network.sha256 and not licence:
+        raise InputError(
+            f"The network {network.name!r} comes without a licence, which every sample must name; "
+            "give it: --licence NAME."
+        )
+    return licence
