@@ -203,7 +203,8 @@ class ShardIndex:
 
     def place(self, number: int) -> tuple[Path, Places]:
         """The shard of a sample, and where in it the sample's members lie."""
-        shard = int(np.searchsorted(self._arrays["firsts"], number, "right")) - 1
+        # of the array's own type, or all of it would be converted
+        shard = int(np.searchsorted(self._arrays["firsts"], np.uint64(number), "right")) - 1
         kind = int(self._arrays["kinds"][number])
         suffixes = (
             FOREGROUND, BACKGROUNDS[bool(kind & JPEG_BACKGROUND)], IMAGES[bool(kind & JPEG_IMAGE)],
