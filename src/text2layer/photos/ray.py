@@ -22,8 +22,10 @@ from text2layer.errors import InputError, Text2LayerError
 from text2layer.options import require
 from text2layer.photos.chunk import ChunkResult, journal_result
 from text2layer.photos.folder import BuildFolder
+from text2layer.photos.guard import Guard
 from text2layer.photos.index import PhotoIndex
-from text2layer.photos.worker import Results, Stop, Worker, WorkerSetup
+from text2layer.photos.pool import Results, Stop
+from text2layer.photos.worker import WorkerSetup
 
 CORES_PER_ACTOR = 2  # unless their number is given; as in the pool of one machine
 ANSWER_SECONDS = 5  # that a cluster's head may take to answer
@@ -35,7 +37,7 @@ class ChunkActor:
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
-        self._worker: Worker | None = None
+        self._guard = Guard(setup)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """{"id": numbers of chunks} -> {"result": what became of each, as text}.
@@ -47,13 +49,12 @@ class ChunkActor:
     def _done(self, number: int) -> str:
         folder = BuildFolder(self._setup.out)
         try:
-            self._worker = self._worker or Worker(self._setup)
             if folder.journal(number).exists():  # a machine was lost after it had done this one
-                return _packed(journal_result(number, folder, self._worker.stages))
+                return _packed(journal_result(number, folder, self._guard.hashes()))
             index = PhotoIndex(folder.index)
             index.chunks(self._setup.settings.photos_per_shard)
             try:
-                return _packed(self._worker.run(number, index.chunk(number)))
+                return _packed(self._guard.chunk(number, index.chunk(number)))
             finally:
                 index.close()
         except Text2LayerError as error:
