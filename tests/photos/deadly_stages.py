@@ -5,6 +5,7 @@ What happens is written in the caption of a photo; DEADLY_STAGES=mended makes al
 
 import ctypes
 import os
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -38,8 +39,7 @@ class Deadly:
             elif act == "exit":
                 os._exit(7)
             elif act == "hang":
-                while True:
-                    time.sleep(0.01)
+                re.match(r"(a+)+$", "a" * 80 + "b")  # for ages, and no other thread gets a turn
             elif act == "eat":
                 eaten = []
                 while True:

@@ -4,6 +4,7 @@ A child is sent one task at a time. Before it looks at photos it says which (a m
 which the system keeps when the child dies), so its parent knows what it died on.
 """
 
+import math
 import os
 import pickle
 import queue
@@ -23,6 +24,7 @@ TOO_MUCH_MEMORY = "used too much memory"
 SET_ASIDE = ("killed its worker", "ended its worker", "took longer than", TOO_MUCH_MEMORY)
 
 BEGIN, END, DONE, FAILED = "begin", "end", "done", "failed"  # what a child says
+GRACE = 5  # seconds after its time that a child ends by itself, if its parent did not end it
 NO_MEMORY = 86  # exit status of a child to which the system gave no memory
 
 
@@ -207,6 +209,7 @@ class Parent:
         self._answers = os.fdopen(os.dup(1), "wb")
         os.dup2(2, 1)  # what a library prints must not get among the answers
         self._lock = threading.Lock()
+        self._looked_at: set[tuple[str, ...]] = set()
         self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _be_killed_first()
@@ -237,12 +240,17 @@ class Parent:
             self._answers.write(said)
             self._answers.flush()
 
-    def begin(self, keys: tuple[str, ...]) -> None:
-        """These photos are looked at from now on."""
+    def begin(self, keys: tuple[str, ...], seconds: float) -> None:
+        """These photos are looked at from now on, and may take so long."""
+        self._looked_at.add(keys)
+        _end_after(seconds + GRACE)
         self._say(BEGIN, keys)
 
     def end(self, keys: tuple[str, ...]) -> None:
         """They are done, and the child is alive."""
+        self._looked_at.discard(keys)
+        if not self._looked_at:
+            _end_after(0)
         self._say(END, keys)
 
     def _listen(self, pipe: IO[bytes]) -> None:
@@ -251,6 +259,12 @@ class Parent:
             while True:
                 self._tasks.put(pickle.load(pipe))
         os._exit(0)
+
+
+def _end_after(seconds: float) -> None:
+    """Let the system end this process then, even if it hangs and nobody watches; 0: never."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(math.ceil(seconds))
 
 
 def _be_killed_first() -> None:

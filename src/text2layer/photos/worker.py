@@ -91,7 +91,7 @@ class Worker:
     @contextmanager
     def _looking(self, keys: Sequence[str]) -> Iterator[None]:
         """While the block looks at these photos; a block that raises does not say that it ended."""
-        self._parent.begin(tuple(keys))
+        self._parent.begin(tuple(keys), self._setup.photo_seconds * len(keys))
         yield
         self._parent.end(tuple(keys))
 
