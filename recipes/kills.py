@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 SIDE = 256  # pixels of a photograph
-LATEST = 10.0  # seconds after the start of a build, until which it is killed
+LATEST = 15.0  # seconds after the start of a build, until which it is killed
 
 
 def draw(number: int) -> Image.Image:
@@ -43,7 +43,7 @@ def command(photos: Path, out: Path, saliency: str) -> list[str]:
         sys.executable, "-m", "text2layer", "dataset", "build", str(photos), str(out),
         "--saliency", saliency, "--second-saliency", "", "--inpainter", "opencv",
         "--mask-quality", "0", "--fill-quality", "0", "--no-quality-filter",
-        "--photos-per-shard", "8", "--workers", "2", "--no-report",
+        "--photos-per-shard", "3", "--workers", "2", "--no-report",
     ]  # fmt: skip
 
 
