@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -36,6 +37,14 @@ class Deadly:
                 os.abort()
             elif act == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
+            elif act == "killed once with its parent":
+                if not Path(f"{photo.ref.location}.killed").exists():
+                    Path(f"{photo.ref.location}.killed").touch()
+                    os.kill(os.getppid(), signal.SIGKILL)
+                    os.kill(os.getpid(), signal.SIGKILL)
+            elif act == "exit if a GPU may be used":
+                if os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+                    os._exit(8)
             elif act == "exit":
                 os._exit(7)
             elif act == "hang":

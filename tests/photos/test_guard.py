@@ -17,6 +17,7 @@ from tests.photos.deadly_stages import NAME
 from tests.photos.toy_photos import draw_photo, write_photos
 from text2layer.data.shard_index import index_shard
 from text2layer.errors import DataError, InputError, WriteError
+from text2layer.models.frozen import has_cuda
 from text2layer.photos.chunk import read_journal
 from text2layer.photos.report import write_report
 from text2layer.photos.run import build
@@ -198,6 +199,20 @@ def test_workers_that_die_before_any_photo_end_the_build(tmp_path: Path) -> None
         built(tmp_path / "photos", tmp_path / "other", worker_memory=0.001)
 
 
+@pytest.mark.skipif(has_cuda(), reason="needs a machine without CUDA")
+def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no CUDA device"):
+        built(written(tmp_path / "photos", {}, 2), tmp_path / "out", device="cuda")
+
+
+def test_without_gpus_no_library_of_a_worker_sees_one(tmp_path: Path) -> None:
+    photos, out = written(tmp_path / "photos", {0: "exit if a GPU may be used"}, 1), tmp_path
+    built(photos, out / "cpu", device="cpu")
+    assert not set_aside(out / "cpu")
+    built(photos, out / "auto")
+    assert set_aside(out / "auto") == {0: "ended its worker: exit status 8"}
+
+
 @pytest.mark.slow
 def test_twenty_in_a_row_are_not_about_photos(tmp_path: Path) -> None:
     photos = written(tmp_path / "photos", dict.fromkeys(range(21), "exit"), 21)
@@ -206,9 +221,13 @@ def test_twenty_in_a_row_are_not_about_photos(tmp_path: Path) -> None:
         built(photos, tmp_path / "out", settings)
 
 
-@pytest.mark.parametrize("option", [{"photo_timeout": 0.0}, {"worker_memory": -1.0}])
-def test_bounds_that_let_nothing_through_are_refused(tmp_path: Path, option) -> None:
-    with pytest.raises(InputError, match="must be above 0"):
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [({"photo_timeout": 0.0}, "above 0"), ({"worker_memory": -1.0}, "above 0"),
+     ({"device": "tpu"}, "auto, cpu, cuda")],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(tmp_path: Path, option, words: str) -> None:
+    with pytest.raises(InputError, match=words):
         built(written(tmp_path / "photos", {}, 2), tmp_path / "out", **option)
 
 

@@ -11,7 +11,7 @@ brightest value, ImageNet statistics, stretched to 0..1, resized back with Lancz
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.frozen import module_sha256, open_session
+from text2layer.models.frozen import CUDA, GPU_BATCH, module_sha256, open_session
 from text2layer.pretrained import WEIGHTS, file_sha256, resolve
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -128,8 +128,9 @@ def load_saliency(name: str, threads: int = 0) -> SaliencyModel:
 class OnnxSaliency:
     """A network in an .onnx file; see `SaliencyModel`.
 
-    One photo at a time: the graphs known here are exported for a batch of one, and on a CPU a
-    batch would not be faster.
+    Attributes:
+        batch: photos that it is given together: 1 on a CPU, where more would not be faster, and for
+            graphs that were exported for one, as U^2-Net's and IS-Net's were.
     """
 
     def __init__(self, name: str, path: Path, sha256: str, threads: int = 0) -> None:
@@ -147,17 +148,17 @@ class OnnxSaliency:
             )
         height, width = (side if isinstance(side, int) else USUAL_SIDE for side in shape[2:])
         self._size = (width, height)
+        on_gpu = CUDA in self._session.get_providers()
+        self.batch = GPU_BATCH if on_gpu and not isinstance(shape[0], int) else 1
         self._input = inputs[0].name
         self._output = self._session.get_outputs()[0].name
 
     def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:
         """One map for each (H, W, 3) uint8 photo."""
-        return [self._predict(image) for image in images]
+        return in_batches(images, self.batch, self._recipe, self._size, self._run)
 
-    def _predict(self, image: np.ndarray) -> SaliencyMap:
-        values = self._recipe.prepare(image, self._size)
-        output = np.asarray(self._session.run([self._output], {self._input: values})[0])
-        return stretch(output.reshape(output.shape[-2:]), (image.shape[1], image.shape[0]))
+    def _run(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(self._session.run([self._output], {self._input: values})[0])
 
 
 class TorchSaliency:
@@ -168,6 +169,9 @@ class TorchSaliency:
         network: (N, 3, S, S) float32 -> (N, 1, S, S) logits, alone, as `.logits`, or as the last
             of a sequence (BiRefNet).
         side: S.
+
+    Attributes:
+        batch: photos that it is given together; 1 on a CPU.
     """
 
     def __init__(self, name: str, network: Any, side: int = USUAL_SIDE) -> None:
@@ -178,21 +182,49 @@ class TorchSaliency:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network = network.float().eval().to(self._device)
         self._side = side
+        self.batch = GPU_BATCH if self._device.type == "cuda" else 1
 
     def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:
         """One map for each (H, W, 3) uint8 photo."""
-        return [self._predict(image) for image in images]
+        return in_batches(images, self.batch, Recipe(), (self._side, self._side), self._run)
 
-    def _predict(self, image: np.ndarray) -> SaliencyMap:
+    def _run(self, values: np.ndarray) -> np.ndarray:
         import torch
 
-        values = torch.from_numpy(Recipe().prepare(image, (self._side, self._side)))
         with torch.inference_mode():
-            output = self._network(values.to(self._device))
+            output = self._network(torch.from_numpy(values).to(self._device))
         output = getattr(output, "logits", output)
         logits = output[-1] if isinstance(output, (list, tuple)) else output
-        probability = logits.reshape(logits.shape[-2:]).sigmoid().cpu().numpy()
-        return stretch(probability, (image.shape[1], image.shape[0]))
+        probability: np.ndarray = logits.sigmoid().cpu().numpy()
+        return probability
+
+
+def in_batches(
+    images: Sequence[np.ndarray],
+    batch: int,
+    recipe: Recipe,
+    size: tuple[int, int],
+    run: Callable[[np.ndarray], np.ndarray],
+) -> list[SaliencyMap]:
+    """A map for each photo.
+
+    Args:
+        images: (H, W, 3) uint8; they may differ in size.
+        batch: photos that the network is given together.
+        recipe: how they are prepared.
+        size: (width, height) that the network takes.
+        run: (N, 3, height, width) float32 -> N maps of one channel.
+    """
+    found = []
+    for first in range(0, len(images), batch):
+        part = images[first : first + batch]
+        output = run(np.concatenate([recipe.prepare(image, size) for image in part]))
+        maps = output.reshape(len(part), *output.shape[-2:])
+        found += [
+            stretch(values, (image.shape[1], image.shape[0]))
+            for image, values in zip(part, maps, strict=True)
+        ]
+    return found
 
 
 def stretch(values: np.ndarray, size: tuple[int, int]) -> SaliencyMap:

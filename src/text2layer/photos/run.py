@@ -23,7 +23,7 @@ from text2layer.photos.photo import PhotoRef
 from text2layer.photos.pool import Stop, Task, run_in_pool, stopping_cleanly
 from text2layer.photos.settings import BuildSettings
 from text2layer.photos.sources import PhotoSource, open_photos
-from text2layer.photos.worker import PHOTO_SECONDS, WorkerSetup
+from text2layer.photos.worker import DEVICES, PHOTO_SECONDS, WorkerSetup
 
 # packages whose version may change what a build gives
 PACKAGES = ("numpy", "pillow", "onnxruntime", "opencv-python-headless", "scipy", "torch")
@@ -81,6 +81,7 @@ def build(
     photo_timeout: float = PHOTO_SECONDS,
     worker_memory: float | None = None,
     retry_set_aside: bool = False,
+    device: str = "auto",
     report: bool = True,
     progress: bool = True,
 ) -> BuildSummary:
@@ -102,6 +103,7 @@ def build(
         photo_timeout: seconds that one photo may take; a batch of n may take n times as long.
         worker_memory: gigabytes (10^9 bytes) that a worker process may hold; None sets no bound.
         retry_set_aside: try the photos again that an earlier run has set aside.
+        device: "cpu", "cuda" for GPUs alone, "auto" for GPUs where there are any.
         report: write `report.json` and `report.html` in the end.
         progress: show progress bars on stderr.
 
@@ -122,6 +124,8 @@ def build(
         raise InputError(f"photo_timeout must be above 0 seconds, got {photo_timeout:g}.")
     if worker_memory is not None and not worker_memory > 0:
         raise InputError(f"worker_memory must be above 0 GB, got {worker_memory:g}.")
+    if device not in DEVICES:
+        raise InputError(f"There is no device '{device}'; give {', '.join(DEVICES)}.")
     photos = Path(photos).absolute()  # resumed from elsewhere, or read by actors, it is the same
     source = open_photos(photos, captions)
     folder = BuildFolder(Path(out))
@@ -134,7 +138,7 @@ def build(
         count = workers or max(1, cores // 2)
         setup = WorkerSetup(
             stages, settings, folder.root.absolute(), photos, max(1, cores // count),
-            record.get("models", {}), photo_timeout, int((worker_memory or 0) * 1e9),
+            record.get("models", {}), photo_timeout, int((worker_memory or 0) * 1e9), device,
         )  # fmt: skip
         with ExitStack() as stack:
             guards = [stack.enter_context(closing(Guard(setup))) for _ in range(count)]

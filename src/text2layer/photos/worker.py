@@ -1,5 +1,6 @@
 """What a worker process does: it looks at photos for the index, and works on chunks."""
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from text2layer.errors import InputError
+from text2layer.models.frozen import VISIBLE, has_cuda
 from text2layer.photos.child import Parent
 from text2layer.photos.chunk import (
     ChunkResult,
@@ -21,6 +23,7 @@ from text2layer.photos.index import Look, look_at_all
 from text2layer.photos.photo import PhotoRef
 from text2layer.photos.settings import BuildSettings
 
+DEVICES = ("auto", "cpu", "cuda")
 PHOTO_SECONDS = 120.0  # that a photo may take, the slowest stage on the slowest machine included
 
 
@@ -37,6 +40,7 @@ class WorkerSetup:
         model_hashes: of the models that earlier chunks were made with; empty before the first.
         photo_seconds: that one photo may take; a batch of n may take n times as long.
         memory: bytes that a worker may hold; 0 sets no bound.
+        device: "auto" (a GPU where there is one), "cpu" or "cuda".
     """
 
     stages: str
@@ -47,6 +51,7 @@ class WorkerSetup:
     model_hashes: Mapping[str, str] = field(default_factory=dict)
     photo_seconds: float = PHOTO_SECONDS
     memory: int = 0
+    device: str = "auto"
 
 
 class Worker:
@@ -99,10 +104,16 @@ class Worker:
         """The stages.
 
         Raises:
-            InputError: they cannot be loaded, or their models are not those of earlier chunks.
+            InputError: they cannot be loaded, or their models are not those of earlier chunks, or
+                there is no GPU and the setup asks for one.
         """
         if self._made is None:
             setup = self._setup
+            if setup.device == "cuda" and not has_cuda():
+                raise InputError(
+                    "There is no CUDA device that torch or onnxruntime can use here; install their "
+                    "CUDA builds, or leave out --device cuda."
+                )
             made = load_stages(setup.stages, setup.settings, setup.threads)
             check_hashes(hashes_of(made), setup)
             self._made = made
@@ -123,4 +134,6 @@ def check_hashes(hashes: dict[str, str], setup: WorkerSetup) -> None:
 def serve() -> None:
     """What a worker process runs from its start to its end."""
     parent = Parent()
+    if parent.setup.device == "cpu":
+        os.environ[VISIBLE] = ""  # before torch or onnxruntime look
     parent.serve(Worker(parent.setup, parent))
