@@ -1,11 +1,13 @@
 """The same chunks on a Ray cluster of two nodes, one of which is lost during the run."""
 
 import os
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +158,9 @@ def test_nodes_that_join_do_their_share(cluster: Any, workers: Path, tmp_path: P
     assert process.returncode == 0, said
     assert len(list(workers.iterdir())) == 2
     ends = sorted(path.stat().st_mtime for path in (out / "journal").glob("*.jsonl"))
-    alone, together = (ends[11] - ends[1]) / 10, (ends[-3] - ends[-23]) / 20
+    # the median on one node, for the machine is busy with its start; the mean on two
+    alone = statistics.median(after - before for before, after in pairwise(ends[1:13]))
+    together = (ends[-3] - ends[-23]) / 20
     print(
         f"seconds a chunk: {alone:.3f} on one node, {together:.3f} on two: {alone / together:.2f}"
     )

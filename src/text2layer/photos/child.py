@@ -25,6 +25,7 @@ SET_ASIDE = ("killed its worker", "ended its worker", "took longer than", TOO_MU
 
 BEGIN, END, DONE, FAILED = "begin", "end", "done", "failed"  # what a child says
 GRACE = 5  # seconds after its time that a child ends by itself, if its parent did not end it
+KILL = 9  # the signal; not every system has its name
 NO_MEMORY = 86  # exit status of a child to which the system gave no memory
 
 
@@ -156,7 +157,7 @@ class Child:
                 pipe.close()
         if self._closed:
             return Closed()
-        out_of_memory = status == -signal.SIGKILL and oom_kills() > self._oom_kills
+        out_of_memory = status == -KILL and oom_kills() > self._oom_kills
         if not reason and (out_of_memory or status == NO_MEMORY):
             reason = TOO_MUCH_MEMORY
         elif not reason and status < 0:
