@@ -261,6 +261,26 @@ def test_what_a_killed_process_left_a_day_ago_is_removed(tmp_path, write):
     assert set(tmp_path.iterdir()) == {new, used, tmp_path / "a"}
 
 
+CLOCK_AHEAD = """
+import sys, time
+from pathlib import Path
+right = time.time
+time.time = lambda: right() + 2 * 24 * 3600
+from text2layer.files import writing
+with writing(Path(sys.argv[1]) / "mine") as file:
+    file.write(b"whole")
+"""
+
+
+def test_a_machine_whose_clock_is_ahead_removes_nothing_that_another_writes(tmp_path):
+    with writing(tmp_path / "theirs") as file:
+        file.write(b"half")
+        subprocess.run([sys.executable, "-c", CLOCK_AHEAD, str(tmp_path)], check=True)
+        file.write(b" and half")
+    assert (tmp_path / "theirs").read_bytes() == b"half and half"
+    assert (tmp_path / "mine").read_bytes() == b"whole"
+
+
 @pytest.mark.parametrize("write", [writing, writing_path, writing_folder])
 def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch, write):
     synced, fsync = [], os.fsync

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
@@ -124,8 +124,10 @@ def remove_unfinished(folder: Path, unchanged_for: float = 0.0) -> None:
         folder: that no other process writes to now, unless `unchanged_for` says which are old.
         unchanged_for: seconds; what was changed later stays.
     """
-    for path in folder.glob(UNFINISHED):
-        if unchanged_for and time.time() - _last_change(path) < unchanged_for:
+    unfinished = list(folder.glob(UNFINISHED))
+    now = _clock_of(folder) if unfinished and unchanged_for else 0.0
+    for path in unfinished:
+        if unchanged_for and now - _last_change(path) < unchanged_for:
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -147,9 +149,19 @@ def _remove_old(folder: Path) -> None:
         remove_unfinished(folder, OLD)
 
 
+def _clock_of(folder: Path) -> float:
+    """The time as the disk tells it, seconds since 1970; the clock of this machine may be off."""
+    probe = folder / _temporary_name()
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def _last_change(path: Path) -> float:
     """When a file, or the newest one of a folder, was changed: seconds since 1970."""
-    times = [path.lstat().st_mtime] if path.exists() else [time.time()]
+    times = [path.lstat().st_mtime] if path.exists() else [math.inf]
     if path.is_dir():
         times += [file.lstat().st_mtime for file in path.rglob("*")]
     return max(times)

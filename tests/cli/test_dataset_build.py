@@ -49,6 +49,20 @@ def test_json_and_report(run, photos: Path, tmp_path: Path) -> None:
     assert json.loads(run("dataset", "report", out, "--json").stdout)["kept"] == 8
 
 
+def test_a_photo_that_kills_its_worker_is_counted(run, tmp_path: Path) -> None:
+    photos, out = write_photos(tmp_path / "photos", 10), tmp_path / "out"
+    (photos / "photo0002.txt").write_text("act: segfault")
+    limits = ("--photo-timeout", 60, "--worker-memory", 8, "--device", "cpu")
+    stages = ("--stages", "tests.photos.deadly_stages:make_stages", *TOY[2:])
+    result = run("dataset", "build", photos, out, *stages, *limits, "--workers", 1, "--no-report")
+    assert result.exit_code == 0, result.stderr
+    assert "1 worker: killed its worker: signal 11" in result.stderr
+    assert "kept 7" in result.stderr
+    assert "looked at 0" in run(
+        "dataset", "build", photos, out, *stages, "--workers", 1, "--no-report"
+    ).stderr  # fmt: skip
+
+
 def test_stats_merge_split(run, built: Path, tmp_path: Path) -> None:
     assert json.loads(run("dataset", "stats", built, "--json").stdout)["samples"] == 8
     assert "mask area above 0.5" in run("dataset", "stats", built).stdout

@@ -59,6 +59,16 @@ def test_scores_are_the_sigmoid_of_the_heads(model, backbone):
     assert model.fill_scores([], []) == []
 
 
+def test_batches_are_scored_as_single_samples_are(model, monkeypatch):
+    scenes = [scene(64 + 5 * n, 80 + 9 * n) for n in range(8)]
+    pictures, masks = ([one[place] for one in scenes] for place in (0, 1))
+    single = [model.mask_scores(pictures, masks), model.fill_scores(pictures, masks)]
+    for batch in (3, 8):
+        monkeypatch.setattr(model, "batch", batch)
+        assert model.mask_scores(pictures, masks) == pytest.approx(single[0], abs=1e-5)
+        assert model.fill_scores(pictures, masks) == pytest.approx(single[1], abs=1e-5)
+
+
 def test_a_hole_may_be_bool_or_bytes(model):
     picture, mask = scene()
     assert model.fill_scores([picture], [mask > 0]) == model.fill_scores([picture], [mask])

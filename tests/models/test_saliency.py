@@ -137,6 +137,26 @@ def test_a_torch_network_is_run_with_imagenet_statistics() -> None:
     assert TorchSaliency("toy", Brightness()).sha256 == network.sha256
 
 
+def eight_photos() -> list[np.ndarray]:
+    rng = np.random.default_rng(8)
+    return [rng.integers(0, 256, (30 + 7 * n, 90 - 5 * n, 3), dtype=np.uint8) for n in range(8)]
+
+
+@pytest.mark.parametrize("batch", [3, 8])
+def test_photos_in_batches_give_what_single_ones_give(tmp_path: Path, batch: int) -> None:
+    """As on a GPU, with rests and sizes that differ: masks within one level of 255."""
+    path = toy_onnx.brightness_network(tmp_path / "toy.onnx", ("N", 3, 12, 20))
+    for network in (load_saliency(str(path), 1), TorchSaliency("toy", Brightness(), (32, 32))):
+        assert network.batch == 1
+        single = network.predict(eight_photos())
+        network.batch = batch
+        together = network.predict(eight_photos())
+        assert len(together) == 8
+        for one, other in zip(single, together, strict=True):
+            assert other.maximum == pytest.approx(one.maximum, abs=1e-5)
+            assert np.abs(one.mask.astype(int) - other.mask).max() <= 1
+
+
 def test_what_is_no_network_is_refused_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "noise.onnx").write_bytes(b"this is not a network")
     two = toy_onnx.inverting_inpainter(tmp_path / "two.onnx")

@@ -16,6 +16,7 @@ from text2layer.data.shards import ShardReader
 from text2layer.errors import DataError, InputError, WeightsError
 from text2layer.photos.chunk import (
     ChunkResult,
+    hashes_of,
     journal_result,
     load_stages,
     process_chunk,
@@ -65,7 +66,7 @@ def test_shard_holds_what_was_kept_and_journal_everything(refs, folder: BuildFol
     assert [line["key"] for line in lines] == [ref.key for ref in refs]
     assert [line["kept"] for line in lines] == [number in kept for number in range(20)]
     assert all(line["seconds"].keys() >= {"decode", "bright"} for line in lines)
-    assert journal_result(3, folder, make_stages(LOSSLESS, 1)) == result
+    assert journal_result(3, folder, hashes_of(make_stages(LOSSLESS, 1))) == result
 
 
 def test_webdataset_reads_the_shard(refs, folder: BuildFolder) -> None:

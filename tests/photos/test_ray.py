@@ -1,18 +1,24 @@
 """The same chunks on a Ray cluster of two nodes, one of which is lost during the run."""
 
 import os
+import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.photos.deadly_stages import NAME as DEADLY
 from tests.photos.toy_photos import write_photos
 from tests.photos.toy_stages import NAME
 from text2layer.errors import InputError
 from text2layer.photos.chunk import read_journal
+from text2layer.photos.ray import gpu_share
 from text2layer.photos.run import build
 from text2layer.photos.settings import BuildSettings
 
@@ -29,7 +35,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file for each process that has worked on the cluster, named by its number."""
+    return tmp_path_factory.mktemp("workers")
+
+
+@pytest.fixture(scope="module")
+def cluster(workers: Path) -> Iterator[Any]:
     """A cluster of one node with a core; tests add another."""
     pytest.importorskip("ray", reason="needs the ray extra")
     from ray.cluster_utils import Cluster
@@ -38,6 +50,7 @@ def cluster() -> Iterator[Any]:
         # nodes and their workers inherit these; the toy stages are found by PYTHONPATH
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
         patch.setenv("TOY_STAGES_SECONDS", "0.4")
+        patch.setenv("TOY_STAGES_WORKERS", str(workers))
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("RAY_health_check_failure_threshold", "3")
         for attempts_left in (2, 1, 0):
@@ -105,6 +118,82 @@ def test_a_lost_node_costs_nothing(
     }
     assert verdicts(out) == verdicts(here)
     assert not list(out.rglob("*.part"))
+
+
+def test_photos_and_actors_that_die(cluster: Any, tmp_path: Path, monkeypatch) -> None:
+    """A worker that crashes does not cost its actor; an actor that is killed costs time."""
+    photos, out = write_photos(tmp_path / "photos", 20), tmp_path / "ray"
+    (photos / "photo0007.txt").write_text("act: segfault")
+    (photos / "photo0013.txt").write_text("act: killed once with its parent")
+    summary = build(
+        photos, out, SETTINGS, ray="auto", stages=DEADLY, report=False, progress=False
+    )  # fmt: skip
+    assert (summary.processed, summary.interrupted) == (20, False)
+    assert (photos / "photo0013.png.killed").exists()
+    aside = [line for line in verdicts(out) if line.get("stage") == "worker"]
+    assert [line["reason"] for line in aside] == ["killed its worker: signal 11"]
+    assert aside[0]["source"].endswith("photo0007.png")
+    here = tmp_path / "here"
+    monkeypatch.setenv("TOY_STAGES_SECONDS", "0")
+    build(photos, here, SETTINGS, workers=1, stages=DEADLY, report=False, progress=False)
+    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
+        path.name: path.read_bytes() for path in here.glob("*.tar")
+    }
+
+
+def test_nodes_that_join_do_their_share(cluster: Any, workers: Path, tmp_path: Path) -> None:
+    """A second node of one core comes during the run; from then on the rate is nearly twice."""
+    photos, out = write_photos(tmp_path / "photos", 240), tmp_path / "ray"
+    for file in workers.iterdir():
+        file.unlink()
+    command = [sys.executable, "-m", "text2layer", "dataset", "build", photos, out,
+               "--ray", cluster.address, "--stages", NAME, "--photos-per-shard", 2,
+               "--min-size", 1, "--duplicate-distance", 0, "--no-report"]  # fmt: skip
+    process = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True)
+    while len(list((out / "journal").glob("*.jsonl"))) < 12 and process.poll() is None:
+        time.sleep(0.02)
+    joined = cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    _, said = process.communicate()
+    cluster.remove_node(joined)
+    assert process.returncode == 0, said
+    assert len(list(workers.iterdir())) == 2
+    ends = sorted(path.stat().st_mtime for path in (out / "journal").glob("*.jsonl"))
+    # the median on one node, for the machine is busy with its start; the mean on two
+    alone = statistics.median(after - before for before, after in pairwise(ends[1:13]))
+    together = (ends[-3] - ends[-23]) / 20
+    print(
+        f"seconds a chunk: {alone:.3f} on one node, {together:.3f} on two: {alone / together:.2f}"
+    )
+    assert alone / together >= 1.8
+
+
+def test_gpus_are_divided_among_actors() -> None:
+    assert [gpu_share(0, 4), gpu_share(2, 2), gpu_share(4, 2), gpu_share(1, 4)] == [0, 1, 1, 0.25]
+    for gpus, actors in ((1, 3), (2, 7), (8, 9)):
+        on_one = int(1 / gpu_share(gpus, actors))
+        assert on_one * gpus >= actors  # each finds its place
+
+
+def test_actors_share_the_gpu_of_a_cluster(cluster: Any, workers: Path, tmp_path: Path) -> None:
+    """Ray is told of a GPU that no test needs: what counts is who gets it."""
+    node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
+    cluster.wait_for_nodes()
+    photos = write_photos(tmp_path / "photos", 60)
+    for file in workers.iterdir():
+        file.unlink()
+    summary = build(
+        photos, tmp_path / "shared", SETTINGS, ray=cluster.address, workers=2, device="auto",
+        stages=NAME, report=False, progress=False,
+    )  # fmt: skip
+    assert summary.processed == 60
+    assert len(list(workers.iterdir())) == 2
+    cluster.remove_node(node)
+
+
+def test_no_gpu_is_one_sentence(cluster: Any, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no GPU; leave out --device cuda"):
+        build(photos, tmp_path / "out", SETTINGS, ray=cluster.address, device="cuda", stages=NAME,
+              report=False, progress=False)  # fmt: skip
 
 
 def test_no_cluster_is_one_sentence(photos: Path, tmp_path: Path) -> None:

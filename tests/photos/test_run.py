@@ -4,10 +4,12 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,14 @@ def done_chunks(out: Path) -> int:
 def wait_for_chunks(process: subprocess.Popen, out: Path, count: int) -> None:
     while done_chunks(out) < count and process.poll() is None:
         time.sleep(0.005)
+
+
+def indexed(out: Path) -> int:
+    try:
+        with closing(sqlite3.connect(f"file:{out / 'index.sqlite'}?mode=ro", uri=True)) as base:
+            return base.execute("SELECT count(*) FROM photos").fetchone()[0]
+    except sqlite3.OperationalError:  # not yet there
+        return 0
 
 
 def verdicts(out: Path) -> list[dict]:
@@ -234,6 +244,35 @@ def test_photos_added_later_do_not_move_the_chunks(whole: Path, tmp_path: Path) 
     Image.fromarray(draw_photo(77)).save(photos / "a-new-first-one.png")
     quick(photos, out)
     assert len(verdicts(out)) == PHOTOS
+
+
+def test_photos_that_vanish_are_not_rejected_for_it(whole: Path, tmp_path: Path) -> None:
+    """A disk that is gone while a build runs: it ends, commits nothing of it, and goes on after."""
+    photos, out = write_photos(tmp_path / "photos", PHOTOS), tmp_path / "out"
+    process = started(photos, out, 1, 0.2)
+    wait_for_chunks(process, out, 1)
+    photos.rename(tmp_path / "unplugged")
+    (tmp_path / "photos").mkdir()  # where it was mounted
+    _, said = process.communicate()
+    assert "have vanished; bring them back, then the same command goes on" in said
+    assert 1 <= done_chunks(out) < 7
+    photos.rmdir()
+    (tmp_path / "unplugged").rename(photos)
+    quick(photos, out)
+    assert [line["kept"] for line in verdicts(out)] == [line["kept"] for line in verdicts(whole)]
+
+
+def test_photos_that_vanish_before_they_are_indexed(tmp_path: Path) -> None:
+    photos, out = write_photos(tmp_path / "photos", 280), tmp_path / "out"
+    process = started(photos, out, 1, 0)
+    while indexed(out) < 256 and process.poll() is None:  # a first transaction
+        time.sleep(0.002)
+    photos.rename(tmp_path / "unplugged")
+    _, said = process.communicate()
+    assert "have vanished; bring them back" in said
+    (tmp_path / "unplugged").rename(photos)
+    quick(photos, out)
+    assert Counter(line["kept"] for line in verdicts(out)) == {True: 224, False: 56}
 
 
 def test_a_folder_of_something_else_is_left_alone(photos: Path, tmp_path: Path) -> None:

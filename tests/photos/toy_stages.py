@@ -9,6 +9,7 @@ import io
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -29,6 +30,8 @@ class Decode:
 
     def run(self, photos: Sequence[Photo]) -> None:
         time.sleep(float(os.environ.get("TOY_STAGES_SECONDS", 0)))
+        if "TOY_STAGES_WORKERS" in os.environ:  # a folder: who was at work
+            (Path(os.environ["TOY_STAGES_WORKERS"]) / str(os.getpid())).touch()
         for photo in photos:
             with Image.open(io.BytesIO(photo.ref.read())) as picture:
                 photo.image = np.asarray(picture.convert("RGB"))

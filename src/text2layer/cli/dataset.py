@@ -142,6 +142,15 @@ RUNNING: list[Described] = [
         help="Processes, or actors on Ray; half of the cores by default.", min=1)),
     ("ray", str | None, None, typer.Option(
         help="Run on a Ray cluster: its address, or auto.", metavar="ADDRESS|auto")),
+    ("device", str, "auto", typer.Option(
+        help="Where networks run; auto takes GPUs if there are any.", metavar="auto|cpu|cuda")),
+    ("photo_timeout", float, 120.0, typer.Option(
+        help="Seconds that a photo may take before it is set aside.", min=0.001)),
+    ("worker_memory", float | None, None, typer.Option(
+        help="GB that a worker may hold before its photo is set aside; no bound by default.",
+        min=0.001)),
+    ("retry_set_aside", bool, False, typer.Option(
+        "--retry-set-aside", help="Try the photos again on which workers died or hung.")),
     ("stages", str | None, None, typer.Option(
         help="Stages of your own, made by MODULE:FUNCTION.", metavar="MODULE:FUNCTION")),
     ("report", bool, True, typer.Option(help="Write report.html and report.json in the end.")),
@@ -158,6 +167,8 @@ def build(photos: str, out: Path, as_json: bool, **given: Any) -> None:
     summary = run_build(
         photos, out, settings_of(BuildSettings, given),
         captions=given["captions"], workers=given["workers"], ray=given["ray"],
+        photo_timeout=given["photo_timeout"], worker_memory=given["worker_memory"],
+        retry_set_aside=given["retry_set_aside"], device=given["device"],
         stages=given["stages"] or DEFAULT_STAGES, report=given["report"], progress=on_terminal(),
     )  # fmt: skip
     if as_json:

@@ -78,7 +78,10 @@ class QualityModel(nn.Module):
 
     Attributes:
         sha256: hash of the heads' values and the backbone's, by which a build names the model.
+        batch: pictures that the backbone is given together; 1 holds the memory of one.
     """
+
+    batch = 1
 
     def __init__(
         self, backbone: Backbone, heads: dict[str, nn.Linear], config: QualityConfig
@@ -131,10 +134,12 @@ class QualityModel(nn.Module):
         if len(pictures) != len(masks):
             raise InputError(f"{len(pictures)} pictures came with {len(masks)} masks or holes.")
         scores = []
-        for picture, mask in zip(pictures, masks, strict=True):  # memory of one at a time
-            features = features_of(kind, self.backbone, picture, mask)
-            logit: Tensor = self.heads[kind](features)
-            scores.append(float(torch.sigmoid(logit)))
+        head = self.heads[kind]
+        for first in range(0, len(pictures), self.batch):
+            part = slice(first, first + self.batch)
+            features = features_of_all(kind, self.backbone, pictures[part], masks[part])
+            logits: Tensor = head(features.to(next(head.parameters()).device))
+            scores += torch.sigmoid(logits)[:, 0].tolist()
         return scores
 
 
@@ -150,30 +155,51 @@ def features_of(kind: str, backbone: Backbone, picture: np.ndarray, mask: np.nda
     Raises:
         InputError: the sizes differ.
     """
-    if mask.shape != picture.shape[:2]:
-        raise InputError(f"A mask of {mask.shape} does not fit a picture of {picture.shape}.")
-    if mask.dtype == bool:
-        mask = np.where(mask, 255, 0).astype(np.uint8)
+    return features_of_all(kind, backbone, [picture], [mask])[0]
+
+
+def features_of_all(
+    kind: str, backbone: Backbone, pictures: Sequence[np.ndarray], masks: Sequence[np.ndarray]
+) -> Tensor:
+    """What `features_of` gives for each of some samples, looked at together: (N, C) float32."""
+    whole = []
+    for picture, mask in zip(pictures, masks, strict=True):
+        if mask.shape != picture.shape[:2]:
+            raise InputError(f"A mask of {mask.shape} does not fit a picture of {picture.shape}.")
+        whole.append(np.where(mask, 255, 0).astype(np.uint8) if mask.dtype == bool else mask)
+    views = _mask_views if kind == "mask" else _fill_views
+    seen = [view for pair in zip(pictures, whole, strict=True) for view in views(*pair)]
+    given = network_input(seen)
+    weights = list(backbone.parameters()) if isinstance(backbone, nn.Module) else []
+    if weights:
+        given = given.to(weights[0].device)
     with torch.no_grad():
-        return (mask_features if kind == "mask" else fill_features)(backbone, picture, mask)
+        maps = backbone.maps(given)
+        if kind == "mask":  # last features of the three views: (N, 3 * 1280)
+            return maps[-1].mean(dim=(2, 3)).reshape(len(whole), -1)
+        parts = [
+            _fill_features([one[place : place + 1] for one in maps], hole)
+            for place, hole in enumerate(whole)
+        ]
+        return torch.stack(parts)
 
 
-def mask_features(backbone: Backbone, photo: np.ndarray, mask: np.ndarray) -> Tensor:
-    """Last features of the cut-out in its box, of the rest, and of the mask: (3 * 1280,)."""
-    box = box_around(mask, MASK_BOX)
-    cut_out = _cropped(over_grey(photo, mask), box, GREY)
-    rest = over_grey(photo, 255 - mask)
-    shape = np.repeat(mask[..., None], 3, axis=2)
-    maps = backbone.maps(network_input([cut_out, rest, shape]))[-1]  # (3, C, 7, 7)
-    return maps.mean(dim=(2, 3)).flatten()
+def _mask_views(photo: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+    """The cut-out in its box, the rest, and the mask."""
+    cut_out = _cropped(over_grey(photo, mask), box_around(mask, MASK_BOX), GREY)
+    return [cut_out, over_grey(photo, 255 - mask), np.repeat(mask[..., None], 3, axis=2)]
 
 
-def fill_features(backbone: Backbone, background: np.ndarray, hole: np.ndarray) -> Tensor:
+def _fill_views(background: np.ndarray, hole: np.ndarray) -> list[np.ndarray]:
+    """The background in a box around the hole."""
+    return [_cropped(background, box_around(hole, FILL_BOX), GREY)]
+
+
+def _fill_features(maps: Sequence[Tensor], hole: np.ndarray) -> Tensor:
     """Features at `FILL_DEPTHS` inside the hole and in the band around it, and how they differ."""
     box = box_around(hole, FILL_BOX)
-    maps = backbone.maps(network_input([_cropped(background, box, GREY)]))
     inside = torch.from_numpy(np.array(_resized(_cropped(hole, box, 0)))) > 127
-    weight = inside.float()[None, None]  # (1, 1, 224, 224)
+    weight = inside.float()[None, None].to(maps[0].device)  # (1, 1, 224, 224)
     band = F.max_pool2d(weight, BAND, 1, BAND // 2) - weight
     parts = []
     for depth in FILL_DEPTHS:
@@ -272,7 +298,7 @@ class HubBackbone(nn.Module):
     def maps(self, x: Tensor) -> list[Tensor]:
         """See `Backbone.maps`; eight maps, as many as lite0 has."""
         mean, deviation = (
-            torch.tensor(values).view(1, 3, 1, 1)
+            torch.tensor(values, device=x.device).view(1, 3, 1, 1)
             for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
         )
         colours = (x * 128.0 + 127.0) / 255.0

@@ -6,6 +6,7 @@ Results, builds and models store these hashes, so what goes into them cannot cha
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 Network = TypeVar("Network")
 
 # of those that onnxruntime may offer: the ones whose results stay close to the CPU's
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+CUDA = "CUDAExecutionProvider"
+PROVIDERS = (CUDA, "CPUExecutionProvider")
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # empty: no network of this process runs on a GPU
+GPU_BATCH = (
+    8  # pictures that a GPU is given together; on a CPU a batch takes memory, and saves none
+)
 
 
 class Held(Generic[Network]):
@@ -57,12 +63,26 @@ def open_session(path: Path, threads: int = 0) -> Any:
         options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     offered = onnxruntime.get_available_providers()
-    providers = [provider for provider in PROVIDERS if provider in offered]
+    hidden = os.environ.get(VISIBLE) == ""
+    providers = [
+        provider for provider in PROVIDERS
+        if provider in offered and not (hidden and provider == CUDA)
+    ]  # fmt: skip
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime has a dozen classes for it, all below Exception
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{path} is not an ONNX network that can be run: {reason}.") from None
+
+
+def has_cuda() -> bool:
+    """Whether torch or onnxruntime, as installed here, would use a CUDA device."""
+    import torch
+
+    if os.environ.get(VISIBLE) == "":
+        return False
+    onnxruntime = require("onnxruntime", "onnxruntime", "Running ONNX networks", extra="decompose")
+    return torch.cuda.is_available() or CUDA in onnxruntime.get_available_providers()
 
 
 def module_sha256(*modules: nn.Module) -> str:

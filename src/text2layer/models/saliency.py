@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.frozen import module_sha256, open_session
+from text2layer.models.frozen import CUDA, GPU_BATCH, module_sha256, open_session
 from text2layer.models.repository import (
     Repository,
     input_size,
@@ -145,9 +145,6 @@ def load_saliency(name: str, threads: int = 0, licence: str = "") -> SaliencyMod
 class OnnxSaliency:
     """A network in an .onnx file; see `SaliencyModel`.
 
-    One photo at a time: the graphs known here are exported for a batch of one, and on a CPU a
-    batch would not be faster.
-
     Args:
         name: as the user gave it.
         path: of the file.
@@ -155,6 +152,10 @@ class OnnxSaliency:
         licence: of the weights.
         recipe: how it wants its input; networks of the table have their own.
         size: (width, height) of its input if the graph leaves that open.
+
+    Attributes:
+        batch: photos that it is given together: 1 on a CPU, where more would not be faster, and for
+            graphs that were exported for one, as U^2-Net's and IS-Net's were.
     """
 
     def __init__(
@@ -185,21 +186,22 @@ class OnnxSaliency:
             for side, other in zip(shape[2:], (asked[1], asked[0]), strict=True)
         )
         self._size = (width, height)
+        on_gpu = CUDA in self._session.get_providers()
+        self.batch = GPU_BATCH if on_gpu and not isinstance(shape[0], int) else 1
         self._input = inputs[0].name
         self._output = self._session.get_outputs()[0].name
 
     def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:
         """One map for each (H, W, 3) uint8 photo."""
-        return [self._predict(image) for image in images]
+        return in_batches(images, self.batch, self._recipe, self._size, self._run)
 
-    def _predict(self, image: np.ndarray) -> SaliencyMap:
-        values = self._recipe.prepare(image, self._size)
+    def _run(self, values: np.ndarray) -> np.ndarray:
         output = np.asarray(self._session.run([self._output], {self._input: values})[0])
-        if output.size != math.prod(output.shape[-2:]):
+        if output.size != len(values) * math.prod(output.shape[-2:]):
             raise WeightsError(
                 f"The saliency network {self.name!r} gives {output.shape}; one map is needed."
             )
-        return stretch(output.reshape(output.shape[-2:]), (image.shape[1], image.shape[0]))
+        return output
 
 
 class TorchSaliency:
@@ -212,6 +214,9 @@ class TorchSaliency:
         size: (width, height) of its input.
         recipe: how it wants its input.
         licence: of the weights.
+
+    Attributes:
+        batch: photos that it is given together; 1 on a CPU.
     """
 
     def __init__(
@@ -229,28 +234,58 @@ class TorchSaliency:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network = network.float().eval().to(self._device)
         self._size, self._recipe = size, recipe or Recipe()
+        self.batch = GPU_BATCH if self._device.type == "cuda" else 1
 
     def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:
         """One map for each (H, W, 3) uint8 photo."""
-        return [self._predict(image) for image in images]
+        return in_batches(images, self.batch, self._recipe, self._size, self._run)
 
-    def _predict(self, image: np.ndarray) -> SaliencyMap:
+    def _run(self, values: np.ndarray) -> np.ndarray:
         import torch
 
-        values = torch.from_numpy(self._recipe.prepare(image, self._size))
         with torch.inference_mode():
-            output = self._network(values.to(self._device))
+            output = self._network(torch.from_numpy(values).to(self._device))
         output = getattr(output, "logits", output)
         logits = output[-1] if isinstance(output, (list, tuple)) else output
-        maps = logits.reshape(-1, *logits.shape[-2:]).float()
-        if len(maps) > 2:
+        maps = logits.reshape(len(values), -1, *logits.shape[-2:]).float()
+        classes = maps.shape[1]
+        if classes > 2:
             raise WeightsError(
-                f"The network {self.name!r} tells {len(maps)} classes apart; a saliency network "
+                f"The network {self.name!r} tells {classes} classes apart; a saliency network "
                 "has one or two."
             )
         # the softmax of two classes is the sigmoid of their difference
-        probability = (maps[-1] - maps[0] * (len(maps) - 1)).sigmoid().cpu().numpy()
-        return stretch(probability, (image.shape[1], image.shape[0]))
+        probability = (maps[:, -1] - maps[:, 0] * (classes - 1)).sigmoid()
+        found: np.ndarray = probability.cpu().numpy()
+        return found
+
+
+def in_batches(
+    images: Sequence[np.ndarray],
+    batch: int,
+    recipe: Recipe,
+    size: tuple[int, int],
+    run: Callable[[np.ndarray], np.ndarray],
+) -> list[SaliencyMap]:
+    """A map for each photo.
+
+    Args:
+        images: (H, W, 3) uint8; they may differ in size.
+        batch: photos that the network is given together.
+        recipe: how they are prepared.
+        size: (width, height) that the network takes.
+        run: (N, 3, height, width) float32 -> N maps of one channel.
+    """
+    found = []
+    for first in range(0, len(images), batch):
+        part = images[first : first + batch]
+        output = run(np.concatenate([recipe.prepare(image, size) for image in part]))
+        maps = output.reshape(len(part), *output.shape[-2:])
+        found += [
+            stretch(values, (image.shape[1], image.shape[0]))
+            for image, values in zip(part, maps, strict=True)
+        ]
+    return found
 
 
 def stretch(values: np.ndarray, size: tuple[int, int]) -> SaliencyMap:

@@ -8,25 +8,27 @@ actor on another machine.
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from text2layer import __version__
+from text2layer.data.places import listed, place_of
 from text2layer.data.schema import Sample, SampleMetadata, encode_sample
 from text2layer.data.shard_file import ShardFile, writing_shard
 from text2layer.data.statistics import measure_mask
 from text2layer.errors import DataError, InputError, Text2LayerError
 from text2layer.photos.examples import Examples
 from text2layer.photos.folder import BuildFolder
-from text2layer.photos.photo import Photo, PhotoRef, Rejection, Stage, run_stages
+from text2layer.photos.photo import WORKER, Photo, PhotoRef, Rejection, Stage, run_stages
 from text2layer.photos.settings import BuildSettings
 
 Entry = tuple[PhotoRef, Rejection | None]  # a photo, and why the index leaves it out
 StagesFactory = Callable[[BuildSettings, int], Sequence[Stage]]
+Looking = Callable[[Sequence[str]], AbstractContextManager[Any]]
 
 DEFAULT_STAGES = "text2layer.photos.stages:make_stages"
 FORMER_STAGES = "text2layer.data.build.stages:make_stages"  # what older records call the same
@@ -91,6 +93,10 @@ def process_chunk(
     stages: Sequence[Stage],
     settings: BuildSettings,
     out: Path,
+    *,
+    source: str | None = None,
+    alone: Collection[str] = (),
+    looking: Looking = lambda keys: nullcontext(),
 ) -> ChunkResult:
     """Lead a chunk's photos through the stages; write its shard, then its journal.
 
@@ -100,9 +106,14 @@ def process_chunk(
         stages: see `run_stages`.
         settings: of the build; the same photos, stages and settings give the same shard.
         out: folder of the build.
+        source: where the photos come from, if it must be there when the chunk is committed.
+        alone: keys of photos that go through the stages without others.
+        looking: called with the keys of photos; the context that it gives holds while they are
+            looked at.
 
     Raises:
         InputError, WriteError: shard or journal cannot be written (disk full, ...).
+        DataError: the source has vanished, and with it photos of the chunk.
     """
     folder = BuildFolder(out)
     examples = Examples(folder.examples)
@@ -118,16 +129,19 @@ def process_chunk(
     kept = 0
     with ExitStack() as stack:
         shard: ShardFile | None = None
-        for photo in _processed(entries, stages):
-            members = _encoded(photo, hashes, made_by, settings)
+        for photo in _processed(entries, stages, alone, looking):
+            members = encode(photo, hashes, made_by, settings)
             if members is not None:
                 shard = shard or stack.enter_context(writing_shard(folder.shard(number)))
                 shard.add(photo.ref.key, members)
                 kept += 1
             elif photo.rejected is not None:
                 reasons[photo.rejected.stage, photo.rejected.reason] += 1
-            examples.offer(photo)
+            if photo.rejected is None or photo.rejected.stage != WORKER:
+                examples.offer(photo)
             lines[photo.ref.key] = journal_line(photo)
+        if source is not None and reasons:
+            check_source(source)
     folder.write_journal(number, (lines[ref.key] for ref, _ in entries))
     return ChunkResult(number, len(entries), kept, reasons, hashes)
 
@@ -151,21 +165,58 @@ def journal_line(photo: Photo) -> dict[str, Any]:
     return line
 
 
-def _processed(entries: Sequence[Entry], stages: Sequence[Stage]) -> Iterator[Photo]:
-    """The photos after all stages, batch by batch, so that few pictures are in memory at once."""
-    waiting: list[PhotoRef] = []
+def _processed(
+    entries: Sequence[Entry], stages: Sequence[Stage], alone: Collection[str], looking: Looking
+) -> Iterator[Photo]:
+    """The photos after all stages, batch by batch, so that few pictures are in memory at once.
+
+    What the caller does with a photo of a batch belongs to the time that the batch is looked at.
+    """
     for ref, rejection in entries:
         if rejection is not None:
-            yield Photo(ref, rejected=rejection)
+            with looking([ref.key]):
+                yield Photo(ref, rejected=rejection)
+    for batch in _batches([ref for ref, rejection in entries if rejection is None], alone):
+        with looking([ref.key for ref in batch]):
+            yield from through_stages(batch, stages)
+
+
+def _batches(refs: Sequence[PhotoRef], alone: Collection[str]) -> Iterator[list[PhotoRef]]:
+    """The photos in order, `BATCH` at a time, but one by one those that go alone."""
+    waiting: list[PhotoRef] = []
+    for ref in refs:
+        if ref.key in alone:
+            if waiting:
+                yield waiting
+            yield [ref]
+            waiting = []
             continue
         waiting.append(ref)
         if len(waiting) == BATCH:
-            yield from _through(waiting, stages)
+            yield waiting
             waiting = []
-    yield from _through(waiting, stages)
+    if waiting:
+        yield waiting
 
 
-def _through(refs: Sequence[PhotoRef], stages: Sequence[Stage]) -> list[Photo]:
+def check_source(source: str) -> None:
+    """DataError if the folder or file of the photos is gone: none of them is to blame for that.
+
+    A folder that was mounted is empty when it is not.
+    """
+    place = place_of(source)
+    try:
+        there = bool(listed(place)) if place.is_dir() else place.exists()
+    except OSError:
+        there = False
+    if not there:
+        raise DataError(
+            f"The photos in '{source}' have vanished; bring them back, then the same command "
+            "goes on."
+        )
+
+
+def through_stages(refs: Sequence[PhotoRef], stages: Sequence[Stage]) -> list[Photo]:
     """A batch through all stages; if a stage breaks, each photo goes alone to find the culprit."""
     photos = [Photo(ref) for ref in refs]
     try:
@@ -190,7 +241,7 @@ def _alone(ref: PhotoRef, stages: Sequence[Stage]) -> Photo:
     return photo
 
 
-def _encoded(
+def encode(
     photo: Photo, hashes: dict[str, str], made_by: dict[str, Any], settings: BuildSettings
 ) -> dict[str, bytes] | None:
     """The members of a kept photo; None for a rejected one, or if the schema cannot hold it."""
@@ -229,8 +280,8 @@ def _finite(scores: dict[str, float]) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in scores.items() if math.isfinite(value)}
 
 
-def journal_result(number: int, folder: BuildFolder, stages: Sequence[Stage]) -> ChunkResult:
-    """The result of a chunk that is done, from its journal."""
+def journal_result(number: int, folder: BuildFolder, hashes: dict[str, str]) -> ChunkResult:
+    """The result of a chunk that is done, from its journal and the hashes of the models."""
     reasons: Counter[tuple[str, str]] = Counter()
     photos = kept = 0
     for line in read_journal(folder.journal(number)):
@@ -239,7 +290,7 @@ def journal_result(number: int, folder: BuildFolder, stages: Sequence[Stage]) ->
             kept += 1
         else:
             reasons[line["stage"], line["reason"]] += 1
-    return ChunkResult(number, photos, kept, reasons, hashes_of(stages))
+    return ChunkResult(number, photos, kept, reasons, hashes)
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from text2layer.errors import DataError, InputError
 from text2layer.files import UNFINISHED, remove_unfinished, try_lock, writing
+from text2layer.photos.photo import WORKER
 
 LOCK = ".lock"
 
@@ -107,6 +108,38 @@ class BuildFolder:
         with writing(self.journal(number)) as file:
             for line in lines:
                 file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+    def read_aside(self, number: int) -> dict[str, str]:
+        """Photos of a chunk in work that are set aside already: reason by key."""
+        try:
+            return dict(json.loads(self._aside(number).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):  # none; or damaged, and they are found again
+            return {}
+
+    def write_aside(self, number: int, reasons: Mapping[str, str]) -> None:
+        """Remember them until the chunk's journal does, so that no later run tries them."""
+        write_json(self._aside(number), reasons)
+
+    def forget_aside(self, number: int) -> None:
+        """The journal says it now, or they shall be tried again."""
+        self._aside(number).unlink(missing_ok=True)
+
+    def _aside(self, number: int) -> Path:
+        return self.journals / f"{number:06d}.aside.json"
+
+    def with_set_aside(self) -> set[int]:
+        """Numbers of the chunks, done or not, that have set photos aside."""
+        said = f'"stage": "{WORKER}"'
+        journals = [path for path in self.journals.glob("*.jsonl") if path.stem.isdigit()]
+        done = {int(path.stem) for path in journals if said in path.read_text(encoding="utf-8")}
+        return done | {
+            int(path.name.partition(".")[0]) for path in self.journals.glob("*.aside.json")
+        }
+
+    def undo(self, number: int) -> None:
+        """Let a chunk be done again, all its photos tried."""
+        self.journal(number).unlink(missing_ok=True)
+        self.forget_aside(number)
 
     def done(self) -> set[int]:
         """Numbers of the chunks that are done.

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from text2layer.errors import DataError, WriteError
+from text2layer.photos.child import is_set_aside
 from text2layer.photos.decode import (
     UnusablePicture,
     check_colour,
@@ -30,8 +31,11 @@ from text2layer.photos.decode import (
     open_picture,
     read_photo,
 )
-from text2layer.photos.photo import PhotoRef, Rejection
+from text2layer.photos.photo import WORKER, PhotoRef, Rejection
 from text2layer.photos.settings import BuildSettings
+
+Look = tuple[np.ndarray | None, Rejection | None]  # see `look_at`
+Looking = Callable[[Sequence[str]], AbstractContextManager[Any]]
 
 STAGE = "index"
 BATCH = 256  # photos in a transaction
@@ -88,6 +92,7 @@ class PhotoIndex:
         source: Iterable[PhotoRef],
         settings: BuildSettings,
         *,
+        look: Callable[[Sequence[PhotoRef]], list[Look]] | None = None,
         progress: bool = True,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -99,6 +104,7 @@ class PhotoIndex:
         Args:
             source: photos in an order that does not change.
             settings: what decides; the same for all calls.
+            look: looks at a batch of photos, in another process perhaps; None looks here.
             progress: show a bar on stderr.
             stop: asked before each batch; true ends the pass early.
 
@@ -106,15 +112,15 @@ class PhotoIndex:
             WriteError: the file cannot be written, for example because the disk is full.
             DataError: it is damaged.
         """
-        bar = tqdm(desc="index", unit="photo", disable=not progress, mininterval=1.0)
-        with bar, ThreadPoolExecutor(THREADS) as pool:
+        look = look or (lambda refs: look_at_all(refs, settings))
+        with tqdm(desc="index", unit="photo", disable=not progress, mininterval=1.0) as bar:
             for batch in _batches(source):
                 if stop():
                     return
                 new = self._unknown(batch)
-                verdicts = list(pool.map(lambda ref: self._look(ref, settings), new))
+                looks = look(new) if new else []
                 with self._transaction():
-                    for ref, (cells, rejection) in zip(new, verdicts, strict=True):
+                    for ref, (cells, rejection) in zip(new, looks, strict=True):
                         self._add(ref, cells, rejection, settings.duplicate_distance)
                 bar.update(len(batch))
 
@@ -132,14 +138,30 @@ class PhotoIndex:
             (first, first + self._size),
         )
         return [
-            (PhotoRef(**json.loads(ref)), Rejection(STAGE, reason, detail) if reason else None)
+            (PhotoRef(**json.loads(ref)), _verdict(reason, detail) if reason else None)
             for ref, reason, detail in rows
         ]
 
+    def set_aside(self) -> set[int]:
+        """Numbers of the photos on which a worker died or hung."""
+        rows = self._rows("SELECT number, reason FROM photos WHERE reason > ''")
+        return {number for number, reason in rows if is_set_aside(reason)}
+
+    def let_in(self, numbers: set[int]) -> None:
+        """Take back why these photos are left out; they count as copies of no other."""
+        with self._transaction():
+            self._base.executemany(
+                "UPDATE photos SET reason = '', detail = '' WHERE number = ?",
+                [(number,) for number in numbers],
+            )
+
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over all photos and verdicts, in order."""
+        """SHA-256 (hex) over all photos and verdicts in order; set aside counts as let in."""
         digest = hashlib.sha256()
-        for row in self._rows("SELECT ref, hash, reason FROM photos ORDER BY number"):
+        for ref, value, reason in self._rows(
+            "SELECT ref, hash, reason FROM photos ORDER BY number"
+        ):
+            row = (ref, value, "" if is_set_aside(reason) else reason)
             digest.update(json.dumps(row).encode())
         return digest.hexdigest()
 
@@ -150,35 +172,6 @@ class PhotoIndex:
             if not any(self._rows("SELECT 1 FROM photos WHERE key = ?", (ref.key,))):
                 new.setdefault(ref.key, ref)
         return list(new.values())
-
-    def _look(
-        self, ref: PhotoRef, settings: BuildSettings
-    ) -> tuple[np.ndarray | None, Rejection | None]:
-        """Cells of a photo, or why it is left out.
-
-        What decode will reject has neither: it must not stand in for a better copy of itself.
-        """
-        if ref.opt_out:
-            return None, Rejection(STAGE, "opted out", "its owner asks not to train on it")
-        if settings.require_license and not ref.license.strip():
-            return None, Rejection(STAGE, "no licence")
-        if settings.require_caption and not ref.caption.strip():
-            return None, Rejection(STAGE, "no caption")
-        try:
-            data = read_photo(ref)
-            if PROHIBITED in data:
-                return None, Rejection(STAGE, "opted out", "its XMP prohibits data mining")
-            with open_picture(data) as picture:
-                check_shape(picture, settings)
-                picture.draft(None, (HASH_SIDE, HASH_SIDE))
-                small = loaded(picture)
-            small.thumbnail((HASH_SIDE, HASH_SIDE), Image.Resampling.BOX)
-            check_colour(np.asarray(small), settings)
-            return photo_cells(small), None
-        except UnusablePicture as problem:
-            if problem.reason in ("damaged", "not a picture", "unreadable"):
-                return None, Rejection(STAGE, "unreadable", f"{problem.reason}: {problem.detail}")
-            return None, None  # the decode stage says why, in its own words
 
     def _add(
         self, ref: PhotoRef, cells: np.ndarray | None, rejection: Rejection | None, distance: int
@@ -264,6 +257,60 @@ class PhotoIndex:
             raise DataError(
                 f"'{self.path}' is not an index of photos ({error}); delete it."
             ) from None
+
+
+def look_at_all(
+    refs: Sequence[PhotoRef],
+    settings: BuildSettings,
+    looking: Looking = lambda keys: nullcontext(),
+) -> list[Look]:
+    """What `look_at` finds for each photo, by a few threads.
+
+    Args:
+        refs: the photos.
+        settings: of the build.
+        looking: called with the keys of photos; the context that it gives holds while they are
+            looked at.
+    """
+
+    def look(ref: PhotoRef) -> Look:
+        with looking([ref.key]):
+            return look_at(ref, settings)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(look, refs))
+
+
+def look_at(ref: PhotoRef, settings: BuildSettings) -> Look:
+    """Cells of a photo, or why it is left out.
+
+    What decode will reject has neither: it must not stand in for a better copy of itself.
+    """
+    if ref.opt_out:
+        return None, Rejection(STAGE, "opted out", "its owner asks not to train on it")
+    if settings.require_license and not ref.license.strip():
+        return None, Rejection(STAGE, "no licence")
+    if settings.require_caption and not ref.caption.strip():
+        return None, Rejection(STAGE, "no caption")
+    try:
+        data = read_photo(ref)
+        if PROHIBITED in data:
+            return None, Rejection(STAGE, "opted out", "its XMP prohibits data mining")
+        with open_picture(data) as picture:
+            check_shape(picture, settings)
+            picture.draft(None, (HASH_SIDE, HASH_SIDE))
+            small = loaded(picture)
+        small.thumbnail((HASH_SIDE, HASH_SIDE), Image.Resampling.BOX)
+        check_colour(np.asarray(small), settings)
+        return photo_cells(small), None
+    except UnusablePicture as problem:
+        if problem.reason in ("damaged", "not a picture", "unreadable"):
+            return None, Rejection(STAGE, "unreadable", f"{problem.reason}: {problem.detail}")
+        return None, None  # the decode stage says why, in its own words
+
+
+def _verdict(reason: str, detail: str) -> Rejection:
+    return Rejection(WORKER if is_set_aside(reason) else STAGE, reason, detail)
 
 
 def _batches(source: Iterable[PhotoRef]) -> Iterator[list[PhotoRef]]:

@@ -61,6 +61,9 @@ class PhotoRef:
         return asdict(self)
 
 
+WORKER = "worker"  # named as the stage of photos on which a worker died or hung
+
+
 @dataclass(frozen=True)
 class Rejection:
     """Why a photo is not in the data set.

@@ -81,7 +81,12 @@ def load_classifiers(settings: BuildSettings, threads: int = 0) -> QualityModel 
     import torch
 
     from text2layer.judges.quality import load_quality
+    from text2layer.models.frozen import GPU_BATCH
 
     if threads:
         torch.set_num_threads(threads)
-    return load_quality()
+    model = load_quality()
+    if torch.cuda.is_available():
+        model.to("cuda")
+        model.batch = GPU_BATCH
+    return model

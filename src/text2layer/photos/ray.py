@@ -2,8 +2,9 @@
 
 PHOTOS and OUT must be folders that every machine sees under the same path: actors read the index
 and the photos, and write shards and journals, themselves; only numbers of chunks and their results
-travel. When a machine is lost, Ray gives its chunks to another actor, and a chunk that is done
-twice gives the same bytes and is renamed into place twice.
+travel, no pictures. When a machine is lost, Ray gives its chunks to another actor, and a chunk that
+is done twice gives the same bytes and is renamed into place twice. A photo that kills its worker
+does not kill the actor, which holds a `Guard`. Machines that come during the run get actors too.
 """
 
 import json
@@ -22,11 +23,14 @@ from text2layer.errors import InputError, Text2LayerError
 from text2layer.options import require
 from text2layer.photos.chunk import ChunkResult, journal_result
 from text2layer.photos.folder import BuildFolder
+from text2layer.photos.guard import Guard
 from text2layer.photos.index import PhotoIndex
-from text2layer.photos.worker import Results, Stop, Worker, WorkerSetup
+from text2layer.photos.pool import Results, Stop
+from text2layer.photos.worker import WorkerSetup
 
 CORES_PER_ACTOR = 2  # unless their number is given; as in the pool of one machine
 ANSWER_SECONDS = 5  # that a cluster's head may take to answer
+IN_FLIGHT = 2  # blocks of an actor: one at work, the next at hand
 MOST_BLOCKS = 10_000  # of chunks' numbers that Ray schedules; beyond, a block holds several
 
 
@@ -35,7 +39,7 @@ class ChunkActor:
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
-        self._worker: Worker | None = None
+        self._guard = Guard(setup)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """{"id": numbers of chunks} -> {"result": what became of each, as text}.
@@ -47,13 +51,12 @@ class ChunkActor:
     def _done(self, number: int) -> str:
         folder = BuildFolder(self._setup.out)
         try:
-            self._worker = self._worker or Worker(self._setup)
             if folder.journal(number).exists():  # a machine was lost after it had done this one
-                return _packed(journal_result(number, folder, self._worker.stages))
+                return _packed(journal_result(number, folder, self._guard.hashes()))
             index = PhotoIndex(folder.index)
             index.chunks(self._setup.settings.photos_per_shard)
             try:
-                return _packed(self._worker.run(number, index.chunk(number)))
+                return _packed(self._guard.chunk(number, index.chunk(number)))
             finally:
                 index.close()
         except Text2LayerError as error:
@@ -72,7 +75,8 @@ def run_on_ray(
         setup: what the actors need to know; how many threads each uses is decided here.
         numbers: of the chunks to do.
         address: of the cluster; "auto" takes the one at hand, and starts one here if there is none.
-        actors: how many; None lets Ray use all the cluster's cores, or GPUs if it has any.
+        actors: how many at most; None lets Ray use all the cluster's cores, or GPUs if it has any,
+            also those that join it later.
         stop: asked after each result; the chunks at work are then given up, and done again by the
             next run.
 
@@ -86,22 +90,42 @@ def run_on_ray(
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it sets another level
         data.DataContext.get_current().enable_progress_bars = False
         gpus, cores, node_cores = _resources(ray)
+        if setup.device == "cuda" and not gpus:
+            raise InputError("The Ray cluster has no GPU; leave out --device cuda.")
+        gpus = 0 if setup.device == "cpu" else gpus
         threads = max(1, min(node_cores, cores // actors if actors else CORES_PER_ACTOR))
-        most = min(actors or gpus or cores // threads, len(numbers))
+        first = max(1, min(actors or gpus or cores // threads, len(numbers)))
+        most = min(actors or len(numbers), len(numbers))
         items = [{"id": number} for number in numbers]
-        blocks = min(len(items), max(MOST_BLOCKS, 4 * most))
+        blocks = min(len(items), max(MOST_BLOCKS, 4 * first))
         done = data.from_items(items, override_num_blocks=blocks).map_batches(
             ChunkActor,
             fn_constructor_args=(replace(setup, threads=threads),),
             batch_size=1,
-            compute=data.ActorPoolStrategy(min_size=1, max_size=most),
-            num_gpus=1 if gpus else 0,
+            compute=data.ActorPoolStrategy(
+                min_size=1,
+                initial_size=first,
+                max_size=most,
+                max_tasks_in_flight_per_actor=IN_FLIGHT,
+            ),
+            num_gpus=gpu_share(gpus, actors or gpus),
             num_cpus=0 if gpus else threads,
         )
         for row in done.iter_rows():
             yield _unpacked(row["result"])
             if stop():
                 return
+
+
+def gpu_share(gpus: int, actors: int) -> float:
+    """GPUs of one actor: 1, or an even part of one where there are more actors than GPUs.
+
+    Those that share a GPU take turns: while one decodes or encodes, the GPU works for the others.
+    """
+    if not gpus:
+        return 0
+    sharing = -(-actors // gpus)
+    return 1 if sharing <= 1 else int(1e4 / sharing) / 1e4  # as fine as Ray counts
 
 
 @contextmanager

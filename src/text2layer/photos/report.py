@@ -21,10 +21,12 @@ from text2layer.options import require
 from text2layer.photos.chunk import read_journal
 from text2layer.photos.examples import KEPT, SEPARATOR
 from text2layer.photos.folder import BuildFolder, write_json
+from text2layer.photos.photo import WORKER
 
 MOST_REASONS = 1000  # kinds counted apart; a plug-in stage may put numbers into its reasons
 OTHER = "other"
 MOST_LICENSES = 100
+MOST_NAMED = 100  # photos on which a worker died that the report names; all are counted
 
 TEMPLATE = "report.html.jinja"
 NO_REPORT = "give --no-report"
@@ -45,6 +47,7 @@ class Tally:
         self.scores: dict[str, _Range] = {}
         self.statistics = Statistics()
         self.examples: dict[str, dict[str, Any]] = {}
+        self.set_aside: list[dict[str, str]] = []
         self._example_keys = example_keys
 
     def add(self, line: dict[str, Any]) -> None:
@@ -61,6 +64,8 @@ class Tally:
             if pair not in self.reasons and len(self.reasons) >= MOST_REASONS:
                 pair = (line["stage"], OTHER)
             self.reasons[pair] += 1
+            if line["stage"] == WORKER and len(self.set_aside) < MOST_NAMED:
+                self.set_aside.append({name: line[name] for name in ("key", "source", "reason")})
         if line["key"] in self._example_keys:
             self.examples[line["key"]] = line
 
@@ -130,6 +135,7 @@ def collect(
         "kept": tally.kept,
         "kept_share": tally.kept / tally.photos if tally.photos else None,
         "rejected": stages,
+        "set_aside": tally.set_aside,
         "left_out_by_source": record.get("index", {}).get("skipped", {}),
         "source_messages": record.get("index", {}).get("messages", []),
         "licenses": dict(tally.licenses.most_common()),

@@ -115,10 +115,10 @@ class Agreement:
         """Write `photo.second_mask` and the score; reject."""
         if self._second is None:
             return
-        for photo in photos:
-            assert photo.image is not None
+        images = [photo.image for photo in photos if photo.image is not None]
+        for photo, found in zip(photos, self._second.predict(images), strict=True):
             assert photo.mask is not None
-            photo.second_mask = self._second.predict([photo.image])[0].mask
+            photo.second_mask = found.mask
             agreement = intersection_over_union(photo.mask, photo.second_mask)
             photo.scores["agreement"] = round(agreement, 4)
             if self._settings.quality_filter and agreement < self._settings.min_agreement:

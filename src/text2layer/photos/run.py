@@ -3,8 +3,8 @@
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,19 +16,15 @@ from tqdm import tqdm
 from text2layer import __version__
 from text2layer.data.places import is_address, place_of
 from text2layer.errors import DataError, InputError
-from text2layer.photos.chunk import DEFAULT_STAGES, FORMER_STAGES, ChunkResult
+from text2layer.photos.chunk import DEFAULT_STAGES, FORMER_STAGES, ChunkResult, check_source
 from text2layer.photos.folder import BuildFolder
-from text2layer.photos.index import PhotoIndex
+from text2layer.photos.guard import Guard
+from text2layer.photos.index import Look, PhotoIndex
+from text2layer.photos.photo import PhotoRef
+from text2layer.photos.pool import Stop, Task, run_in_pool, stopping_cleanly
 from text2layer.photos.settings import BuildSettings
 from text2layer.photos.sources import PhotoSource, open_photos
-from text2layer.photos.worker import (
-    Stop,
-    Task,
-    WorkerSetup,
-    run_here,
-    run_in_pool,
-    stopping_cleanly,
-)
+from text2layer.photos.worker import DEVICES, PHOTO_SECONDS, WorkerSetup
 
 # packages whose version may change what a build gives
 PACKAGES = ("numpy", "pillow", "onnxruntime", "opencv-python-headless", "scipy", "torch")
@@ -83,13 +79,18 @@ def build(
     workers: int | None = None,
     ray: str | None = None,
     stages: str = DEFAULT_STAGES,
+    photo_timeout: float = PHOTO_SECONDS,
+    worker_memory: float | None = None,
+    retry_set_aside: bool = False,
+    device: str = "auto",
     report: bool = True,
     progress: bool = True,
 ) -> BuildSummary:
     """Make a filtered layered data set from photos, or go on with one that was stopped.
 
     Killed at any moment and called again with the same arguments, it gives the same shards as if
-    it had not been stopped.
+    it had not been stopped. All photos are looked at in worker processes; one on which workers die,
+    or which takes too long, is set aside with its reason, and the build goes on.
 
     Args:
         photos: a folder of pictures, shards, tables; or an address of them (see `open_photos`).
@@ -100,6 +101,10 @@ def build(
             the cluster holds by default.
         ray: address of a Ray cluster, or "auto"; None runs on this machine.
         stages: `module:function` that makes the stages from (settings, threads).
+        photo_timeout: seconds that one photo may take; a batch of n may take n times as long.
+        worker_memory: gigabytes (10^9 bytes) that a worker process may hold; None sets no bound.
+        retry_set_aside: try the photos again that an earlier run has set aside.
+        device: "cpu", "cuda" for GPUs alone, "auto" for GPUs where there are any.
         report: write `report.json` and `report.html` in the end.
         progress: show progress bars on stderr.
 
@@ -107,7 +112,7 @@ def build(
         InputError: no such photos; `out` is used by another build, holds other files, was begun
             with other settings or cannot be written to; stages that cannot be loaded.
         DataError: no photo is there, none has the caption or licence that the settings ask for, or
-            a worker died.
+            the photos vanished, or workers die again and again.
         WriteError: a file could not be written, for example because the disk is full.
         WeightsError: weights of a stage are missing or damaged.
     """
@@ -116,6 +121,12 @@ def build(
     cores = available_cores()
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}.")
+    if not photo_timeout > 0:
+        raise InputError(f"photo_timeout must be above 0 seconds, got {photo_timeout:g}.")
+    if worker_memory is not None and not worker_memory > 0:
+        raise InputError(f"worker_memory must be above 0 GB, got {worker_memory:g}.")
+    if device not in DEVICES:
+        raise InputError(f"There is no device '{device}'; give {', '.join(DEVICES)}.")
     if is_address(out):
         raise InputError(f"A build is written to a folder of this machine, not to '{out}'.")
     photos = str(place_of(photos))  # resumed from elsewhere, or read by actors, it is the same
@@ -127,19 +138,23 @@ def build(
     folder.prepare()
     with folder.locked(), stopping_cleanly() as stop:
         record = _begun_record(folder, settings, photos, captions, stages)
-        index = _filled_index(folder, record, source, settings, progress, stop)
-        if index is None:
-            summary.interrupted = True
-            return summary
-        with closing(index):
+        count = workers or max(1, cores // 2)
+        setup = WorkerSetup(
+            stages, settings, folder.root.absolute(), photos, max(1, cores // count),
+            record.get("models", {}), photo_timeout, int((worker_memory or 0) * 1e9), device,
+        )  # fmt: skip
+        with ExitStack() as stack:
+            guards = [stack.enter_context(closing(Guard(setup))) for _ in range(count)]
+            index = _filled_index(folder, record, source, guards[0], progress, stop)
+            if index is None:
+                summary.interrupted = True
+                return summary
+            stack.enter_context(closing(index))
+            if retry_set_aside:
+                _forgive(folder, index, settings.photos_per_shard)
             summary.photos = len(index)
             summary.skipped.update(record["index"]["skipped"])
-            count = workers or max(1, cores // 2)
-            setup = WorkerSetup(
-                stages, settings, folder.root.absolute(), max(1, cores // count),
-                record.get("models", {}),
-            )  # fmt: skip
-            _run_chunks(folder, record, index, setup, summary, count, workers, ray, progress, stop)
+            _run_chunks(folder, record, index, guards, summary, workers, ray, progress, stop)
         if report:
             from text2layer.photos.report import write_report
 
@@ -226,7 +241,7 @@ def _filled_index(
     folder: BuildFolder,
     record: dict[str, Any],
     source: PhotoSource,
-    settings: BuildSettings,
+    guard: Guard,
     progress: bool,
     stop: Stop,
 ) -> PhotoIndex | None:
@@ -242,7 +257,14 @@ def _filled_index(
                 "build into another folder."
             )
         return index
-    index.fill(source, settings, progress=progress, stop=stop)
+
+    def look(refs: Sequence[PhotoRef]) -> list[Look]:
+        looks = guard.look(refs)
+        if any(rejection and rejection.reason == "unreadable" for _, rejection in looks):
+            check_source(guard.setup.source)
+        return looks
+
+    index.fill(source, guard.setup.settings, look=look, progress=progress, stop=stop)
     if stop():
         return None
     if not len(index):
@@ -254,6 +276,7 @@ def _filled_index(
             f"No photo was found in '{record['source']}'"
             + (f" (left out: {left_out})." if left_out else ".")
         )
+    check_source(guard.setup.source)  # it may have vanished between two folders
     record["index"] = {
         "photos": len(index),
         "fingerprint": index.fingerprint(),
@@ -264,19 +287,27 @@ def _filled_index(
     return index
 
 
+def _forgive(folder: BuildFolder, index: PhotoIndex, size: int) -> None:
+    """Undo the chunks of photos that were set aside, so that those are tried again."""
+    photos = index.set_aside()
+    for number in {photo // size for photo in photos} | folder.with_set_aside():
+        folder.undo(number)
+    index.let_in(photos)  # last: until then the same command does it again
+
+
 def _run_chunks(
     folder: BuildFolder,
     record: dict[str, Any],
     index: PhotoIndex,
-    setup: WorkerSetup,
+    guards: Sequence[Guard],
     summary: BuildSummary,
-    processes: int,
     actors: int | None,
     ray: str | None,
     progress: bool,
     stop: Stop,
 ) -> None:
     """Do all chunks that are not done; keep the record and the summary up to date."""
+    setup = guards[0].setup
     size = setup.settings.photos_per_shard
     chunks = index.chunks(size)
     folder.journals.mkdir(exist_ok=True)
@@ -288,11 +319,11 @@ def _run_chunks(
     if ray is not None:
         from text2layer.photos.ray import run_on_ray
 
+        for guard in guards:
+            guard.close()
         results = run_on_ray(setup, todo, ray, actors, stop)
-    elif processes == 1 or len(todo) == 1:
-        results = run_here(setup, _tasks(index, todo), stop)
     else:
-        results = run_in_pool(setup, _tasks(index, todo), min(processes, len(todo)), stop)
+        results = run_in_pool(guards[: len(todo)], _tasks(index, todo), stop)
     begun = perf_counter()
     bar = tqdm(
         total=len(index), initial=summary.done_before, desc="build", unit="photo",
@@ -312,7 +343,7 @@ def _run_chunks(
         summary.interrupted = summary.done_before + summary.processed < len(index)
         if summary.processed:
             run = {"photos": summary.processed, "seconds": round(summary.seconds, 3),
-                   "workers": actors or processes, "ray": ray is not None,
+                   "workers": actors or len(guards), "ray": ray is not None,
                    "peak_memory_mb": peak_memory_mb()}  # fmt: skip
             record["runs"] = [*record["runs"], run][-RUNS_KEPT:]
             folder.write_record(record)

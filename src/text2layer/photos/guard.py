@@ -1,0 +1,144 @@
+"""Keeps a worker process at work: finds the photo that it dies on, and goes on without it.
+
+A worker dies on a batch of photos. Each of them is then tried alone, and one that is alone at two
+deaths is set aside: a worker that dies once may have been killed by chance. The chunk is done again
+without what was set aside, so its shard has the same samples as if the photo were not there.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from text2layer.errors import DataError
+from text2layer.photos.child import Child, Died
+from text2layer.photos.chunk import ChunkResult, Entry
+from text2layer.photos.folder import BuildFolder
+from text2layer.photos.index import Look
+from text2layer.photos.photo import WORKER, PhotoRef, Rejection
+from text2layer.photos.worker import WorkerSetup
+
+SERVE = "text2layer.photos.worker:serve"
+DEATHS = 2  # of workers with this photo alone, after which it is set aside
+MOST_IN_A_ROW = 20  # photos set aside with none done between them: the cause is another
+MOST_IDLE_DEATHS = 3  # in a row, of a worker that was looking at no photo
+
+
+class Guard:
+    """One worker process, and what is known about its deaths.
+
+    Args:
+        setup: of the build.
+    """
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self.setup = setup
+        self._child = Child(SERVE, setup, setup.photo_seconds, setup.memory)
+        self._deaths: Counter[str] = Counter()
+        self._in_a_row = self._idle_deaths = 0
+
+    def look(self, refs: Sequence[PhotoRef]) -> list[Look]:
+        """What the index needs to know of each photo; see `index.look_at`.
+
+        Raises:
+            DataError: workers die, and it is not about a photo.
+        """
+        found: dict[str, Look] = {}
+        while True:
+            rest = [ref for ref in refs if ref.key not in found]
+            try:
+                looks = self._child.call("look", rest)
+            except Died as death:
+                self._count(death)
+                for ref in rest:
+                    if ref.key in death.keys:
+                        found[ref.key] = self._looked_alone(ref, death)
+                continue
+            self._lives()
+            found |= {ref.key: look for ref, look in zip(rest, looks, strict=True)}
+            return [found[ref.key] for ref in refs]
+
+    def chunk(self, number: int, entries: Sequence[Entry]) -> ChunkResult:
+        """Do a chunk, without the photos on which workers die; see `chunk.process_chunk`.
+
+        Raises:
+            DataError: workers die, and it is not about a photo.
+            Text2LayerError: what the worker met, such as a full disk.
+        """
+        folder = BuildFolder(self.setup.out)
+        aside = folder.read_aside(number)
+        alone: set[str] = set()  # suspects: never again in a batch with others
+        while True:
+            given = [
+                (ref, Rejection(WORKER, aside[ref.key]) if ref.key in aside else rejection)
+                for ref, rejection in entries
+            ]
+            try:
+                result: ChunkResult = self._child.call("chunk", number, given, alone)
+            except Died as death:
+                self._count(death)
+                alone.update(death.keys)
+                for ref, _ in entries:
+                    if ref.key in death.keys and (reason := self._tried_alone(ref, death)):
+                        aside[ref.key] = reason
+                        folder.write_aside(number, aside)
+                continue
+            self._lives()
+            folder.forget_aside(number)
+            return result
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the models, by role."""
+        while True:
+            try:
+                hashes: dict[str, str] = self._child.call("hashes")
+                return hashes
+            except Died as death:
+                self._count(death)
+
+    def close(self) -> None:
+        """End the process at once; a call at work in another thread raises `child.Closed`."""
+        self._child.close()
+
+    def _looked_alone(self, ref: PhotoRef, death: Died) -> Look:
+        looks: list[Look] = []
+        reason = self._alone(ref.key, death, lambda: looks.extend(self._child.call("look", [ref])))
+        return (None, Rejection(WORKER, reason)) if reason else looks[0]
+
+    def _tried_alone(self, ref: PhotoRef, death: Died) -> str:
+        return self._alone(ref.key, death, lambda: self._child.call("attempt", ref))
+
+    def _alone(self, key: str, death: Died, attempt: Callable[[], object]) -> str:
+        """Try a photo alone until a worker survives, or why it is set aside."""
+        if death.keys == (key,):
+            self._deaths[key] += 1
+        while self._deaths[key] < DEATHS:
+            try:
+                attempt()
+            except Died as another:
+                self._count(another)
+                if another.keys:
+                    death = another
+                    self._deaths[key] += 1
+                continue
+            self._lives()
+            return ""
+        self._in_a_row += 1
+        if self._in_a_row >= MOST_IN_A_ROW:
+            raise DataError(
+                f"{MOST_IN_A_ROW} photos one after the other were the end of their worker "
+                f"(the last, '{key}', {death.reason}), so the cause is not a photo; look at the "
+                "memory and the libraries of this machine, then the same command goes on."
+            )
+        return death.reason
+
+    def _count(self, death: Died) -> None:
+        """DataError if workers die again and again without looking at a photo."""
+        self._idle_deaths = 0 if death.keys else self._idle_deaths + 1
+        if self._idle_deaths >= MOST_IDLE_DEATHS:
+            raise DataError(
+                f"A worker process died {MOST_IDLE_DEATHS} times while it was looking at no photo "
+                f"({death.reason}), perhaps for want of memory; run the same command again with "
+                "fewer --workers to go on."
+            )
+
+    def _lives(self) -> None:
+        self._in_a_row = self._idle_deaths = 0
