@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import fsspec
@@ -11,11 +12,13 @@ from PIL import Image
 
 from tests.photos.test_sources import jpeg
 from tests.photos.toy_photos import write_photos
-from tests.photos.toy_stages import NAME
+from tests.photos.toy_stages import NAME, make_stages
 from text2layer.data import places
 from text2layer.data.places import Address, place_of
 from text2layer.errors import DataError, InputError
+from text2layer.photos.chunk import process_chunk
 from text2layer.photos.folder import BuildFolder
+from text2layer.photos.index import PhotoIndex
 from text2layer.photos.run import build
 from text2layer.photos.settings import BuildSettings
 from text2layer.photos.sources import open_photos
@@ -158,6 +161,14 @@ def test_the_tries_are_bounded_and_wait_longer_each_time(rough, monkeypatch):
         assert 0.75 * 0.5 * 2**number <= wait <= 1.25 * 0.5 * 2**number
 
 
+def test_a_client_that_waits_long_itself_is_not_asked_for_ever(rough, monkeypatch):
+    clock = iter(range(0, 1000, 35))
+    monkeypatch.setattr(places.time, "monotonic", lambda: next(clock))
+    rough.failures = [TimeoutError("connect timeout"), None]
+    with pytest.raises(DataError, match="cannot be read after 2 tries"):
+        open_photos("rough://bucket")
+
+
 class NoCredentialsError(Exception):
     """As botocore's, which is no OSError."""
 
@@ -190,9 +201,19 @@ def quick(photos, out: Path):
     return build(photos, out, SETTINGS, workers=1, stages=NAME, report=False, progress=False)
 
 
+def step(address: str, out: Path) -> None:
+    """What a build does, here: the address is one of this process alone."""
+    folder = BuildFolder(out)
+    folder.journals.mkdir(parents=True, exist_ok=True)
+    with closing(PhotoIndex(folder.index)) as index:
+        index.fill(open_photos(address), SETTINGS, progress=False)
+        for number in set(range(index.chunks(5))) - folder.done():
+            process_chunk(number, index.chunk(number), make_stages(SETTINGS, 1), SETTINGS, out)
+
+
 def test_a_build_goes_on_when_the_server_is_back(rough, monkeypatch, photos, tmp_path: Path):
     """Nothing lost, nothing doubled: the same shards as of the folder on disk."""
-    quick(photos, tmp_path / "whole")
+    step(str(photos), tmp_path / "whole")
     address, out = put(photos, "rough://bucket/photos"), tmp_path / "out"
     real, left = Rough.cat_file, 0
 
@@ -204,11 +225,14 @@ def test_a_build_goes_on_when_the_server_is_back(rough, monkeypatch, photos, tmp
         return real(self, path, start, end, **more)
 
     monkeypatch.setattr(Rough, "cat_file", failing)
-    for left in (9, 30, 4, 3):  # noqa: B007 (the failing line counts it down)
+    done = []
+    for left in (9, 34, 15, 17):  # noqa: B007 (the failing line counts it down)
         with pytest.raises(DataError, match="the same command goes on"):
-            quick(address, out)
+            step(address, out)
+        done.append(len(BuildFolder(out).done()))
     left = 1000
-    quick(address, out)
+    step(address, out)
+    assert done == [0, 1, 1, 1]
     shards = {path.name: path.read_bytes() for path in out.glob("*.tar")}
     assert shards == {p.name: p.read_bytes() for p in (tmp_path / "whole").glob("*.tar")}
     assert BuildFolder(out).done() == {0, 1, 2}

@@ -1,8 +1,9 @@
 """Where photos lie: paths of this machine, and addresses of any fsspec file system (s3://, hf://).
 
 An address stands where a path would, with the few methods of `pathlib.Path` that sources need. What
-fails for a moment is asked for again: six times, after about .5, 1, 2, 4 and 8 seconds. A file that
-is missing, a refusal and a mistake in the address are said at once.
+fails for a moment is asked for again: six tries, with waits of about .5, 1, 2, 4 and 8 seconds
+between them, and none after a minute. A file that is missing, a refusal and a mistake in the
+address are said at once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 TRIES = 6
 FIRST_DELAY = 0.5  # seconds; each is twice the one before, give or take a quarter
+LONGEST = 60.0  # seconds, after which nothing is asked for again: clients have waits of their own
 BUFFER = 4 * 2**20  # bytes of a remote file that are asked for at a time
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 # other errors that asking again does not mend
@@ -165,6 +167,7 @@ class Address:
             FileNotFoundError: it is not there.
             DataError: access is refused, or it cannot be reached.
         """
+        begun = time.monotonic()
         for number in range(TRIES):
             try:
                 return call()
@@ -179,9 +182,10 @@ class Address:
                         f"Access to '{self.address}' is refused ({said}); give credentials that "
                         "may read it, and the same command goes on."
                     ) from None
-                if number == TRIES - 1:
+                if number == TRIES - 1 or time.monotonic() - begun > LONGEST:
+                    tries = "one try" if number == 0 else f"{number + 1} tries"
                     raise DataError(
-                        f"'{self.address}' cannot be read after {TRIES} tries ({said}); {BACK}."
+                        f"'{self.address}' cannot be read after {tries} ({said}); {BACK}."
                     ) from None
             time.sleep(FIRST_DELAY * 2**number * random.uniform(0.75, 1.25))
         raise AssertionError("unreachable")
