@@ -252,7 +252,7 @@ def test_a_disk_that_goes_in_mid_build_ends_it_and_the_same_command_goes_on(
     for number, ref in enumerate(source):
         if number == 3:
             photos.rename(tmp_path / "away")
-            with pytest.raises(DataError, match="gone or empty"):
+            with pytest.raises(DataError, match="have vanished"):
                 ref.read()
             break
     with pytest.raises(DataError, match="nothing at"):

@@ -133,7 +133,7 @@ OUT_HELP = "A new or empty folder, or one that the same command has begun."
 
 PLACES: list[Described] = [
     ("photos", str, ..., typer.Argument(help=PHOTOS_HELP, show_default=False)),
-    ("out", Path, ..., typer.Argument(help=OUT_HELP, show_default=False)),
+    ("out", str, ..., typer.Argument(help=OUT_HELP, show_default=False)),
 ]
 # what decides where and how a build runs, not what it gives
 RUNNING: list[Described] = [
@@ -159,7 +159,7 @@ RUNNING: list[Described] = [
 
 
 @app.command("build")
-def build(photos: str, out: Path, as_json: bool, **given: Any) -> None:
+def build(photos: str, out: str, as_json: bool, **given: Any) -> None:
     """Make a filtered layered data set from photos; it resumes after an interruption."""
     from text2layer.photos.chunk import DEFAULT_STAGES
     from text2layer.photos.run import build as run_build

@@ -303,7 +303,10 @@ def _check_disk(place: Path, error: OSError, in_shard: bool) -> None:
     except OSError:
         there = False
     if not there:
-        raise DataError(f"'{place.parent}' is gone or empty; {BACK}.") from None
+        raise DataError(
+            f"The photos in '{place.parent}' have vanished; bring them back, then the same command "
+            "goes on."
+        ) from None
 
 
 def _local(folder: Path) -> Iterator[Listed]:
