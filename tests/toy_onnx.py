@@ -83,6 +83,21 @@ def inverting_inpainter(path: Path) -> Path:
     return write(path, nodes, inputs, ("result", UINT8, image), 18)
 
 
+def inverting_lama(path: Path, scale: float = 255, shape: Shape = (1, 3, 64, 64)) -> Path:
+    """The photo, inverted where the mask is 1, times `scale`; inputs as LaMa's."""
+    factor = message(1, "value_float") + varint(2 << 3 | 5) + struct.pack("<f", scale)
+    nodes = [
+        node("Sub", ["mask", "image"], "once"),
+        node("Sub", ["once", "image"], "twice"),
+        node("Mul", ["mask", "twice"], "change"),
+        node("Add", ["image", "change"], "changed"),
+        node("Constant", [], "scale", message(5, factor + number(20, 1))),
+        node("Mul", ["changed", "scale"], "output"),
+    ]  # fmt: skip
+    inputs = [("image", FLOAT, shape), ("mask", FLOAT, (1, 1, *shape[2:]))]
+    return write(path, nodes, inputs, ("output", FLOAT, shape), 17)
+
+
 def integers(name: str, values: Sequence[int]) -> bytes:
     """A node that gives a constant list of int64."""
     listed = b"".join(number(8, value) for value in values)

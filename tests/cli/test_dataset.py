@@ -70,6 +70,29 @@ def test_shards_train_like_a_library(run, shards: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
 
 
+def test_an_index_is_written_and_trained_from(run, shards: Path, tmp_path: Path) -> None:
+    result = run("dataset", "index", shards)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip() == str(shards / "shards.index")
+    assert "5 samples, 3 shards, 3 of them read" in result.stderr
+    out = tmp_path / "more.index"
+    result = run("dataset", "index", shards, "--out", out, "--json")
+    assert json.loads(result.stdout) | {"path": ""} == {
+        "path": "", "samples": 5, "shards": 3, "read": 0, "skipped": {},
+    }  # fmt: skip
+    result = run("dataset", "index", shards, tmp_path)
+    assert "--out FILE.index" in assert_one_sentence(result)
+    train = (
+        "train", "autoencoder", "--preset", "tiny", "--steps", 1, "--batch-size", 2, "--data", out,
+        "--device", "cpu", "--mixed-precision", "no", "--preview-every", 0, "--validate-every", 0,
+    )  # fmt: skip
+    result = run(*train, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    next(shards.glob("*.tar")).unlink()
+    result = run(*train, "--out", tmp_path / "run2")
+    assert "does not fit the shards" in assert_one_sentence(result)
+
+
 def test_view_says_which_sample_it_left_out(run, shards: Path, tmp_path: Path) -> None:
     last = max(shards.glob("*.tar"))
     last.write_bytes(last.read_bytes()[:2000])

@@ -145,3 +145,23 @@ def test_bad_input_gets_one_sentence(
     given = [photos if argument == "PHOTOS" else argument for argument in arguments]
     assert says in assert_one_sentence(run("dataset", *given))
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
+
+
+def test_photos_may_lie_at_an_address_and_results_may_not(
+    run, photos: Path, tmp_path: Path
+) -> None:
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    for path in photos.iterdir():
+        system.pipe_file(f"/toy/{path.name}", path.read_bytes())
+    try:
+        result = run("dataset", "build", "memory://toy", "memory://out", *TOY, "--workers", 1)
+        assert "written to a folder of this machine" in assert_one_sentence(result)
+        result = run("dataset", "build", "memory://none", tmp_path / "out", *TOY, "--workers", 1)
+        assert "There is nothing at 'memory://none'" in assert_one_sentence(result)
+        result = run("dataset", "build", f"local://{photos}", tmp_path / "out", *TOY, "--no-report")
+        assert result.exit_code == 0, result.stderr
+        assert "kept 8" in result.stderr
+    finally:
+        system.rm("/toy", recursive=True)

@@ -123,7 +123,7 @@ class Brightness(torch.nn.Module):
 
 
 def test_a_torch_network_is_run_with_imagenet_statistics() -> None:
-    network = TorchSaliency("toy", Brightness(), side=32)
+    network = TorchSaliency("toy", Brightness(), (32, 32))
     photo = a_photo()
     small = np.asarray(Image.fromarray(photo).resize((32, 32), Image.Resampling.LANCZOS))
     logits = (small[..., 0] / 255 - MEAN[0]) / STD[0] * 3
@@ -146,7 +146,7 @@ def eight_photos() -> list[np.ndarray]:
 def test_photos_in_batches_give_what_single_ones_give(tmp_path: Path, batch: int) -> None:
     """As on a GPU, with rests and sizes that differ: masks within one level of 255."""
     path = toy_onnx.brightness_network(tmp_path / "toy.onnx", ("N", 3, 12, 20))
-    for network in (load_saliency(str(path), 1), TorchSaliency("toy", Brightness(), side=32)):
+    for network in (load_saliency(str(path), 1), TorchSaliency("toy", Brightness(), (32, 32))):
         assert network.batch == 1
         single = network.predict(eight_photos())
         network.batch = batch

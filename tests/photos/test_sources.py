@@ -12,7 +12,9 @@ from PIL import Image
 
 from text2layer.data.schema import KEY
 from text2layer.errors import DataError, InputError
-from text2layer.photos.sources import known_fields, open_photos, photo_key
+from text2layer.photos.counting import photo_key
+from text2layer.photos.provenance import known_fields
+from text2layer.photos.sources import open_photos
 
 
 def jpeg(seed: int = 0, side: int = 16) -> bytes:

@@ -128,16 +128,16 @@ def _stored(
     return items, [one.text for one in samples]
 
 
-PHOTOS_HELP = "A folder of pictures, WebDataset shards, or a Parquet list of files."
+PHOTOS_HELP = "A folder of pictures, WebDataset shards, Parquet, or an address (s3://...)."
 OUT_HELP = "A new or empty folder, or one that the same command has begun."
 
 PLACES: list[Described] = [
-    ("photos", Path, ..., typer.Argument(help=PHOTOS_HELP, show_default=False)),
-    ("out", Path, ..., typer.Argument(help=OUT_HELP, show_default=False)),
+    ("photos", str, ..., typer.Argument(help=PHOTOS_HELP, show_default=False)),
+    ("out", str, ..., typer.Argument(help=OUT_HELP, show_default=False)),
 ]
 # what decides where and how a build runs, not what it gives
 RUNNING: list[Described] = [
-    ("captions", Path | None, None, typer.Option(help="A CSV or TSV with a file column.")),
+    ("captions", str | None, None, typer.Option(help="A CSV or TSV with a file column.")),
     ("workers", int | None, None, typer.Option(
         help="Processes, or actors on Ray; half of the cores by default.", min=1)),
     ("ray", str | None, None, typer.Option(
@@ -159,7 +159,7 @@ RUNNING: list[Described] = [
 
 
 @app.command("build")
-def build(photos: Path, out: Path, as_json: bool, **given: Any) -> None:
+def build(photos: str, out: str, as_json: bool, **given: Any) -> None:
     """Make a filtered layered data set from photos; it resumes after an interruption."""
     from text2layer.photos.chunk import DEFAULT_STAGES
     from text2layer.photos.run import build as run_build
@@ -263,6 +263,35 @@ def split(
 
     written = split_shards(shards, out, by, val, test, samples_per_shard, progress=on_terminal())
     _say_written(written, as_json)
+
+
+@app.command("index")
+def index(
+    shards: Shards,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file, FILE.index; shards.index in the folder by default."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; half of the cores by default.", min=1)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write an index of shards once, so that training on them starts in seconds."""
+    import os
+
+    from text2layer.data.indexing import index_shards
+
+    processes = workers or max(1, (os.cpu_count() or 1) // 2)
+    made = index_shards(shards, out, processes, progress=on_terminal())
+    if as_json:
+        summary = {"path": str(made.path), "samples": made.samples, "shards": made.shards,
+                   "read": made.read, "skipped": made.skipped}  # fmt: skip
+        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        return
+    report_skipped(made.skipped, made.messages)
+    typer.echo(f"{made.samples} samples, {made.shards} shards, {made.read} of them read", err=True)
+    typer.echo(made.path)
 
 
 def _say_written(written: "Written", as_json: bool) -> None:

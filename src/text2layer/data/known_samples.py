@@ -180,8 +180,11 @@ class KnownSamples:
         return KnownBatch.of(made, numbers, captions)
 
     def caption(self, number: int) -> str:
-        """What the whole of a sample shows; the sample is composed unless it was before."""
-        if number not in self._captions:
+        """What the whole of a sample shows; it is composed unless it was, or an index says it."""
+        if number not in self._captions and self._order is not None:
+            assert isinstance(self.source, ShardComposer)
+            self._captions[number] = self.source.caption(int(self._order[number]))
+        elif number not in self._captions:
             self.batch([number])
         return self._captions[number]
 

@@ -2,11 +2,23 @@
 
 import hashlib
 import tarfile
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from text2layer.data.schema import MAX_BYTES
+from text2layer.data.places import Place, size_of
+from text2layer.data.schema import (
+    BACKGROUNDS,
+    FOREGROUND,
+    IMAGES,
+    MAX_BYTES,
+    METADATA,
+    TEXT,
+    check_members,
+    decode_metadata,
+)
 from text2layer.data.shard_file import MARK
 from text2layer.errors import DataError
 from text2layer.files import file_sha256
@@ -36,6 +48,8 @@ def shard_paths(shards: str | Path | Sequence[str | Path]) -> list[Path]:
                     "names was stopped. Run it again, or delete that file to use what is there."
                 )
             paths += sorted(path.glob("*.tar"))
+        elif path.suffix == ".index":
+            raise DataError(f"'{path}' is an index; name the folders of its shards here.")
         elif path.is_file():
             paths.append(path)
         else:
@@ -65,13 +79,13 @@ def index_shard(path: Path, skip: Skip) -> Iterator[tuple[str, Places]]:
         yield own[1], places
 
 
-def tar_members(path: Path, skip: Skip) -> Iterator[tarfile.TarInfo]:
+def tar_members(path: Place, skip: Skip) -> Iterator[tarfile.TarInfo]:
     """The members of a tar in order; past a damaged header the next whole one is looked for.
 
     Every gap, and an end that is missing, is reported to `skip`. Nothing is raised.
     """
     try:
-        truncated, size = _is_truncated(path), path.stat().st_size
+        truncated, size = _is_truncated(path), size_of(path)
         if truncated:
             skip("truncated shard", f"'{path.name}' is cut short; samples at its end are lost.")
         with path.open("rb") as file:
@@ -90,6 +104,95 @@ def tar_members(path: Path, skip: Skip) -> Iterator[tarfile.TarInfo]:
                     skip("damaged shard", said)
     except OSError as error:
         skip("damaged shard", f"'{path.name}' cannot be read to its end: {error}.")
+
+
+@dataclass(frozen=True)
+class IndexedSample:
+    """A sample of a shard that can be drawn: what an index keeps of it.
+
+    Attributes:
+        key: of the sample.
+        places: offset and size of the members that the schema names, by suffix.
+        split: "train", "val" or "test".
+        opt_out: the owner has asked for it not to be used in training.
+        caption: of the whole; "" where it was not read or cannot be.
+        crc: CRC-32 of its members one after the other; 0 where they were not read.
+    """
+
+    key: str
+    places: Places
+    split: str
+    opt_out: bool
+    caption: str = ""
+    crc: int = 0
+
+
+@dataclass
+class IndexedShard:
+    """What a shard holds.
+
+    Attributes:
+        samples: those that can be drawn, in order.
+        found: how many there are, with those that cannot be used.
+        lost: of those, how many damage took.
+        cases: (reason, sentence) of everything that is left out.
+    """
+
+    samples: list[IndexedSample] = field(default_factory=list)
+    found: int = 0
+    lost: int = 0
+    cases: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether more samples may be missing than are known."""
+        return any(reason in ("damaged shard", "truncated shard") for reason, _ in self.cases)
+
+
+def scan_shard(path: Path, *, whole: bool = False) -> IndexedShard:
+    """Read what an index keeps of a shard: of each sample the metadata, or all if `whole`."""
+    shard = IndexedShard()
+
+    def skip(reason: str, message: str) -> None:
+        shard.cases.append((reason, message))
+
+    for key, places in index_shard(path, skip):
+        shard.found += 1
+        try:
+            check_members(places)
+            metadata = decode_metadata(read_members(path, places, only=METADATA))
+        except DataError as error:
+            shard.lost += 1
+            skip("bad sample", f"Sample '{key}' of '{path.name}': {error}.")
+            continue
+        if metadata.opt_out:
+            skip("opted out", f"The owner of sample '{key}' has opted out.")
+        own = {suffix: places[suffix] for suffix in schema_suffixes(places)}
+        caption, crc = "", 0
+        if whole:
+            members = read_members(path, own)
+            text = members.get(TEXT, b"").decode(errors="replace").strip()
+            caption = metadata.captions.get("whole") or text
+            crc = members_crc(members)
+        shard.samples.append(
+            IndexedSample(key, own, metadata.split, metadata.opt_out, caption, crc)
+        )
+    return shard
+
+
+def schema_suffixes(places: Places) -> list[str]:
+    """The five suffixes of a sample that the schema names, as `decode_sample` chooses them."""
+    background = next(suffix for suffix in BACKGROUNDS if suffix in places)
+    image = next(suffix for suffix in IMAGES if suffix in places)
+    return [FOREGROUND, background, image, TEXT, METADATA]
+
+
+def members_crc(members: dict[str, bytes]) -> int:
+    """CRC-32 of a sample's members, one after the other."""
+    crc = 0
+    for data in members.values():
+        crc = zlib.crc32(data, crc)
+    return crc
 
 
 def read_members(path: Path, places: Places, only: str | None = None) -> dict[str, bytes]:
@@ -155,8 +258,8 @@ def _holds_data(file: BinaryIO, start: int) -> bool:
     return False
 
 
-def _is_truncated(path: Path) -> bool:
-    size = path.stat().st_size
+def _is_truncated(path: Place) -> bool:
+    size = size_of(path)
     if size < END_OF_ARCHIVE or size % BLOCK:
         return True
     with path.open("rb") as file:

@@ -2,9 +2,9 @@
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -13,26 +13,13 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from text2layer.blend import composite_over, resize_colour, resize_colour_and_alpha
-from text2layer.data.schema import (
-    METADATA,
-    Sample,
-    check_members,
-    decode_metadata,
-    decode_sample,
-    encode_sample,
-)
+from text2layer.data.index_file import ShardIndex
+from text2layer.data.indexing import open_index, scanned_index
+from text2layer.data.schema import Sample, decode_sample, encode_sample
 from text2layer.data.shard_file import ShardSeries
-from text2layer.data.shard_index import (
-    DAMAGE,
-    Places,
-    hash_shards,
-    index_shard,
-    read_members,
-    shard_paths,
-)
+from text2layer.data.shard_index import DAMAGE, index_shard, read_members, shard_paths
 from text2layer.data.source import EVERY, Composition, Part
 from text2layer.errors import DataError, InputError, Skipped
 from text2layer.tensors import bytes_to_colour, bytes_to_mask
@@ -113,8 +100,11 @@ class ShardWriter:
 class ShardReader:
     """Iterates the samples of shards; what cannot be read is counted, never fatal.
 
+    With an index (`dataset index`) pictures of other splits are not decoded. One that does not fit
+    the shards is set aside and counted.
+
     Args:
-        shards: a folder of tars, one tar, or several.
+        shards: a folder of tars, one tar, or several; or an index.
         split: keep one of "train", "val", "test"; None keeps all.
         shuffle_buffer: samples held back for shuffling; 0 keeps the order on disk.
         seed: of the shuffling.
@@ -134,10 +124,19 @@ class ShardReader:
         shuffle_buffer: int = 0,
         seed: int = 0,
     ) -> None:
-        self.paths = shard_paths(shards)
         self.split, self.shuffle_buffer, self.seed = split, shuffle_buffer, seed
         self._skip = Skipped(every=DAMAGE)
         self.skipped, self.messages = self._skip.counts, self._skip.messages
+        self._index: ShardIndex | None = None
+        try:
+            self._index = open_index(shards)
+        except DataError as error:
+            if not isinstance(shards, str | Path) or not Path(shards).is_dir():
+                raise  # the index itself was named
+            self._skip("index set aside", str(error))
+        self.paths = shard_paths(shards) if self._index is None else [
+            self._index.path(shard) for shard in range(self._index.shards)
+        ]  # fmt: skip
 
     def __iter__(self) -> Iterator[Sample]:
         samples = self._samples()
@@ -157,6 +156,9 @@ class ShardReader:
         yield from buffer
 
     def _samples(self) -> Iterator[Sample]:
+        if self._index is not None:
+            yield from self._indexed_samples(self._index)
+            return
         for path in self.paths:
             for key, places in index_shard(path, self._skip):
                 try:
@@ -167,6 +169,17 @@ class ShardReader:
                 if self.split is None or sample.metadata.split == self.split:
                     yield sample
 
+    def _indexed_samples(self, index: ShardIndex) -> Iterator[Sample]:
+        for shard in range(index.shards):
+            for reason, message in index.left_out(shard):
+                if reason in DAMAGE:
+                    self._skip(reason, message)
+            for number in index.of_split(shard, self.split):
+                try:
+                    yield decode_sample(index.key(number), index.read(number)[1])
+                except (DataError, OSError) as error:
+                    self._skip("bad sample", f"{index.path(shard).name}: {error}")
+
 
 class ShardComposer:
     """Random access to the samples of shards; draws with replacement.
@@ -175,8 +188,11 @@ class ShardComposer:
     warning); its place is taken by the next one. Where more than `max_lost` of all are lost, the
     run stops: what is left may be another data set than was meant.
 
+    With an index (`dataset index`) it is ready at once and all processes share the index's pages;
+    else every process reads the headers of all shards first.
+
     Args:
-        shards: a folder of tars, one tar, or several.
+        shards: a folder of tars, one tar, or several; or an index.
         split: "train", "val" or "test"; None takes all.
         size: frame as (width, height) in pixels, or one number for a square; samples of another
             size are resized, and stretched if their shape differs.
@@ -190,8 +206,8 @@ class ShardComposer:
         messages: one sentence for each; they name every sample that damage took.
 
     Raises:
-        DataError: no shard, no sample of that split, or too many are lost; the latter also while
-            samples are drawn.
+        DataError: no shard, no sample of that split, an index that does not fit, or too many are
+            lost; the latter also while samples are drawn.
     """
 
     def __init__(
@@ -207,73 +223,60 @@ class ShardComposer:
     ) -> None:
         self.width, self.height = (size, size) if isinstance(size, int) else size
         self.device = torch.device(device)
-        self.paths = shard_paths(shards)
-        self._skip = Skipped(every=DAMAGE)
+        self._index = index = open_index(shards) or scanned_index(
+            shard_paths(shards), progress=progress
+        )
+        self._skip = Skipped(Counter(index.counts), list(index.messages), every=DAMAGE)
         self.skipped, self.messages = self._skip.counts, self._skip.messages
         self._pool = ThreadPoolExecutor(workers)
         self._ahead: tuple[list[int], list[Future[Sample]]] = [], []
-        self._samples: list[tuple[Path, str, Places]] = []
-        self._max_lost, self._total, self._lost = max_lost, 0, 0
+        self._order = index.order(split)
+        self._max_lost = max_lost
         self._unreadable: set[int] = set()
         self._lock = Lock()
-        whole = list[int]()  # samples of each whole shard
-        damaged = list[tuple[int, int]]()  # samples of each damaged one, and of them those lost
-        for path in tqdm(self.paths, desc="index shards", unit="shard", disable=not progress):
-            total, lost, damage = self._total, self._lost, self._damaged_shards()
-            self._index(path, split)
-            if self._damaged_shards() == damage:
-                whole.append(self._total - total)
-            else:
-                damaged.append((self._total - total, self._lost - lost))
         # how many more a damaged shard had is not known: as many as the others have
-        usual = round(sum(whole) / max(len(whole), 1))
-        unseen = sum(max(0 if lost else 1, usual - found) for found, lost in damaged)
-        self._lost, self._total = self._lost + unseen, self._total + unseen
+        damaged = index.damaged.astype(bool)
+        found, lost = index.found.astype(int), index.lost.astype(int)
+        usual = round(found[~damaged].sum() / max((~damaged).sum(), 1))
+        unseen = np.maximum(np.where(lost > 0, 0, 1), usual - found)[damaged].sum()
+        self._lost, self._total = int(lost.sum() + unseen), int(found.sum() + unseen)
+        self._where = index.path(0).parent
         try:
             self._check_lost()
         except DataError:
             for message in self.messages:
                 _log.warning("%s", message)
             raise
-        if not self._samples:
-            raise DataError(f"No usable sample of split '{split}' in '{self.paths[0].parent}'.")
+        if not len(self._order):
+            raise DataError(f"No usable sample of split '{split}' in '{self._where}'.")
 
-    def _index(self, path: Path, split: str | None) -> None:
-        """Note where the samples of a shard lie, and which of them cannot be used."""
-        for key, places in index_shard(path, self._skip):
-            self._total += 1
-            try:
-                check_members(places)
-                metadata = decode_metadata(read_members(path, places, only=METADATA))
-            except DataError as error:
-                self._lost += 1
-                self._skip("bad sample", f"Sample '{key}' of '{path.name}': {error}.")
-                continue
-            if metadata.opt_out:
-                self._skip("opted out", f"The owner of sample '{key}' has opted out.")
-            elif split is None or metadata.split == split:
-                self._samples.append((path, key, places))
-
-    def _damaged_shards(self) -> int:
-        return self.skipped["damaged shard"] + self.skipped["truncated shard"]
+    @property
+    def paths(self) -> list[Path]:
+        """The shards in order."""
+        return [self._index.path(shard) for shard in range(self._index.shards)]
 
     def _check_lost(self) -> None:
         """DataError if damage has taken more than `max_lost` of all samples."""
         if self._lost > self._max_lost * self._total:
             raise DataError(
-                f"{self._lost} of {self._total} samples in '{self.paths[0].parent}' are lost to "
+                f"{self._lost} of {self._total} samples in '{self._where}' are lost to "
                 f"damage, more than {self._max_lost:.0%}; get the shards again, or write what is "
                 f"whole to new ones: text2layer dataset merge."
             )
 
     def __len__(self) -> int:
         """Number of samples to draw from."""
-        return len(self._samples)
+        return len(self._order)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the shards' content."""
-        return hash_shards(self.paths)
+        """SHA-256 (hex) over the shards' content; an index has it."""
+        return self._index.fingerprint
+
+    def caption(self, index: int) -> str:
+        """The caption of the sample at this index, 0 to `len` - 1; no picture is decoded."""
+        number = int(self._order[index])
+        return self._index.caption(number) or self.take([index]).texts[0]["whole"]
 
     def compose(
         self, batch_size: int, generator: torch.Generator | None = None, rows: slice = EVERY
@@ -294,7 +297,7 @@ class ShardComposer:
         self._ahead = drawn, [self._pool.submit(self._read, index) for index in drawn]
 
     def _draw(self, batch_size: int, generator: torch.Generator | None, rows: slice) -> list[int]:
-        return torch.randint(len(self._samples), (batch_size,), generator=generator)[rows].tolist()
+        return torch.randint(len(self._order), (batch_size,), generator=generator)[rows].tolist()
 
     def take(self, indices: Sequence[int]) -> Composition:
         """The samples at these indices, 0 to `len` - 1, as a batch.
@@ -322,15 +325,14 @@ class ShardComposer:
 
     def _read(self, index: int) -> Sample:
         """The sample at `index`, or the next one that can be decoded."""
-        for step in range(len(self._samples)):
-            place = (index + step) % len(self._samples)
-            path, key, places = self._samples[place]
+        for step in range(len(self._order)):
+            place = (index + step) % len(self._order)
+            number = int(self._order[place])
             try:
-                sample = decode_sample(key, read_members(path, places))
-                return resized_sample(sample, self.width, self.height)
+                return self._decoded(number)
             except (DataError, OSError) as error:
-                self._lose(place, f"'{path.name}': {error}")
-        raise DataError(f"No sample of '{self.paths[0].parent}' can be decoded any more.")
+                self._lose(place, f"'{self._index.place(number)[0].name}': {error}")
+        raise DataError(f"No sample of '{self._where}' can be decoded any more.")
 
     def _lose(self, place: int, message: str) -> None:
         """Count and name a sample that cannot be read, once however often it is drawn."""
@@ -343,16 +345,21 @@ class ShardComposer:
             self._check_lost()
 
     def _read_exactly(self, index: int) -> Sample:
-        path, key, places = self._samples[index]
+        number = int(self._order[index])
         try:
-            return resized_sample(
-                decode_sample(key, read_members(path, places)), self.width, self.height
-            )
+            return self._decoded(number)
         except (DataError, OSError) as error:
+            path, _ = self._index.place(number)
             raise DataError(
-                f"Sample '{key}' of '{path.name}' cannot be read ({error}); write the shards anew "
-                "without it: text2layer dataset merge."
+                f"Sample '{self._index.key(number)}' of '{path.name}' cannot be read ({error}); "
+                "write the shards anew without it: text2layer dataset merge."
             ) from error
+
+    def _decoded(self, number: int) -> Sample:
+        """A sample by its number in the index, at the size of the frame."""
+        _, members = self._index.read(number)
+        sample = decode_sample(self._index.key(number), members)
+        return resized_sample(sample, self.width, self.height)
 
     def _batch(self, pictures: Sequence[np.ndarray]) -> Tensor:
         stacked = torch.from_numpy(np.stack(pictures)).to(self.device)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from text2layer import __version__
+from text2layer.data.places import listed, place_of
 from text2layer.data.schema import Sample, SampleMetadata, encode_sample
 from text2layer.data.shard_file import ShardFile, writing_shard
 from text2layer.data.statistics import measure_mask
@@ -80,6 +81,12 @@ def hashes_of(stages: Sequence[Stage]) -> dict[str, str]:
     return {role: digest for stage in stages for role, digest in stage.model_hashes.items()}
 
 
+def licences_of(stages: Sequence[Stage]) -> dict[str, str]:
+    """The licence of every model of the stages that say it, by role."""
+    found = (getattr(stage, "model_licences", {}) for stage in stages)
+    return {role: licence for licences in found for role, licence in licences.items()}
+
+
 def process_chunk(
     number: int,
     entries: Sequence[Entry],
@@ -87,7 +94,7 @@ def process_chunk(
     settings: BuildSettings,
     out: Path,
     *,
-    source: Path | None = None,
+    source: str | None = None,
     alone: Collection[str] = (),
     looking: Looking = lambda keys: nullcontext(),
 ) -> ChunkResult:
@@ -99,7 +106,7 @@ def process_chunk(
         stages: see `run_stages`.
         settings: of the build; the same photos, stages and settings give the same shard.
         out: folder of the build.
-        source: folder or file of the photos, if it must be there when the chunk is committed.
+        source: where the photos come from, if it must be there when the chunk is committed.
         alone: keys of photos that go through the stages without others.
         looking: called with the keys of photos; the context that it gives holds while they are
             looked at.
@@ -115,6 +122,7 @@ def process_chunk(
         "text2layer": __version__,
         "stages": [stage.name for stage in stages],
         "settings": settings.fingerprint,
+        "licences": licences_of(stages),
     }
     lines: dict[str, dict[str, Any]] = {}
     reasons: Counter[tuple[str, str]] = Counter()
@@ -191,13 +199,14 @@ def _batches(refs: Sequence[PhotoRef], alone: Collection[str]) -> Iterator[list[
         yield waiting
 
 
-def check_source(source: Path) -> None:
+def check_source(source: str) -> None:
     """DataError if the folder or file of the photos is gone: none of them is to blame for that.
 
     A folder that was mounted is empty when it is not.
     """
+    place = place_of(source)
     try:
-        there = any(source.iterdir()) if source.is_dir() else source.exists()
+        there = bool(listed(place)) if place.is_dir() else place.exists()
     except OSError:
         there = False
     if not there:

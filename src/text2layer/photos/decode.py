@@ -80,7 +80,8 @@ class Decode:
 def read_photo(ref: PhotoRef) -> bytes:
     """The encoded picture; UnusablePicture when it cannot be read or is larger than any photo."""
     try:
-        size = ref.size if ref.offset >= 0 else os.path.getsize(ref.location)
+        alone = ref.offset < 0 and os.path.isfile(ref.location)
+        size = os.path.getsize(ref.location) if alone else ref.size
         if size > MAX_BYTES:
             raise UnusablePicture("unreadable", f"{size:,} bytes, at most {MAX_BYTES:,} are read")
         return ref.read()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
+
+from text2layer.data.places import read_bytes
+from text2layer.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -17,14 +19,16 @@ class PhotoRef:
 
     Attributes:
         key: name of the sample to be, unique in a build (`schema.KEY`).
-        location: path of the picture, or of the tar that holds it.
-        offset: first byte of the picture in the tar; -1 for a file of its own.
-        size: bytes of the picture in the tar; -1 for a file of its own.
+        location: path or address of the picture, or of the tar or table that holds it.
+        offset: first byte of the picture in the tar, or its row in the table; -1 for a file of its
+            own on this machine.
+        size: bytes of the picture from there; -1 where it is not known.
         caption: words for the photo; "" when the source has none.
         source: data set, page or file that the photo comes from.
         license: as the source says; "" is unknown.
         author: as the source says; "" is unknown.
         opt_out: the owner asks for it not to be used in training (noai and the like).
+        column: of the table that holds it; "" where it lies in no table.
     """
 
     key: str
@@ -36,17 +40,21 @@ class PhotoRef:
     license: str = ""
     author: str = ""
     opt_out: bool = False
+    column: str = ""
 
     def read(self) -> bytes:
-        """The encoded picture; OSError when it cannot be read."""
-        with Path(self.location).open("rb") as file:
-            if self.offset < 0:
-                return file.read()
-            file.seek(self.offset)
-            data = file.read(self.size)
-        if len(data) != self.size:
-            raise OSError(f"{self.location} ends inside the picture")
-        return data
+        """The encoded picture.
+
+        Raises:
+            OSError: it cannot be read.
+            DataError: it is not this photo alone that cannot be read: its disk or server is gone,
+                or access is refused.
+        """
+        if self.column:
+            from text2layer.photos.tables import picture_of_row
+
+            return picture_of_row(self.location, self.column, self.offset)
+        return read_bytes(self.location, self.offset, self.size)
 
     def to_json(self) -> dict[str, Any]:
         """All fields, for journals and for workers on other machines."""
@@ -114,6 +122,8 @@ class Stage(Protocol):
     Attributes:
         name: shown in reports.
         model_hashes: SHA-256 of every model it uses, by role.
+
+    A stage may have `model_licences` too: the licence of each model, by role.
     """
 
     name: str
@@ -138,3 +148,22 @@ def run_stages(stages: Sequence[Stage], photos: Sequence[Photo]) -> None:
         share = (perf_counter() - begun) / len(alive)
         for photo in alive:
             photo.seconds[stage.name] = photo.seconds.get(stage.name, 0.0) + share
+
+
+def licence_of(network: Any, *, named: bool = True) -> str:
+    """The licence of a network that takes part in a build.
+
+    Args:
+        network: with `name`, `sha256` and, where it is known, `licence`.
+        named: the settings name it; one that a program gives needs no licence.
+
+    Raises:
+        InputError: it has weights, and nobody says under which licence.
+    """
+    licence = str(getattr(network, "licence", ""))
+    if named and network.sha256 and not licence:
+        raise InputError(
+            f"The network {network.name!r} comes without a licence, which every sample must name; "
+            "give it: --licence NAME."
+        )
+    return licence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from text2layer.errors import InputError
@@ -70,7 +69,7 @@ def field_name(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
-def file_column(names: Iterable[Any], table: Path) -> str:
+def file_column(names: Iterable[Any], table: object) -> str:
     """The column of a table that names files; InputError if there is none."""
     by_lower = {field_name(str(name)): str(name) for name in names}
     for name in FILE_NAMES:

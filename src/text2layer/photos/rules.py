@@ -9,7 +9,7 @@ import numpy as np
 from text2layer.masks import OBJECT_LEVEL, connected_components, intersection_over_union
 from text2layer.models.hole import cut_hole
 from text2layer.models.saliency import SaliencyModel, load_saliency
-from text2layer.photos.photo import Photo
+from text2layer.photos.photo import Photo, licence_of
 from text2layer.photos.settings import BuildSettings
 
 PART_PIXELS = 100  # smaller parts are specks, as in the statistics of LAION-L2I
@@ -103,10 +103,13 @@ class Agreement:
         self._settings = settings
         self._second = second
         if second is None and settings.second_saliency:
-            self._second = load_saliency(settings.second_saliency, threads)
+            self._second = load_saliency(settings.second_saliency, threads, settings.licence)
         self.model_hashes: dict[str, str] = {}
+        self.model_licences: dict[str, str] = {}
         if self._second is not None:
             self.model_hashes["second_saliency"] = self._second.sha256
+            said = licence_of(self._second, named=second is None)
+            self.model_licences["second_saliency"] = said
 
     def run(self, photos: Sequence[Photo]) -> None:
         """Write `photo.second_mask` and the score; reject."""

@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from text2layer import __version__
+from text2layer.data.places import is_address, place_of
 from text2layer.errors import DataError, InputError
 from text2layer.photos.chunk import DEFAULT_STAGES, FORMER_STAGES, ChunkResult, check_source
 from text2layer.photos.folder import BuildFolder
@@ -92,7 +93,7 @@ def build(
     or which takes too long, is set aside with its reason, and the build goes on.
 
     Args:
-        photos: a folder of pictures, shards or a Parquet list (see `open_photos`).
+        photos: a folder of pictures, shards, tables; or an address of them (see `open_photos`).
         out: a new or empty folder, or one that such a build has begun.
         settings: what decides about the photos.
         captions: a CSV or TSV with captions for a folder of pictures.
@@ -126,7 +127,9 @@ def build(
         raise InputError(f"worker_memory must be above 0 GB, got {worker_memory:g}.")
     if device not in DEVICES:
         raise InputError(f"There is no device '{device}'; give {', '.join(DEVICES)}.")
-    photos = Path(photos).absolute()  # resumed from elsewhere, or read by actors, it is the same
+    if is_address(out):
+        raise InputError(f"A build is written to a folder of this machine, not to '{out}'.")
+    photos = str(place_of(photos))  # resumed from elsewhere, or read by actors, it is the same
     source = open_photos(photos, captions)
     folder = BuildFolder(Path(out))
     if not folder.record.exists():
@@ -159,7 +162,7 @@ def build(
     return summary
 
 
-def _check_texts(source: PhotoSource, photos: Path, settings: BuildSettings) -> None:
+def _check_texts(source: PhotoSource, photos: str, settings: BuildSettings) -> None:
     """Raise DataError if no photo of the source has a text without which all would be left out."""
     for asked, what, advice in (
         (settings.require_caption, "caption",
@@ -191,14 +194,14 @@ def by_stage(reasons: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
 def _begun_record(
     folder: BuildFolder,
     settings: BuildSettings,
-    photos: Path,
+    photos: str,
     captions: str | Path | None,
     stages: str,
 ) -> dict[str, Any]:
     """The build's record: that of an earlier run, which must agree, or a new one."""
     fresh = {
-        "source": str(photos),
-        "captions": str(Path(captions).absolute()) if captions else "",
+        "source": photos,
+        "captions": str(place_of(captions)) if captions else "",
         "stages": stages,
         "text2layer": __version__,
         "settings": asdict(settings),

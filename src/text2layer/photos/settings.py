@@ -29,11 +29,16 @@ class BuildSettings:
     )
     require_license: bool = setting(False, "Reject photos whose source names no licence.")
     require_caption: bool = setting(True, "Reject photos without a caption.")
-    saliency: str = setting("u2net", "u2net | u2netp | isnet | an .onnx file | a hub id.")
+    saliency: str = setting("u2net", "u2net | u2netp | isnet | an .onnx file | a folder or hub id.")
     second_saliency: str = setting(
         "isnet", "A second saliency network whose mask must agree; empty for none."
     )
-    inpainter: str = setting("migan", "migan | opencv | a diffusers inpainting pipeline.")
+    inpainter: str = setting(
+        "migan", "migan | opencv | a LaMa .onnx file | a folder or hub id of one or of diffusers."
+    )
+    licence: str = setting(
+        "", "Licence of networks of your own (a file, a hub id) whose model card names none."
+    )
     mask_threshold: float = share(
         MASK_THRESHOLD, "Mask value above which a pixel is foreground (paper)."
     )

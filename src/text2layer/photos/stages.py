@@ -10,7 +10,7 @@ from text2layer.blend import composite_over, extend_edge_colours
 from text2layer.models.hole import threshold_level
 from text2layer.models.inpainting import Inpainter, load_inpainter
 from text2layer.models.saliency import SaliencyModel, load_saliency
-from text2layer.photos.photo import Photo, Stage
+from text2layer.photos.photo import Photo, Stage, licence_of
 from text2layer.photos.rules import Agreement, Rules
 from text2layer.photos.settings import BuildSettings
 
@@ -24,7 +24,8 @@ def make_stages(settings: BuildSettings, threads: int = 0) -> list[Stage]:
             wants 1.
 
     Raises:
-        InputError: an optional package is missing, or a setting names no known network.
+        InputError: an optional package is missing, a setting names no known network, or one whose
+            licence is not known.
         WeightsError: weights are missing or damaged.
     """
     from text2layer.photos.decode import Decode
@@ -51,8 +52,9 @@ class Saliency:
     def __init__(
         self, settings: BuildSettings, threads: int = 0, network: SaliencyModel | None = None
     ) -> None:
-        self._network = network or load_saliency(settings.saliency, threads)
+        self._network = network or load_saliency(settings.saliency, threads, settings.licence)
         self.model_hashes = {"saliency": self._network.sha256}
+        self.model_licences = {"saliency": licence_of(self._network, named=network is None)}
 
     def run(self, photos: Sequence[Photo]) -> None:
         """Find the salient object of every photo."""
@@ -96,10 +98,12 @@ class Background:
     def __init__(
         self, settings: BuildSettings, threads: int = 0, inpainter: Inpainter | None = None
     ) -> None:
-        self._inpainter = inpainter or load_inpainter(settings.inpainter, threads)
-        self.model_hashes = {}
+        self._inpainter = inpainter or load_inpainter(settings.inpainter, threads, settings.licence)
+        self.model_hashes, self.model_licences = {}, {}
         if self._inpainter.sha256:
             self.model_hashes["inpainter"] = self._inpainter.sha256
+            said = licence_of(self._inpainter, named=inpainter is None)
+            self.model_licences["inpainter"] = said
 
     def run(self, photos: Sequence[Photo]) -> None:
         """Fill the hole that `Rules` has cut into every photo."""

@@ -35,7 +35,7 @@ class WorkerSetup:
         stages: `module:function` that makes the stages.
         settings: of the build.
         out: folder of the build.
-        source: folder or file that the photos come from.
+        source: folder, file or address that the photos come from.
         threads: that a worker may use.
         model_hashes: of the models that earlier chunks were made with; empty before the first.
         photo_seconds: that one photo may take; a batch of n may take n times as long.
@@ -46,7 +46,7 @@ class WorkerSetup:
     stages: str
     settings: BuildSettings
     out: Path
-    source: Path
+    source: str
     threads: int = 1
     model_hashes: Mapping[str, str] = field(default_factory=dict)
     photo_seconds: float = PHOTO_SECONDS
