@@ -72,6 +72,10 @@ def library(
     out: Annotated[
         Path, typer.Argument(help="A new folder, or one that this has made.", show_default=False)
     ],
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="A public source, or all; all unless you give cut-outs of your own."),
+    ] = None,
     cutouts: Annotated[
         list[Path] | None, typer.Option(help="A folder with cut-outs of your own.")
     ] = None,
@@ -97,22 +101,25 @@ def library(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Make a picture library to train on, of your own pictures."""
+    """Make a picture library to train on: of public packages, or of your own pictures."""
     import os
 
     from text2layer.picture_library.build import build_library
     from text2layer.picture_library.own import own_folders
+    from text2layer.picture_library.sources import ALL, public_sources
 
     own = own_folders(
         cutouts or (), backgrounds or (), license=license_, author=author, style=style,
         hold_out=hold_out,
     )  # fmt: skip
-    if not own:
-        raise InputError("Name your pictures with --cutouts FOLDER and --backgrounds FOLDER.")
+    named = source or ([] if cutouts else [ALL])
     built = build_library(
-        out, own, allow_share_alike=allow_share_alike, limit=limit,
+        out, [*public_sources(named), *own], required=ALL not in named,
+        allow_share_alike=allow_share_alike, limit=limit,
         workers=workers or max((os.cpu_count() or 2) // 2, 1), progress=on_terminal(),
     )  # fmt: skip
+    for name, sentence in built.missing.items():
+        typer.echo(f"the source {name} is missing: {sentence}", err=True)
     figures = built.figures()
     if as_json:
         typer.echo(json.dumps(figures, indent=2, ensure_ascii=False))
@@ -121,6 +128,8 @@ def library(
     report_skipped(Counter(item.reason for item in built.left_out), said[:10])
     for kind in ("foregrounds", "backgrounds"):
         typer.echo(f"{figures[kind]} {kind}", err=True)
+    if built.made and built.seconds:
+        typer.echo(f"{built.made / built.seconds:.1f} pictures a second", err=True)
     typer.echo(out)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -26,7 +27,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from text2layer.errors import DataError, FormatError, InputError
+from text2layer.errors import DataError, FormatError, InputError, WriteError
 from text2layer.files import remove_unfinished, try_lock, writing
 from text2layer.picture_library.licences import attribution, refusal
 from text2layer.picture_library.offer import BACKGROUND, FOREGROUND, LISTS, LeftOut, Offer, Source
@@ -65,7 +66,7 @@ def build_library(
     Args:
         out: new or empty folder, or one that this function made.
         sources: where pictures come from, in the order of the lists.
-        required: a source that cannot be had ends the run; else it is named in `missing`.
+        required: a public source that cannot be had ends the run; else it is named in `missing`.
         allow_share_alike: let pictures with a share-alike licence in.
         limit: most pictures of a source, those that are left out not counted; for a trial.
         workers: processes; 1 works in this one.
@@ -81,7 +82,7 @@ def build_library(
             try:
                 offers = _admitted(source, built, allow_share_alike, limit)
             except (DataError, InputError) as error:
-                if required:
+                if required or source.own:
                     raise
                 built.missing[source.name] = str(error)
                 continue
@@ -132,6 +133,7 @@ def _make(
         offer for key, offer in wanted.values() if key not in done or _lost(done[key], built.out)
     ]
     with file.open("a", encoding="utf-8") as journal:
+        started = time.monotonic()
         bar = tqdm(total=len(todo), desc=source.name, unit="pic", disable=not (progress and todo))
         for lines in pool.run(built.out, _chunks(todo)):
             _append(journal, lines)
@@ -139,6 +141,7 @@ def _make(
             built.made += len(lines)
             bar.update(len(lines))
         bar.close()
+        built.seconds += time.monotonic() - started
     kept = []
     for key, offer in wanted.values():
         line = done[key]
@@ -187,13 +190,25 @@ def make_picture(out: Path, offer: Offer) -> dict[str, Any]:
     except (OSError, ValueError, FormatError) as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         return line | {"left_out": "unreadable", "said": f"'{name}': {said}"}
-    path = out / record["file"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as file:
-        file.write(content)
+    _put(out / record["file"], content)
     places = {field: number for number, field in enumerate(ORDER)}
     ordered = sorted(record.items(), key=lambda item: places.get(item[0], len(places)))
-    return line | {"record": dict(ordered)}
+    return line | {"record": dict(ordered), "bytes": len(content)}
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a picture, whole or not at all; unlike `files.writing` it waits for no disk.
+
+    The journal knows its length, so that one which a crash of the system lost is made again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".text2layer-{path.name}.part"
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise WriteError(f"{path} could not be written: {error.strerror or error}.") from None
 
 
 def _make_chunk(out: Path, offers: Sequence[Offer]) -> list[dict[str, Any]]:
@@ -305,8 +320,11 @@ def _journal(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _lost(line: dict[str, Any], out: Path) -> bool:
-    """Whether the picture of a line has gone since."""
-    return "record" in line and not (out / line["record"]["file"]).is_file()
+    """Whether the picture of a line has gone since, or was cut short by a crash of the system."""
+    if "record" not in line:
+        return False
+    file = out / line["record"]["file"]
+    return not file.is_file() or file.stat().st_size != line["bytes"]
 
 
 def _append(journal: TextIO, lines: Iterable[dict[str, Any]]) -> None:

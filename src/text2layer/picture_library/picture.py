@@ -61,7 +61,7 @@ def cut_out(
     scale = LONGEST_SIDE / max(alpha.shape)
     if scale < 1:
         height, width = (max(round(side * scale), 1) for side in alpha.shape)
-        colour, alpha = resize_colour_and_alpha(colour, alpha, (width, height))
+        return resize_colour_and_alpha(colour, alpha, (width, height))  # continues colours, too
     return extend_edge_colours(colour, alpha), alpha
 
 
@@ -101,7 +101,7 @@ def main_colour(colour: np.ndarray, alpha: np.ndarray) -> str:
         >>> main_colour(np.full((2, 2, 3), (210, 30, 30), np.uint8), np.full((2, 2), 255, np.uint8))
         'red'
     """
-    pixels = colour[alpha > 127].astype(np.float32) / 255
+    pixels = colour[::2, ::2][alpha[::2, ::2] > 127].astype(np.float32) / 255
     if not len(pixels):
         return ""
     value, least = pixels.max(1), pixels.min(1)

@@ -52,6 +52,7 @@ class Built:
         left_out: pictures that are not in the library.
         missing: sources that could not be had, each with the sentence that says why.
         made: pictures that were made now; the others were there.
+        seconds: that making them took.
         notices: what sources ask to keep in ATTRIBUTION.md.
     """
 
@@ -62,6 +63,7 @@ class Built:
     left_out: list[LeftOut] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     made: int = 0
+    seconds: float = 0.0
     notices: dict[str, str] = field(default_factory=dict)
 
     def figures(self) -> dict[str, Any]:
