@@ -28,7 +28,7 @@ LICENCE = re.compile(r"<cc:license\b[^>]*rdf:resource=\"([^\"]*)\"")
 
 @dataclass(frozen=True)
 class ClipArt:
-    """The drawings that somebody has looked at and written a caption for (`tables/clip_art.tsv`)."""
+    """The drawings that somebody has written a caption for, in `tables/clip_art.tsv`."""
 
     name: str = "openclipart"
     own: bool = False

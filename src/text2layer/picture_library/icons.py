@@ -86,7 +86,8 @@ ICON_SETS = (
              "CC-BY-4.0", "Twitter, Inc and other contributors"),
     _iconify("noto-v1", "1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37",
              "Apache-2.0", "Google Inc"),
-    _iconify("emojione", "1.2.3", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
+    _iconify("emojione", "1.2.3",
+             "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
              "CC-BY-4.0", "EmojiOne / EmojiTwo"),
     # the package states the licence of the project's code; its artwork is CC-BY-4.0
     _iconify("fxemoji", "1.2.2", "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",

@@ -20,11 +20,11 @@ FREE = re.compile(
 )
 SHARE_ALIKE = re.compile(r"CC-BY-SA|-SA-|\bA?L?GPL|ODbL|copyleft|share[- ]?alike|FAL\b", re.I)
 FORBIDDING = re.compile(r"(?:^|-)(?:NC|ND)(?:-|$)|non-?commercial|no-?deriv", re.I)
-MIT = """Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
-associated documentation files (the "Software"), to deal in the Software without restriction,
-including without limitation the rights to use, copy, modify, merge, publish, distribute,
-sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
-furnished to do so, subject to the following conditions:
+MIT = """Permission is hereby granted, free of charge, to any person obtaining a copy of this
+software and associated documentation files (the "Software"), to deal in the Software without
+restriction, including without limitation the rights to use, copy, modify, merge, publish,
+distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+Software is furnished to do so, subject to the following conditions:
 
 The above copyright notice and this permission notice shall be included in all copies or substantial
 portions of the Software.
