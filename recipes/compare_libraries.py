@@ -6,7 +6,8 @@ A record of MADE is compared with the one of REFERENCE that has the same id. *Eq
 in every field of WORDS and FACTS; the version of a package aside. *Different* lists the fields.
 *Missing* is in REFERENCE alone, *more* in MADE alone. With --limit only the sources' first records
 of MADE count, and missing ones cannot be told. Of pictures it says the median overlap of the masks
-(soft IoU) and the median colour error inside (RMS of 8-bit values) at the smaller one's size.
+(soft IoU) and the median colour error inside (RMS of 8-bit values), empty margins cut off, at the
+smaller one's size.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ def differences(made: dict, reference: dict) -> dict[str, tuple]:
 def likeness(made: Path, reference: Path) -> tuple[float, float]:
     """Soft IoU of the masks, and RMS of the colours where both are opaque, 0 to 255."""
     with Image.open(made) as one, Image.open(reference) as other:
-        size = tuple(map(min, one.size, other.size))
-        pixels = [
-            np.asarray(picture.convert("RGBA").resize(size, Image.Resampling.BOX), np.float32)
-            for picture in (one, other)
-        ]
+        whole = [picture.convert("RGBA") for picture in (one, other)]
+    cropped = [picture.crop(picture.getchannel("A").getbbox()) for picture in whole]
+    size = tuple(map(min, *(picture.size for picture in cropped)))
+    pixels = [
+        np.asarray(picture.resize(size, Image.Resampling.BOX), np.float32) for picture in cropped
+    ]
     alphas = [part[..., 3] / 255 for part in pixels]
     union = np.maximum(*alphas).sum()
     inside = np.minimum(*alphas) > 0.9

@@ -61,12 +61,12 @@ def refusal(license_name: str, *, allow_share_alike: bool, own: bool) -> str | N
     name = license_name.strip()
     if not name:
         return "no licence"
+    if FORBIDDING.search(name) and not own:
+        return "licence forbids changes or paid use"
     if SHARE_ALIKE.search(name):
         return None if allow_share_alike else "share-alike licence"
     if own:
         return None
-    if FORBIDDING.search(name):
-        return "licence forbids changes or paid use"
     return None if FREE.fullmatch(name) else "unknown licence"
 
 

@@ -142,6 +142,8 @@ class Taken:
 
 def slug(text: str) -> str:
     """Letters, digits and "-" alone: a name that every system takes for a file."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    short = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:100].strip("-")
+    letters = "".join(
+        c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)
+    )
+    short = re.sub(r"[^a-z0-9]+", "-", letters.lower()).strip("-")[:100].strip("-")
     return short or hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:12]

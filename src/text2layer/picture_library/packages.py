@@ -90,15 +90,15 @@ def fetch_debian(package: DebianPackage, packages: Path) -> tuple[Path, str]:
         DataError: apt-get or dpkg-deb is missing or failed, or the archive of a known version has
             another hash.
     """
+    found = sorted(packages.glob(f"debian-{package.name}_*"))
+    if found:
+        return found[-1], found[-1].name.partition("_")[2]
     for client in ("apt-get", "dpkg-deb"):
         if shutil.which(client) is None:
             raise DataError(
                 f"The Debian package {package.name} needs {client}, which this system has not; "
                 "make this source on Debian or Ubuntu."
             )
-    found = sorted(packages.glob(f"debian-{package.name}_*"))
-    if found:
-        return found[-1], found[-1].name.partition("_")[2]
     with tempfile.TemporaryDirectory(dir=packages, prefix=".text2layer-", suffix=".part") as own:
         _run(["apt-get", "download", package.name], Path(own), package.name)
         archives = list(Path(own).glob("*.deb"))

@@ -16,7 +16,7 @@ SHORTEST_SIDE = 16  # pixels of a cut-out's longer side below which nothing can 
 VISIBLE = 8  # alpha from which a pixel belongs to the crop
 OPAQUE_SHARE = 0.98  # of the crop from which a cut-out is a tile or a framed scene
 QUALITY = 92
-COLOUR_SHARE = 0.5  # of the object that must have a colour before the record names it
+COLOUR_SHARE = 0.55  # of the object that must have a colour before the record names it
 
 
 class NoUse(Exception):
@@ -91,7 +91,7 @@ def encode_place(colour: np.ndarray) -> bytes:
 
 
 def main_colour(colour: np.ndarray, alpha: np.ndarray) -> str:
-    """The colour in a word that more than half of an object has, or "".
+    """The colour in a word that most of an object has, or "".
 
     Args:
         colour: (H, W, 3) uint8.
@@ -118,18 +118,17 @@ def main_colour(colour: np.ndarray, alpha: np.ndarray) -> str:
     plain = saturation < 0.18
     names = ["black", "white", "grey", "brown", "red", "orange", "yellow", "green", "teal", "blue",
              "purple", "pink"]  # fmt: skip
-    pale_red = (hue < 20) | (hue >= 330)
     conditions = [
         value < 0.2,
         plain & (value > 0.85),
         plain,
         (hue >= 8) & (hue < 45) & (value < 0.62),
-        pale_red & (hue < 340) & (hue >= 0) & (saturation > 0.5) & ((hue < 12) | (hue >= 345)),
-        (hue >= 12) & (hue < 45),
-        (hue >= 45) & (hue < 68),
+        ((hue < 12) | (hue >= 335)) & (saturation > 0.5),
+        (hue >= 12) & (hue < 42),
+        (hue >= 42) & (hue < 68),
         (hue >= 68) & (hue < 165),
-        (hue >= 165) & (hue < 195),
-        (hue >= 195) & (hue < 255),
+        (hue >= 165) & (hue < 190),
+        (hue >= 190) & (hue < 255),
         (hue >= 255) & (hue < 300),
     ]
     found = np.select(conditions, range(11), 11)
