@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.outcome import assert_one_sentence
 from tests.picture_library.own_pictures import write_own_pictures
+from tests.picture_library.toy_packages import write_packages
 from text2layer import load
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-pictures.md"
@@ -73,3 +74,38 @@ def test_what_is_missing_is_said(run, tmp_path, monkeypatch, given, said):
     licence = ["--license", "mine"] if said != "--license" else []
     result = run("dataset", "library", "out", *given, *licence, "--workers", 1)
     assert said in assert_one_sentence(result)
+
+
+def test_public_sources_and_own_backgrounds(run, tmp_path):
+    pytest.importorskip("resvg_py", reason="needs the library extra")
+    _, places = write_own_pictures(tmp_path)
+    out = tmp_path / "library"
+    (out / "journal").mkdir(parents=True)
+    write_packages(out / "packages")
+    result = run(
+        "dataset", "library", out, "--source", "noto", "--source", "twemoji", "--backgrounds",
+        places, "--license", "mine", "--workers", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "5 foregrounds" in result.stderr
+    assert "a sign, or a scene without one thing in it" in result.stderr
+    sheet = tmp_path / "sheet.png"
+    result = run("dataset", "view", out, "-o", sheet, "--count", 2, "--size", 32)
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_source_that_cannot_be_had(run, tmp_path, monkeypatch):
+    """Asked for by name it is an error; of all sources it is named, and the rest is made."""
+    monkeypatch.setenv("PATH", str(tmp_path))  # neither npm nor apt-get
+    objects, places = write_own_pictures(tmp_path)
+    own = ["--cutouts", objects, "--backgrounds", places, "--license", "mine", "--workers", 1]
+    result = run("dataset", "library", tmp_path / "a", *own, "--source", "openclipart")
+    assert "needs apt-get, which this system has not" in assert_one_sentence(result)
+    result = run("dataset", "library", tmp_path / "b", *own, "--source", "all")
+    assert result.exit_code == 0, result.stderr
+    assert "the source noto is missing: npm did not give" in result.stderr
+    assert "the source endless-sky is missing" in result.stderr
+    result = run("dataset", "library", tmp_path / "c", *own, "--source", "nonesuch")
+    assert "There is no source 'nonesuch'; there are all, fluent3d, noto" in assert_one_sentence(
+        result
+    )
