@@ -19,9 +19,9 @@ from text2layer.picture_library.build import build_library
 from text2layer.picture_library.icons import ICON_SETS, icon_sources, svg_of
 from text2layer.picture_library.own import own_folders
 from text2layer.picture_library.packages import NpmPackage, fetch_npm
+from text2layer.picture_library.svg import Svg
 
 pytest.importorskip("resvg_py", reason="needs the library extra")
-from text2layer.picture_library.svg import Svg
 
 
 def places(tmp_path: Path):

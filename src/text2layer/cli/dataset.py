@@ -76,6 +76,10 @@ def library(
         list[str] | None,
         typer.Option(help="A public source, or all; all unless you give cut-outs of your own."),
     ] = None,
+    packs: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="A pack of 3D models that you downloaded: zip or folder."),
+    ] = None,
     cutouts: Annotated[
         list[Path] | None, typer.Option(help="A folder with cut-outs of your own.")
     ] = None,
@@ -106,15 +110,17 @@ def library(
 
     from text2layer.picture_library.build import build_library
     from text2layer.picture_library.own import own_folders
+    from text2layer.picture_library.packs import Pack
     from text2layer.picture_library.sources import ALL, public_sources
 
     own = own_folders(
         cutouts or (), backgrounds or (), license=license_, author=author, style=style,
         hold_out=hold_out,
     )  # fmt: skip
+    given = [Pack(pack, license_, author) for pack in packs or ()]
     named = source or ([] if cutouts else [ALL])
     built = build_library(
-        out, [*public_sources(named), *own], required=ALL not in named,
+        out, [*public_sources(named), *given, *own], required=ALL not in named,
         allow_share_alike=allow_share_alike, limit=limit,
         workers=workers or max((os.cpu_count() or 2) // 2, 1), progress=on_terminal(),
     )  # fmt: skip

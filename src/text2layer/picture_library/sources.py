@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from text2layer.errors import InputError
 from text2layer.picture_library.clip_art import ClipArt
+from text2layer.picture_library.furniture import Furniture
 from text2layer.picture_library.icons import icon_sources
 from text2layer.picture_library.offer import Source
 from text2layer.picture_library.places import place_sources
@@ -19,7 +20,7 @@ def public_sources(names: Sequence[str]) -> list[Source]:
     Raises:
         InputError: a name is unknown.
     """
-    every: list[Source] = [*icon_sources(), ClipArt(), *place_sources()]
+    every: list[Source] = [*icon_sources(), ClipArt(), *place_sources(), Furniture()]
     known = {source.name: source for source in every}
     wrong = [name for name in names if name not in known and name != ALL]
     if wrong:
