@@ -16,8 +16,8 @@ from text2layer.files import file_sha256
 from text2layer.picture_library.furniture import unpacked_models, views
 from text2layer.picture_library.models import View, check_models
 from text2layer.picture_library.offer import FOREGROUND, LeftOut, Offer, Taken, slug
-from text2layer.picture_library.own import caption_of, concept_of
-from text2layer.picture_library.words import split_of
+from text2layer.picture_library.own import caption_of
+from text2layer.picture_library.words import MODELS, describe
 
 FORMATS = ((".glb", ".gltf"), (".obj",))  # of a pack with both the first
 AZIMUTHS = (-42, 38, 158)  # degrees; the last one is a back view
@@ -67,18 +67,18 @@ class Pack:
         taken = Taken()
         for model in models:
             inner = model.relative_to(folder).as_posix()
-            caption = caption_of(model.stem)
-            if not caption:
+            words = describe(MODELS, inner)
+            if not caption_of(model.stem):
                 yield LeftOut(self.name, inner, "no caption", f"'{inner}' has no word in its name.")
                 continue
-            concept, unique = concept_of(caption), taken(model.stem)
+            unique = taken(model.name.partition(".")[0])
             for number, (azimuth, elevation) in enumerate(views(inner, AZIMUTHS)):
                 record = {
-                    "caption": caption, "tags": [], "style": "low-poly 3d render",
+                    "caption": words.caption, "tags": list(words.tags), "style": words.style,
                     "source": self.path.stem, "source_file": inner,
                     "license": license_name or self.license, "author": author or self.author,
-                    "concept": concept, "group": f"{self.name}:{model.stem}",
-                    "split": split_of(concept), "nameable": True,
+                    "concept": words.concept, "group": f"{self.name}:{inner}",
+                    "split": words.split, "nameable": words.nameable,
                     "view": {"azimuth": azimuth, "elevation": elevation},
                 }  # fmt: skip
                 yield Offer(
