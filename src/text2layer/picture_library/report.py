@@ -111,7 +111,8 @@ def _page(built: Built, figures: Mapping[str, Any]) -> str:
         parts.append(f'<p class="note">The source {escape(name)} is missing: {escape(said)}</p>')
     parts.append('<div class="tables">')
     for name in ("sources", "licenses", "styles", "splits", "scenes"):
-        parts.append(f"<div><h2>{name.title()}</h2>{_table(figures[name])}</div>")
+        title = name.title().replace("Licenses", "Licences")
+        parts.append(f"<div><h2>{title}</h2>{_table(figures[name])}</div>")
     parts.append("</div><h2>Concepts</h2><p>")
     parts.append(", ".join(f"{escape(n)} {count}" for n, count in figures["concepts"].items()))
     parts.append("</p><h2>Left out</h2>")
