@@ -17,6 +17,7 @@ from text2layer.errors import DataError, FormatError
 from text2layer.files import file_sha256
 from text2layer.picture_library.build import build_library
 from text2layer.picture_library.icons import ICON_SETS, icon_sources, svg_of
+from text2layer.picture_library.offer import slug
 from text2layer.picture_library.own import own_folders
 from text2layer.picture_library.packages import NpmPackage, fetch_npm
 from text2layer.picture_library.svg import Svg
@@ -88,6 +89,26 @@ def test_a_vector_is_drawn_with_its_alpha():
     area = (alpha / 255).sum()
     assert area == pytest.approx(np.pi * (11 * 16) ** 2, rel=0.002)
     assert alpha[0, 0] == 0
+
+
+@pytest.mark.parametrize("unit", ["", "px", "pt", "mm", "in"])
+def test_a_page_may_be_sized_in_any_unit(unit):
+    """Old drawings are pages of points or millimetres without a viewBox."""
+    page = f"<svg xmlns='http://www.w3.org/2000/svg' width='30{unit}' height='60{unit}'>"
+    colour, alpha = Svg(f"{page}<rect width='15{unit}' height='60{unit}' fill='#d62828'/></svg>")()
+    assert alpha.shape == (1024, 512)
+    assert (alpha / 255).mean() == pytest.approx(0.5, abs=0.003)
+    assert tuple(colour[512, 100]) == (214, 40, 40)
+
+
+def test_an_icon_may_fill_its_rectangle(out, tmp_path):
+    package = out / "packages" / slug(ICON_SETS[1].package.title)
+    content = json.loads((package / "icons.json").read_text())
+    content["icons"]["fox"]["body"] = '<path fill="#f08214" d="M0 8h32v16H0z"/>'
+    (package / "icons.json").write_text(json.dumps(content))
+    build_library(out, [*icon_sources()[1:2], *places(tmp_path)], progress=False)
+    with Image.open(out / "foregrounds/noto/fox.webp") as picture:
+        assert picture.size == (256, 128)
 
 
 def test_shadows_on_the_ground_are_dropped():

@@ -14,6 +14,7 @@ from text2layer.options import require
 from text2layer.picture_library.offer import Pixels
 
 WIDTH = 512  # pixels; twice the longest side of a cut-out, for soft edges
+DPI = 96.0  # of CSS; resvg-py's default, 0, makes nothing of pages in points or millimetres
 TALLEST = 8  # times the width; a taller drawing is damaged or no thing
 
 
@@ -36,7 +37,9 @@ class Svg:
         """
         resvg = check_svg()
         try:
-            png = resvg.svg_to_bytes(svg_string=self.text, width=WIDTH, skip_system_fonts=True)
+            png = resvg.svg_to_bytes(
+                svg_string=self.text, width=WIDTH, dpi=DPI, skip_system_fonts=True
+            )
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic of Rust is no Exception
