@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.toy_library import build_toy_library
 from text2layer.canonical import FOOT, LONGEST
 from text2layer.data.composer import Composer
-from text2layer.data.library import Library
+from text2layer.data.library import BackgroundRecord, Library
 from text2layer.data.references import choose_references, turn_hues
 from text2layer.data.world import (
     World,
     concept_name,
     is_held_out,
+    pairings,
     read_drawings,
     read_weights,
     usual_names,
@@ -245,3 +247,22 @@ def test_hues_turn_and_luma_stays() -> None:
     assert (turned[1] - colour[1]).abs().max() > 0.05
     luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     torch.testing.assert_close((turned * luma).sum(1), (colour * luma).sum(1), atol=1e-4, rtol=0)
+
+
+def test_a_concept_of_one_scene_is_never_held_out_whole():
+    places = [
+        BackgroundRecord(f"p{n}", "p.jpg", "a beach", "CC0-1.0", "toy", "train", scene="beach")
+        for n in range(3)
+    ]
+    held = next(c for c in map("thing{}".format, range(100)) if is_held_out(c, "beach"))
+    assert pairings(held, places, held_out=False) == [0, 1, 2]
+    assert pairings(held, places, held_out=True) == []
+    meadow = replace(places[0], scene="meadow")
+    free = not is_held_out(held, "meadow")
+    assert pairings(held, [*places, meadow], held_out=False) == ([3] if free else [0, 1, 2, 3])
+
+
+def test_a_library_without_held_out_pairings_says_so(tmp_path):
+    build_toy_library(tmp_path / "library", 1, 1)
+    composer = composer_in(tmp_path / "library", World(hold_out_pairings=True))
+    assert composer.held_out_pairings() is None

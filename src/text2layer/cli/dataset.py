@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,6 +65,78 @@ def compose(
     report_skipped(summary["skipped"], summary["messages"])
     for name in summary["shards"]:
         typer.echo(out / name)
+
+
+@app.command("library")
+def library(
+    out: Annotated[
+        Path, typer.Argument(help="A new folder, or one that this has made.", show_default=False)
+    ],
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="A public source, or all; all unless you give cut-outs of your own."),
+    ] = None,
+    packs: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="A pack of 3D models that you downloaded: zip or folder."),
+    ] = None,
+    cutouts: Annotated[
+        list[Path] | None, typer.Option(help="A folder with cut-outs of your own.")
+    ] = None,
+    backgrounds: Annotated[
+        list[Path] | None, typer.Option(help="A folder with backgrounds of your own.")
+    ] = None,
+    license_: Annotated[
+        str, typer.Option("--license", help="Licence of your pictures that name none.")
+    ] = "",
+    author: Annotated[str, typer.Option(help="Author of your pictures that name none.")] = "",
+    style: Annotated[str, typer.Option(help="Style of your cut-outs.")] = "photo cut-out",
+    hold_out: Annotated[
+        float, typer.Option(help="Share of your concepts for split val.", min=0, max=0.5)
+    ] = 0.0,
+    allow_share_alike: Annotated[
+        bool, typer.Option("--allow-share-alike", help="Let share-alike licences in.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(help="Most pictures of a source, for a trial.", min=1)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; half of the cores by default.", min=1)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Make a picture library to train on: of public packages, or of your own pictures."""
+    import os
+
+    from text2layer.picture_library.build import build_library
+    from text2layer.picture_library.own import own_folders
+    from text2layer.picture_library.packs import Pack
+    from text2layer.picture_library.sources import ALL, public_sources
+
+    own = own_folders(
+        cutouts or (), backgrounds or (), license=license_, author=author, style=style,
+        hold_out=hold_out,
+    )  # fmt: skip
+    given = [Pack(pack, license_, author) for pack in packs or ()]
+    named = source or ([] if cutouts else [ALL])
+    built = build_library(
+        out, [*public_sources(named), *given, *own], required=ALL not in named,
+        allow_share_alike=allow_share_alike, limit=limit,
+        workers=workers or max((os.cpu_count() or 2) // 2, 1), progress=on_terminal(),
+    )  # fmt: skip
+    for name, sentence in built.missing.items():
+        typer.echo(f"the source {name} is missing: {sentence}", err=True)
+    figures = built.figures()
+    if as_json:
+        typer.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+        return
+    said = [item.said or f"'{item.file}': {item.reason}." for item in built.left_out]
+    report_skipped(Counter(item.reason for item in built.left_out), said[:10])
+    for kind in ("foregrounds", "backgrounds"):
+        typer.echo(f"{figures[kind]} {kind}", err=True)
+    if built.made and built.seconds:
+        typer.echo(f"{built.made / built.seconds:.1f} pictures a second", err=True)
+    typer.echo(out)
 
 
 @app.command("view")

@@ -12,6 +12,8 @@ from text2layer.cli.options import preset_options, takes
 from text2layer.cli.sources import first_process, open_source
 from text2layer.training.settings import PRESETS, settings_from
 
+RELEASED = "base"  # --autoencoder: the one of the released model
+
 app = typer.Typer(help="Train a model of your own.", no_args_is_help=True)
 
 app.command("quality")(quality)
@@ -51,8 +53,15 @@ def _sources(settings: Any, num_foregrounds: int) -> tuple[Any, ...]:
         )
 
     train = opened("train", world)
-    if world.hold_out_pairings and isinstance(train, Composer):
-        return train, train.held_out_pairings()
+    if isinstance(train, Composer):
+        if world.hold_out_pairings and (held_out := train.held_out_pairings()):
+            return train, held_out
+        library = train.library
+        if not (library.foregrounds_of("val") and library.backgrounds_of("val")):
+            if first_process():
+                typer.echo(f"'{settings.data}' has nothing of split val: validation draws other "
+                           "samples of split train.", err=True)  # fmt: skip
+            return train, train
     return train, opened("val", replace(world, drawings=None))  # lists name drawings of training
 
 
@@ -63,9 +72,12 @@ def _train_autoencoder(settings: Any) -> Any:
 
 
 def _train_denoiser(settings: Any) -> Any:
+    from text2layer.pipelines import released_model
     from text2layer.training.checkpoints import autoencoder_config
     from text2layer.training.denoiser import train_denoiser
 
+    if settings.autoencoder == RELEASED and not Path(RELEASED).exists():
+        settings = replace(settings, autoencoder=str(released_model() / "autoencoder"))
     layers = 1  # train_denoiser asks for the autoencoder
     if settings.autoencoder:
         layers = autoencoder_config(Path(settings.autoencoder)).get("num_foregrounds", 1)

@@ -26,7 +26,7 @@ from text2layer.data.library import DRAWINGS, PAIRINGS, BackgroundRecord, Foregr
 from text2layer.data.placing import BACKGROUND_DRAWS, DRAWS, Placer
 from text2layer.data.references import Twins, render_references
 from text2layer.data.source import EVERY, Composition, Part, Placement
-from text2layer.data.world import World, usual_names
+from text2layer.data.world import World, pairings, usual_names
 from text2layer.errors import DataError, InputError
 
 __all__ = ["Composer", "Composition", "Placement", "over_255"]
@@ -154,8 +154,11 @@ class Composer:
         """Which drawings show the same thing."""
         return Twins.among(self.foregrounds)
 
-    def held_out_pairings(self) -> "Composer":
-        """The same decoded pictures in the pairings that training leaves out."""
+    def held_out_pairings(self) -> "Composer | None":
+        """The same decoded pictures in the pairings that training leaves out; None: no pairing."""
+        concepts = {record.concept for record in self.foregrounds}
+        if not any(pairings(concept, self.backgrounds, held_out=True) for concept in concepts):
+            return None
         other = copy.copy(self)
         other._placer = self._placer.held_out_pairings()
         return other

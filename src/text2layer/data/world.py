@@ -91,12 +91,14 @@ def is_held_out(concept: str, scene: str) -> bool:
 
 
 def pairings(concept: str, backgrounds: Sequence[BackgroundRecord], held_out: bool) -> list[int]:
-    """Indices of the backgrounds that a concept is, or is not, held out from."""
-    return [
-        index
-        for index, background in enumerate(backgrounds)
-        if is_held_out(concept, background.scene) == held_out
-    ]
+    """Indices of the backgrounds that a concept is, or is not, held out from.
+
+    A concept that would be held out from all of them is held out from none: it would not be learnt.
+    """
+    held = [is_held_out(concept, background.scene) for background in backgrounds]
+    if all(held):
+        held = [False] * len(held)
+    return [index for index, left_out in enumerate(held) if left_out == held_out]
 
 
 def usual_names(records: Sequence[ForegroundRecord]) -> dict[str, str]:

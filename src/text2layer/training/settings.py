@@ -166,7 +166,7 @@ class DenoiserSettings(WorldSettings):
         "Network and objective: tiny | tiny-pooled | tiny-paper | bench | small | base | large | "
         "base-unet | paper.",
     )
-    autoencoder: str = setting("", "Folder of the trained autoencoder.")
+    autoencoder: str = setting("", "Folder of the trained autoencoder; base: the released one.")
     parts: str = setting(
         "",
         "Of a plain autoencoder: layers (SD-AE-UNet) | image (flat); empty for all it codes.",
