@@ -117,8 +117,9 @@ def load(
         source: file or folder, whose suffix says which format; or an open binary stream or "-",
             standard input, whose content says which.
         max_pixels: limit for each picture in the file; all together may hold 4 times as many.
-        merge: merge what cannot be kept as a layer (effects, adjustments, clipping and the like)
-            by psd-tools' compositor; the metadata says under ``changed`` what was merged.
+        merge: merge what cannot be kept as a layer (effects, adjustments, clipping and the like):
+            of a PSD by psd-tools' compositor, of an ORA by taking the file's own merged picture;
+            the metadata says under ``changed`` what was merged.
 
     Raises:
         InputError: there is no such file, or HEIC is to be read without pillow-heif.
@@ -205,10 +206,10 @@ def inspect(
 
     Returns:
         format, size [width, height], background {name}, layers (bottom first: name, offset [x, y],
-        size, opacity, visible, metadata), metadata, digital_source_type (IPTC URI or None),
-        preview_equals_composite (None where the format holds no preview of its layers), and notes:
-        sentences on what cannot be kept and on a preview that differs visibly. Where something
-        cannot be kept, the layers are those that ``load(path, merge=True)`` gives.
+        size, opacity, visible, blend_mode, metadata), metadata, digital_source_type (IPTC URI or
+        None), preview_equals_composite (None where the format holds no preview of its layers), and
+        notes: sentences on what cannot be kept and on a preview that differs visibly. Where
+        something cannot be kept, the layers are those that ``load(path, merge=True)`` gives.
     """
     opened = _source(source)
     try:
@@ -228,6 +229,7 @@ def inspect(
                 "size": list(layer.size),
                 "opacity": layer.opacity,
                 "visible": layer.visible,
+                "blend_mode": layer.blend_mode,
                 "metadata": layer.metadata,
             }
             for layer in layered.foregrounds
@@ -275,7 +277,9 @@ def _read(source: _Source, max_pixels: int, merge: bool = False) -> Loaded:
             with on_disk as path:
                 if kind.name == "PSD":
                     return psd.read(path, budget, merge)
-                return (ora.read if kind.name == "ORA" else folder.read)(path, budget)
+                if kind.name == "ORA":
+                    return ora.read(path, budget, merge)
+                return folder.read(path, budget)
     except InputError as error:
         raise FormatError(f"{where} cannot be used: {error}") from None
     except Text2LayerError:
