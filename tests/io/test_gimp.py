@@ -29,10 +29,11 @@ SCRIPT = """
 """
 
 
-def test_gimp_shows_the_composite_and_every_layer(tmp_path):
+@pytest.mark.parametrize("alpha", io.ALPHAS)
+def test_gimp_shows_the_composite_and_every_layer(tmp_path, alpha):
     layered = rich()
     file, told, shown = (tmp_path / name for name in ("a.psd", "told.txt", "shown.png"))
-    io.save(layered, file)
+    io.save(layered, file, alpha=alpha)
     script = SCRIPT.format(file=file, told=told, shown=shown)
     version = subprocess.run([GIMP, "--version"], capture_output=True, text=True, check=True)
     if "version 2." not in version.stdout:
@@ -48,6 +49,6 @@ def test_gimp_shows_the_composite_and_every_layer(tmp_path):
         x, y, mask, visible = line.strip("()").rsplit(" ", 4)[1:]
         assert (int(x), int(y)) == layer.offset
         assert bool(int(visible)) == layer.visible
-        assert int(mask) > 0, "the soft mask is not a layer mask"
+        assert (int(mask) > 0) == (alpha == "mask")
     flattened = np.asarray(Image.open(shown).convert("RGB")).astype(int)
     assert np.abs(flattened - layered.composite.astype(int)).max() <= 2  # GIMP blends in floats

@@ -44,9 +44,9 @@ def convert(
     alpha: Annotated[
         str,
         typer.Option(
-            help="Where a PSD holds alpha: mask, or transparency for programs without masks."
+            help="Where a PSD holds alpha: transparency, or mask (a layer mask beside the layer)."
         ),
-    ] = "mask",
+    ] = "transparency",
     merge: Merge = False,
     max_pixels: MaxPixels = None,
 ) -> None:

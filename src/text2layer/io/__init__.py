@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 PARTS = ("composite", "foreground", "background", "mask")
-ALPHAS = ("mask", "transparency")
+ALPHAS = ("transparency", "mask")
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def save(
     target: str | os.PathLike[str] | BinaryIO,
     *,
     part: str = "composite",
-    alpha: str = "mask",
+    alpha: str = "transparency",
     format: str | None = None,
 ) -> None:
     """Write a layered picture whole or not at all; how it was made goes along as XMP.
@@ -159,9 +159,10 @@ def save(
             an open binary stream; or "-", standard output, as PNG ("psd:-" as PSD).
         part: what a single-picture format gets: "composite" (RGB), "foreground" (RGBA, hidden
             colour kept), "background" (RGB) or "mask" (grey). Layered formats hold everything.
-        alpha: where a PSD holds a layer's alpha: "mask" (a layer mask, which editors show beside
-            the layer) or "transparency" (which programs without masks, such as Pillow, show right
-            too). Other formats have one place for it. Both load alike.
+        alpha: where a PSD holds a layer's alpha: "transparency" (which every program shows right)
+            or "mask" (a layer mask, which editors show beside the layer, and programs without
+            masks, such as Pillow, not at all). Other formats have one place for it. Both load
+            alike.
         format: a suffix as in `FORMATS`, with or without its dot; a stream needs one.
 
     Raises:

@@ -123,9 +123,9 @@ def settle_blend_modes(
         alpha = blend.multiply_alpha(layer.alpha[source], layer.opacity_byte)
         if layer.blend_mode not in (NORMAL, "multiply"):
             below = covered[target][alpha > 0]
-            if not below.any():
+            if below.size and not below.any():
                 settled[index] = layer.replace(blend_mode=NORMAL)
-            elif below.min() < 255:
+            elif below.size and below.min() < 255:
                 what = f'Layer "{layer.name}" is blended with {layer.blend_mode}'
                 return settled, f"{what} where there is nothing opaque below it"
         covered[target] = 255 - blend.multiply_alpha(255 - covered[target], 255 - alpha)

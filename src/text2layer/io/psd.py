@@ -1,8 +1,8 @@
-"""Photoshop documents, through psd-tools: RGB, 8 bit, each foreground with a real layer mask.
+"""Photoshop documents, through psd-tools: RGB, 8 bit, a layer for each foreground.
 
-The colour of a foreground fills its layer and its alpha is the layer's user mask (channel -2), so
-that an editor shows the soft mask beside the layer and the hidden colour survives. The transparency
-channel (-1) is opaque throughout. Layout: Adobe Photoshop File Formats Specification.
+The colour of a foreground fills its layer, also where it is hidden. Its alpha is the layer's
+transparency (channel -1), or its user mask (channel -2) over opaque colour, which editors show
+beside the layer. Layout: Adobe Photoshop File Formats Specification.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ _RLE = 1
 logging.getLogger("psd_tools").addHandler(logging.NullHandler())  # its notes are ours to phrase
 
 
-def write(layered: LayeredImage, file: BinaryIO, alpha: str = "mask") -> None:
+def write(layered: LayeredImage, file: BinaryIO, alpha: str = "transparency") -> None:
     """Write a PSD whose merged preview is the composite; the same layers give the same bytes.
 
     Args:
         layered: the picture.
         file: where it goes.
-        alpha: "mask" for a layer mask over opaque colour, "transparency" for the layer's own.
+        alpha: "transparency" for the layer's own channel, "mask" for a layer mask over opaque
+            colour.
 
     Raises:
         FormatError: a picture or layer with a side over 30000 pixels.
@@ -103,7 +104,7 @@ def _record(
     alpha: np.ndarray | None,
     name: str,
     offset: tuple[int, int],
-    where: str = "mask",
+    where: str = "transparency",
 ) -> tuple[LayerRecord, ChannelDataList]:
     """A layer record and its channels: transparency, colour, and the mask if alpha goes there."""
     from psd_tools.constants import ChannelID, Compression, Tag
