@@ -22,6 +22,7 @@ BLEND_MODES = {  # psd-tools' name of each blend mode that a Layer has
     "LIGHTEN": "lighten",
     "LINEAR_DODGE": "add",
 }
+_LIGHT_MODES = (1, 3)  # greyscale and RGB
 _PLAIN_KINDS = ("pixel", "type", "shape", "smartobject")  # these carry rendered pixels
 _EFFECT_LISTS = (b"lfx2", b"lmfx", b"lfxs")
 _OLD_EFFECTS = b"lrFX"
@@ -105,8 +106,11 @@ def group_obstacle(group: Any) -> str | None:
 
 def common_obstacle(layer: PsdLayer) -> str | None:
     """What layers and groups share: blend mode, clipping, effects and blending options."""
-    if layer.blend_mode.name not in BLEND_MODES:
-        return f"is blended with {layer.blend_mode.name.lower()}"
+    mode = layer.blend_mode.name
+    if mode not in BLEND_MODES:
+        return f"is blended with {mode.lower()}"
+    if mode != "NORMAL" and int(layer._psd.color_mode) not in _LIGHT_MODES:
+        return f"is blended with {mode.lower()} in inks"  # which are other numbers than RGB
     return _blending_option(layer)
 
 
