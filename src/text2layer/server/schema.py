@@ -206,7 +206,7 @@ class LayerInfo(BaseModel):
     size: tuple[int, int]
     opacity: float
     visible: bool
-    blend_mode: BlendMode
+    blend_mode: str
     metadata: dict[str, Any]
     png: str | None = None
 
