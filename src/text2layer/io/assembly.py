@@ -13,6 +13,7 @@ from text2layer.io.xmp import Packet
 from text2layer.layers import Layer, LayeredImage
 
 WHITE = 255
+_AS_OVER_WHITE = (NORMAL, "multiply")  # over nothing these look as they do over white
 VISIBLE = 16  # levels between a preview and a composite that are not rounding
 TOLERATED = 0.001  # share of the pixels that may be so: edges of other programs' resampling
 
@@ -115,13 +116,15 @@ def settle_blend_modes(
         The layers, and the beginning of a sentence on the first that cannot be kept, or None.
     """
     settled = list(layers)
+    if all(layer.blend_mode in _AS_OVER_WHITE for layer in layers):
+        return settled, None
     covered = np.zeros(size[::-1], np.uint8)  # alpha of all layers below
     for index, layer in enumerate(layers):
         if not (layer.visible and layer.opacity_byte):
             continue
         target, source = blend.overlap(layer.offset, layer.size, size)
         alpha = blend.multiply_alpha(layer.alpha[source], layer.opacity_byte)
-        if layer.blend_mode not in (NORMAL, "multiply"):
+        if layer.blend_mode not in _AS_OVER_WHITE:
             below = covered[target][alpha > 0]
             if below.size and not below.any():
                 settled[index] = layer.replace(blend_mode=NORMAL)
