@@ -19,6 +19,7 @@ FLOORS = {
     "layers": 0,
     "masks": 0,
     "blend": 0,
+    "blend_modes": 0,
     "io": 0,
     "options": 0,
     "tensors": 1,

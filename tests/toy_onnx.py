@@ -64,6 +64,14 @@ def brightness_network(path: Path, shape: Shape = (1, 3, 12, 20), last: str = "S
     )
 
 
+def echoing_inpainter(path: Path) -> Path:
+    """The photo as it was given to the network, hole included; inputs as MI-GAN's."""
+    nodes = [node("BitwiseAnd", ["image", "image"], "result")]
+    image, mask = (1, 3, "height", "width"), (1, 1, "height", "width")
+    inputs = [("image", UINT8, image), ("mask", UINT8, mask)]
+    return write(path, nodes, inputs, ("result", UINT8, image), 18)
+
+
 def inverting_inpainter(path: Path) -> Path:
     """White where the mask is 0, the inverted photo where it is 255; inputs as MI-GAN's.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from text2layer.blend_modes import blended
 from text2layer.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,19 +68,26 @@ def blend(background: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
         layers: foregrounds, bottom first; parts outside the canvas are cut off.
 
     Returns:
-        (H, W, 3) uint8; each layer is rounded once, its opacity folded into its alpha first.
+        (H, W, 3) uint8; each layer is rounded once, its opacity folded into its alpha first, and
+        once more by a blend mode other than "normal".
     """
     canvas = background.copy()
-    height, width = canvas.shape[:2]
     for layer in layers:
-        if not layer.visible:
-            continue
-        target, source = overlap(layer.offset, layer.size, (width, height))
-        below, colour, opacity = canvas[target], layer.colour[source], layer.alpha[source]
-        for rows in _bands(*opacity.shape):
-            alpha = multiply_alpha(opacity[rows], layer.opacity_byte)
-            below[rows] = composite_over(below[rows], colour[rows], alpha)
+        lay_over(canvas, layer)
     return canvas
+
+
+def lay_over(canvas: np.ndarray, layer: Layer) -> None:
+    """Composite one layer, if it is visible, onto a canvas (H, W, 3) uint8, in place."""
+    if not layer.visible:
+        return
+    height, width = canvas.shape[:2]
+    target, source = overlap(layer.offset, layer.size, (width, height))
+    below, colour, opacity = canvas[target], layer.colour[source], layer.alpha[source]
+    for rows in _bands(*opacity.shape):
+        alpha = multiply_alpha(opacity[rows], layer.opacity_byte)
+        mixed = blended(below[rows], colour[rows], layer.blend_mode)
+        below[rows] = composite_over(below[rows], mixed, alpha)
 
 
 def _bands(height: int, width: int) -> Iterator[slice]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from text2layer import blend
+from text2layer.blend_modes import BLEND_MODES, NORMAL, blended
 from text2layer.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Layer:
         opacity: 0 to 1, rounded to the nearest 1/255.
         visible: a hidden layer takes no part in the composite.
         metadata: JSON values.
+        blend_mode: one of `blend_modes.BLEND_MODES`: how the colour meets what is below it.
 
     Raises:
         InputError: a value of the wrong kind, shape or range.
@@ -55,6 +57,7 @@ class Layer:
     opacity: float = 1.0
     visible: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
+    blend_mode: str = NORMAL
 
     def __post_init__(self) -> None:
         _check_pixels(self.colour, "layer's colour", 3)
@@ -69,6 +72,10 @@ class Layer:
         set_field(self, "offset", _checked_offset(self.offset))
         set_field(self, "opacity", _checked_opacity(self.opacity))
         set_field(self, "visible", bool(self.visible))
+        if self.blend_mode not in BLEND_MODES:
+            raise InputError(
+                f"A layer's blend mode is one of {', '.join(BLEND_MODES)}, not {self.blend_mode!r}."
+            )
         set_field(self, "metadata", checked_metadata(self.metadata))
 
     @classmethod
@@ -173,7 +180,8 @@ class Layer:
         return x + left, y + top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
 
     def _attributes(self) -> tuple[Any, ...]:
-        return self.name, self.offset, self.opacity_byte, self.visible, self.metadata
+        place = self.name, self.offset, self.opacity_byte, self.visible
+        return *place, self.metadata, self.blend_mode
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +262,11 @@ class LayeredImage:
 
     @property
     def foreground(self) -> np.ndarray:
-        """(H, W, 3) uint8 colour of the two-layer view, defined everywhere; see `mask`."""
+        """(H, W, 3) uint8 colour of the two-layer view, defined everywhere; see `mask`.
+
+        A layer of another blend mode than "normal" has the colour here that it shows on what is
+        below it.
+        """
         return self._two_layer_view()[0]
 
     @property
@@ -370,18 +382,25 @@ class LayeredImage:
         if not self.foregrounds:
             grey = np.full_like(self.background, NEUTRAL_GREY)
             return grey, np.zeros(self.background.shape[:2], np.uint8)
+        below = self.background.copy()
         if len(self.foregrounds) == 1:
-            return self.on_canvas(self.foregrounds[0])
+            return self._shown(self.foregrounds[0], below)
         colour = np.zeros(self.background.shape, np.float32)  # premultiplied, 0..255
         alpha = np.zeros((*self.background.shape[:2], 1), np.float32)  # 0..1
         for layer in self.foregrounds:
-            pixels, mask = self.on_canvas(layer)
+            pixels, mask = self._shown(layer, below)
+            blend.lay_over(below, layer)
             share = mask[..., None].astype(np.float32) / 255
             colour = share * pixels + (1 - share) * colour
             alpha = share + (1 - share) * alpha
         straight = np.rint(np.clip(colour / np.maximum(alpha, 1e-6), 0, 255)).astype(np.uint8)
         merged = np.rint(alpha[..., 0] * 255).astype(np.uint8)
         return blend.extend_edge_colours(straight, merged), merged
+
+    def _shown(self, layer: Layer, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`on_canvas`, in the colour that the layer's blend mode gives it over a picture."""
+        colour, mask = self.on_canvas(layer)
+        return blended(below, colour, layer.blend_mode), mask
 
 
 def clean_name(name: str, fallback: str) -> str:

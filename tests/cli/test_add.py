@@ -39,6 +39,16 @@ def test_add_puts_one_layer_on_top(draw, scene: Path, tmp_path: Path) -> None:
     assert after.foregrounds[0].metadata["seed"] == 4
 
 
+def test_add_gives_the_new_layer_a_blend_mode_and_replace_keeps_it(draw, scene: Path) -> None:
+    result = draw("add", scene, "a blue ball", "-o", scene, "--seed", 4, "--blend-mode", "screen")
+    assert result.exit_code == 0, result.stderr
+    assert load(scene).foregrounds[0].blend_mode == "screen"
+    assert draw("replace", scene, "#1", "a red ball", "-o", scene, "--seed", 4).exit_code == 0
+    assert load(scene).foregrounds[0].blend_mode == "screen"
+    wrong = draw("add", scene, "a ball", "-o", scene, "--blend-mode", "dissolve")
+    assert "--blend-mode is one of normal, multiply" in assert_one_sentence(wrong)
+
+
 def test_layers_are_added_to_the_same_file_again_and_again(draw, psd: Path) -> None:
     before = load(psd)
     places = ["left", "right", "2,3,12,10", "top-left"]

@@ -45,6 +45,26 @@ def test_convert_to_a_picture_writes_the_part(run, psd: Path, layered, tmp_path,
         assert np.array_equal(np.asarray(picture), getattr(layered, part))
 
 
+@pytest.mark.parametrize(
+    ("options", "masks"),
+    [([], False), (["--alpha", "transparency"], False), (["--alpha", "mask"], True)],
+)
+def test_convert_chooses_where_a_psd_holds_alpha(
+    run, psd: Path, layered, tmp_path, options, masks
+) -> None:
+    result = run("convert", psd, tmp_path / "out.psd", *options)
+    assert result.exit_code == 0, result.stderr
+    assert load(tmp_path / "out.psd") == layered
+    found = PSDImage.open(tmp_path / "out.psd")
+    assert [layer.has_mask() for layer in found] == [False, masks, masks]
+    if not masks:
+        apple = np.array(found[1].topil())
+        assert np.array_equal(apple[..., 3], layered.foregrounds[0].alpha)
+    line = assert_one_sentence(run("convert", psd, tmp_path / "b.psd", "--alpha", "both"))
+    assert "transparency, mask" in line
+    assert not (tmp_path / "b.psd").exists()
+
+
 def test_convert_replaces_its_own_input(run, psd: Path, layered) -> None:
     assert run("convert", psd, psd).exit_code == 0
     assert load(psd) == layered

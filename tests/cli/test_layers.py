@@ -1,4 +1,4 @@
-"""`remove`, `move`, `scale`, `reorder`: one layer changed, the rest of the file bit for bit."""
+"""`remove`, `move`, `scale`, `reorder`, `blend`: one layer changed, the rest bit for bit."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.outcome import assert_one_sentence
 from text2layer import LayeredImage, load
+from text2layer.blend_modes import BLEND_MODES
 
 
 @pytest.fixture
@@ -62,6 +63,19 @@ def test_reorder(change, layer: str, place: str, order: list[str]) -> None:
     assert set(map(repr, after.foregrounds)) == set(map(repr, before.foregrounds))
 
 
+@pytest.mark.parametrize("mode", BLEND_MODES)
+def test_blend_is_kept_shown_and_changes_the_composite(change, run, tmp_path, mode: str) -> None:
+    before, after = change("blend", "Apple", mode)
+    assert after == before.replace_layer(0, before.foregrounds[0].replace(blend_mode=mode))
+    assert np.array_equal(after.composite, before.composite) == (mode == "normal")
+    told = run("info", tmp_path / "changed.ora").stdout
+    assert ("Apple  10 x 12 at (4, -3)" + (f", {mode}" if mode != "normal" else "")) in (
+        told.splitlines()[3]
+    )
+    assert run("convert", tmp_path / "changed.ora", tmp_path / "back.psd").exit_code == 0
+    assert load(tmp_path / "back.psd") == after
+
+
 def test_a_file_can_be_changed_in_place(run, psd: Path) -> None:
     before = load(psd)
     assert run("remove", psd, "Leaf", "-o", psd).exit_code == 0
@@ -74,6 +88,7 @@ def test_a_file_can_be_changed_in_place(run, psd: Path) -> None:
         (["remove", "apple.psd", "Pear"], "no foreground layer 'Pear': there are 'Apple', 'Leaf'"),
         (["remove", "apple.psd", "Background"], "no foreground layer 'Background'"),
         (["remove", "none.psd", "Apple"], "There is no file none.psd"),
+        (["blend", "apple.psd", "Apple", "dissolve"], "one of normal, multiply, screen"),
         (["move", "apple.psd", "Apple"], "one of --by DX,DY and --to X,Y"),
         (["move", "apple.psd", "Apple", "--by", "1,2", "--to", "3,4"], "one of --by"),
         (["move", "apple.psd", "Apple", "--by", "1"], "'1' is no pair of whole numbers"),

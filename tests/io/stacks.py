@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from text2layer.blend_modes import BLEND_MODES
 from text2layer.layers import Layer, LayeredImage
 
 METADATA = {
@@ -27,11 +28,11 @@ def pixels(seed, height, width):
 
 
 def rich():
-    """Names of several scripts, all kinds of offsets, opacity, a hidden layer, metadata."""
+    """Names of several scripts, all kinds of offsets, opacity, modes, a hidden layer, metadata."""
     layers = (
         Layer(*pixels(1, 20, 30), "Vordergrund", (-5, 7), 0.5, True, {"prompt": "x", "n": [1]}),
-        Layer(*pixels(2, 60, 70), "苹果 🍎 ض", (-20, -20), 1.0, True),
-        Layer(*pixels(3, 5, 4), "<layer & 'co'>", (900, -900), 77 / 255, False, {"a": "b"}),
+        Layer(*pixels(2, 60, 70), "苹果 🍎 ض", (-20, -20), 1.0, True, blend_mode="multiply"),
+        Layer(*pixels(3, 5, 4), "<layer & 'co'>", (900, -900), 77 / 255, False, {"a": "b"}, "add"),
         Layer(*pixels(4, 1, 1), "Vordergrund", (3, 3), 0.0, True),
     )
     return LayeredImage(pixels(5, 40, 50)[0], layers, "Himmel", METADATA)
@@ -64,6 +65,7 @@ def layers(draw):
         draw(st.floats(0, 1)),
         draw(st.booleans()),
         draw(metadata),
+        draw(st.sampled_from(BLEND_MODES)),
     )
 
 

@@ -172,7 +172,7 @@ def test_an_ora_group_has_no_place_of_its_own(tmp_path):
 def test_an_ora_filter_is_refused_if_it_shows_and_noted_if_not(tmp_path, tag):
     stack = f'<{tag} name="Blur" visibility="{{}}"/><layer src="p.png"/>'
     shown, hidden = (STACK.format(stack.format(word)) for word in ("visible", "hidden"))
-    assert_refused(ora(tmp_path / "a.ora", shown, [("p.png", PIXEL)]), f'{tag} "Blur"')
+    assert_refused(ora(tmp_path / "a.ora", shown, [("p.png", PIXEL)]), f'"Blur" is a {tag}, which')
     layered = io.load(ora(tmp_path / "b.ora", hidden, [("p.png", PIXEL)]))
     assert layered.metadata["not_loaded"] == [f'"Blur" is a {tag}']
 
@@ -237,7 +237,7 @@ def test_an_ora_of_too_many_entries_or_layers_is_refused(tmp_path):
         STACK.format('<layer src="missing.png"/>'),
         STACK.format('<layer src="p.png" x="1e7"/>'),
         STACK.format('<layer src="p.png" opacity="much"/>'),
-        STACK.format('<layer src="p.png" name="M" composite-op="svg:multiply"/>'),
+        STACK.format('<layer src="p.png" name="M" composite-op="svg:color-dodge"/>'),
         STACK.format('<stack opacity=".5"><layer src="p.png"/><layer src="p.png"/></stack>'),
         STACK.format('<layer src="stack.xml"/>'),
     ],

@@ -1,5 +1,6 @@
 """PSDs of other programs: groups are taken apart, what has no normal pixels is refused by name."""
 
+import struct
 import zipfile
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests.io.stacks import pixels
 from text2layer import io
 from text2layer.errors import FormatError, UnkeptError
 from text2layer.io.pictures import encode_png
+from text2layer.io.psd_merging import over_white
 from text2layer.layers import LayeredImage
 
 COLOUR, ALPHA = pixels(1, 6, 8)
@@ -99,13 +101,13 @@ def test_a_half_transparent_group_of_one_layer_passes_its_opacity_on(document, t
 
 def test_visible_layers_that_are_not_normal_are_refused_and_hidden_ones_noted(document, tmp_path):
     add(document, "Plain")
-    layer = add(document, "Glow", blend_mode=BlendMode.SCREEN)
-    with pytest.raises(FormatError, match=r'Layer "Glow" of .*a\.psd is blended with screen'):
+    layer = add(document, "Glow", blend_mode=BlendMode.COLOR_DODGE)
+    with pytest.raises(FormatError, match=r'Layer "Glow" of .*a\.psd is blended with color_dodge'):
         reloaded(document, tmp_path)
     layer.visible = False
     layered = reloaded(document, tmp_path)
     assert [x.name for x in layered.foregrounds] == ["Plain"]
-    assert layered.metadata == {"not_loaded": ['"Glow" is blended with screen']}
+    assert layered.metadata == {"not_loaded": ['"Glow" is blended with color_dodge']}
     layer.visible, layer.blend_mode, layer.clipping = True, BlendMode.NORMAL, True
     with pytest.raises(FormatError, match="clipped"):
         reloaded(document, tmp_path)
@@ -165,6 +167,49 @@ def test_other_modes_and_depths_become_rgb_with_a_note(tmp_path, mode, depth, wo
     layered = io.load(tmp_path / "a.psd")
     assert layered.metadata["changed"] == [f"{word} a channel became RGB with 8 bits"]
     assert layered.background.shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "depth", "blend"),
+    [
+        ("CMYK", 8, BlendMode.DIFFERENCE),
+        ("CMYK", 8, BlendMode.SCREEN),  # kept in RGB alone: inks blend to other colours
+        ("CMYK", 16, BlendMode.COLOR_BURN),
+        ("RGB", 16, BlendMode.DIFFERENCE),
+        ("RGB", 32, BlendMode.DIFFERENCE),
+        ("L", 16, BlendMode.COLOR_BURN),
+    ],
+)
+def test_other_modes_and_depths_are_merged_as_psd_tools_draws_them(tmp_path, mode, depth, blend):
+    psd = PSDImage.new(mode, (20, 15), depth=depth)
+    inks = {"CMYK": (40, 90, 160, 60)}.get(mode)
+    sky = Image.new(mode, (20, 15), inks) if inks else SKY.convert(mode)
+    psd.create_pixel_layer(sky, name="Sky")
+    glow = Image.new(mode, (8, 6), (200, 10, 90, 120)) if inks else PICTURE.convert(mode)
+    layer = psd.create_pixel_layer(glow, name="Glow", top=4, left=3)
+    layer.blend_mode, layer.opacity = blend, 180
+    with pytest.raises(UnkeptError, match=rf'"Glow" .* is blended with {blend.name.lower()}'):
+        reloaded(psd, tmp_path)
+    layered = io.load(tmp_path / "a.psd", merge=True)
+    drawn = PSDImage.open(tmp_path / "a.psd").composite(ignore_preview=True)
+    assert np.abs(over_white(drawn).astype(int) - layered.composite).max() <= 2
+    became, merged = layered.metadata["changed"]
+    assert became.endswith(f"{depth} bits a channel became RGB with 8 bits")
+    assert f'"Glow" is blended with {blend.name.lower()}' in merged
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_indexed_document_has_the_colours_of_its_palette(tmp_path, merge):
+    palette = np.zeros((3, 256), np.uint8)
+    palette[:, 1], palette[:, 2] = (10, 90, 200), (90, 200, 10)
+    indices = np.ones((15, 20), np.uint8)
+    indices[3:9, 4:12] = 2
+    head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 1, 15, 20, 8, 2)
+    sections = struct.pack(">I", 768) + palette.tobytes() + bytes(8)  # no resources, no layers
+    (tmp_path / "a.psd").write_bytes(head + sections + bytes(2) + indices.tobytes())
+    layered = io.load(tmp_path / "a.psd", merge=merge)
+    np.testing.assert_array_equal(layered.background, palette.T[indices])
+    assert layered.metadata["changed"] == ["Indexed with 8 bits a channel became RGB with 8 bits"]
 
 
 def test_a_grey_layer_keeps_its_values_and_its_alpha(tmp_path):

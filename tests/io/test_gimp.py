@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.io.stacks import rich
+from tests.io.test_blend_modes import every_mode
 from text2layer import io
 
 GIMP = shutil.which("gimp")
@@ -29,10 +30,19 @@ SCRIPT = """
 """
 
 
-def test_gimp_shows_the_composite_and_every_layer(tmp_path):
-    layered = rich()
+def without_add():
+    """Every blend mode but "add", whose sum GIMP does not limit before it applies alpha."""
+    layered = every_mode()
+    kept = (layer for layer in layered.foregrounds if layer.blend_mode != "add")
+    return layered.replace(foregrounds=tuple(kept))
+
+
+@pytest.mark.parametrize("alpha", io.ALPHAS)
+@pytest.mark.parametrize(("picture", "levels"), [(rich, 2), (without_add, 3)])
+def test_gimp_shows_the_composite_and_every_layer(tmp_path, picture, levels, alpha):
+    layered = picture()
     file, told, shown = (tmp_path / name for name in ("a.psd", "told.txt", "shown.png"))
-    io.save(layered, file)
+    io.save(layered, file, alpha=alpha)
     script = SCRIPT.format(file=file, told=told, shown=shown)
     version = subprocess.run([GIMP, "--version"], capture_output=True, text=True, check=True)
     if "version 2." not in version.stdout:
@@ -48,6 +58,6 @@ def test_gimp_shows_the_composite_and_every_layer(tmp_path):
         x, y, mask, visible = line.strip("()").rsplit(" ", 4)[1:]
         assert (int(x), int(y)) == layer.offset
         assert bool(int(visible)) == layer.visible
-        assert int(mask) > 0, "the soft mask is not a layer mask"
+        assert (int(mask) > 0) == (alpha == "mask")
     flattened = np.asarray(Image.open(shown).convert("RGB")).astype(int)
-    assert np.abs(flattened - layered.composite.astype(int)).max() <= 2  # GIMP blends in floats
+    assert np.abs(flattened - layered.composite.astype(int)).max() <= levels  # GIMP rounds once

@@ -30,14 +30,15 @@ needs_imagemagick = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def psd(tmp_path_factory):
-    path = tmp_path_factory.mktemp("psd") / "rich.psd"
-    io.save(rich(), path)
+@pytest.fixture(scope="module", params=io.ALPHAS)
+def psd(request, tmp_path_factory):
+    """`rich` as a PSD whose stem says where it holds alpha."""
+    path = tmp_path_factory.mktemp("psd") / f"{request.param}.psd"
+    io.save(rich(), path, alpha=request.param)
     return path
 
 
-def test_psd_tools_reads_names_places_pixels_and_masks(psd):
+def test_psd_tools_reads_names_places_pixels_and_alpha(psd):
     psd_tools = pytest.importorskip("psd_tools")
     document, layered = psd_tools.PSDImage.open(psd), rich()
     assert document.size == layered.size
@@ -50,8 +51,12 @@ def test_psd_tools_reads_names_places_pixels_and_masks(psd):
     assert {x.kind for x in document} == {"pixel"}
     np.testing.assert_array_equal(np.array(background.topil().convert("RGB")), layered.background)
     for found, layer in zip(layers, layered.foregrounds, strict=True):
-        assert found.mask.bbox == found.bbox
-        np.testing.assert_array_equal(np.array(found.mask.topil()), layer.alpha)
+        if psd.stem == "mask":
+            assert found.mask.bbox == found.bbox
+            np.testing.assert_array_equal(np.array(found.mask.topil()), layer.alpha)
+        else:
+            assert not found.has_mask()
+            np.testing.assert_array_equal(np.array(found.topil())[..., 3], layer.alpha)
         colour = np.rint(found.numpy("color") * 255).astype(np.uint8)
         np.testing.assert_array_equal(colour, layer.colour)
 

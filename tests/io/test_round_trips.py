@@ -163,18 +163,18 @@ def test_saving_refuses_what_it_cannot_do(tmp_path):
     assert io.load(tmp_path / "a.ora") == wide
 
 
-def test_a_psd_holds_alpha_as_transparency_if_asked(tmp_path):
+def test_a_psd_holds_alpha_as_transparency_or_if_asked_as_a_mask(tmp_path):
     """Pillow passes over layers with a mask and shows those with transparency."""
     layered = rich()
     inside = layered.replace(foregrounds=(layered.foregrounds[0].replace(offset=(3, 4)),))
-    for alpha, frames in (("mask", 1), ("transparency", 2)):
+    for chosen, frames in (({"alpha": "mask"}, 1), ({"alpha": "transparency"}, 2), ({}, 2)):
         for picture in (layered, inside):
-            io.save(picture, tmp_path / "a.psd", alpha=alpha)
+            io.save(picture, tmp_path / "a.psd", **chosen)
             assert io.load(tmp_path / "a.psd") == picture
         with Image.open(tmp_path / "a.psd") as file:
             assert file.n_frames == frames
             file.seek(frames)
             shown = np.array(file.convert("RGBA"))[4:24, 3:33, 3]
     np.testing.assert_array_equal(shown, inside.foregrounds[0].alpha)
-    with pytest.raises(InputError, match="mask, transparency"):
+    with pytest.raises(InputError, match="transparency, mask"):
         io.save(layered, tmp_path / "b.psd", alpha="both")

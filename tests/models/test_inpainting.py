@@ -77,6 +77,19 @@ def test_migan_is_told_where_the_hole_is(tmp_path: Path) -> None:
     assert (toy.fill(image, hole)[hole] == 255).all()
 
 
+def test_migan_is_not_shown_what_was_in_the_hole(tmp_path: Path) -> None:
+    """The toy graph gives back what it was given: the hole, filled from its edge."""
+    image = a_wall()
+    hole = a_hole(image)
+    echo = MiganInpainter(toy_onnx.echoing_inpainter(tmp_path / "echo.onnx"), threads=1)
+    magenta, black = (
+        echo.fill(np.where(hole[..., None], np.uint8(old), image), hole)
+        for old in ([255, 0, 255], [0, 0, 0])
+    )
+    assert np.array_equal(magenta, black)
+    assert np.abs(magenta[hole].astype(int) - image[hole]).mean() < 10
+
+
 def test_opencv_continues_a_gradient() -> None:
     image = a_wall()
     hole = a_hole(image)

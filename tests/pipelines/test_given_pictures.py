@@ -10,6 +10,7 @@ from PIL import Image
 from tests.toy_profiles import rgb_profile
 from text2layer import load
 from text2layer.errors import InputError
+from text2layer.layers import Layer, LayeredImage
 from text2layer.pipelines.inputs import check_given
 
 KINDS = ("image", "background", "foreground", "reference")
@@ -70,3 +71,15 @@ def test_a_given_picture_that_cannot_be_decoded_gets_one_sentence(kind):
         check_given(**{kind: half})
     with pytest.raises(ValueError, match=f"The given {kind} has 32-bit pixels"):
         check_given(**{kind: Image.new("F", (8, 8))})
+
+
+@pytest.mark.parametrize("kind", ["foreground", "reference"])
+def test_a_blended_layer_is_given_in_its_own_colours(kind: str) -> None:
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[2:6, 2:6] = 255
+    layer = Layer(np.full((8, 8, 3), 90, np.uint8), alpha, blend_mode="multiply")
+    scene = LayeredImage(np.full((8, 8, 3), 40, np.uint8), (layer,))
+    for value in (layer, scene):
+        given = check_given(**{kind: value})
+        assert (given.colour == 90).all()
+    assert check_given(foreground=scene).layers == (layer,)

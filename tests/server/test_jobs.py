@@ -3,8 +3,11 @@
 import base64
 import io
 import json
+import re
 import time
 import zipfile
+from importlib import resources
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,6 +17,8 @@ from psd_tools import PSDImage
 
 from tests.server.running import LONG, running
 from text2layer import io as layer_files
+from text2layer.blend_modes import BLEND_MODES
+from text2layer.server import schema
 from text2layer.server.client import StudioError
 
 PROMPT = "a red apple in front of a forest"
@@ -229,6 +234,7 @@ def test_an_arranged_picture_has_moved_mirrored_and_scaled_layers(client, cutout
     layers = [
         {"picture": source, "layer": 0, "name": "Small", "offset": [-3, 7], "size": [20, 10]},
         {"picture": source, "layer": 0, "mirror": True, "opacity": 0.5, "visible": False},
+        {"picture": source, "layer": 0, "blend_mode": "multiply"},
     ]
     made = client.arrange(ground, layers)
     psd = PSDImage.open(client.save(made.id, tmp_path / "arranged.psd"))
@@ -239,8 +245,19 @@ def test_an_arranged_picture_has_moved_mirrored_and_scaled_layers(client, cutout
     assert np.array_equal(again.foregrounds[1].alpha, rgba[:, ::-1, 3])
     assert (again.foregrounds[1].opacity_byte, again.foregrounds[1].visible) == (128, False)
     assert np.array_equal(again.background, np.asarray(Image.open(io.BytesIO(photo))))
+    assert [layer["blend_mode"] for layer in made.layers] == ["normal", "normal", "multiply"]
+    assert again.foregrounds[2].blend_mode == "multiply"
     with pytest.raises(StudioError, match="no layer 1"):
         client.arrange(ground, [{"picture": source, "layer": 1}])
+    with pytest.raises(StudioError, match="blend_mode"):
+        client.arrange(ground, [{"picture": source, "layer": 0, "blend_mode": "dissolve"}])
+
+
+def test_the_api_and_the_page_know_every_blend_mode():
+    page = (resources.files("text2layer.server") / "page" / "index.html").read_text("utf-8")
+    offered = page.split('<select id="blend">')[1].split("</select>")[0]
+    assert tuple(re.findall("<option>(.*?)</option>", offered)) == BLEND_MODES
+    assert get_args(schema.BlendMode) == BLEND_MODES
 
 
 def test_convert_rewrites_a_file_and_keeps_nothing(http, server, cutout):

@@ -11,6 +11,7 @@ from PIL import Image
 from psd_tools import PSDImage
 
 from text2layer import load
+from text2layer.blend_modes import BLEND_MODES
 
 sync = pytest.importorskip("playwright.sync_api", reason="drives a browser")
 BROWSER = next(
@@ -141,6 +142,41 @@ def canvas_pixels(page):
         "(studio.picture.state.size)"
     )
     return np.array(values[2], np.uint8).reshape(values[1], values[0], 4)[..., :3]
+
+
+@pytest.mark.parametrize("mode", [mode for mode in BLEND_MODES if mode != "normal"])
+def test_the_canvas_shows_blend_modes_as_the_file_does(page, cutout, photo, tmp_path, mode):
+    use_picture(page, photo, "open")
+    until(page, "studio.picture.state !== null")
+    use_picture(page, cutout, "layer")
+    until(page, "studio.picture.layers.length === 1")
+    page.select_option("#blend", mode)
+    with page.expect_download() as download:
+        page.click("#download")
+    download.value.save_as(tmp_path / "blended.psd")
+    saved = load(tmp_path / "blended.psd")
+    assert saved.foregrounds[0].blend_mode == mode
+    shown = canvas_pixels(page).astype(int)
+    assert np.abs(shown - saved.composite).max() <= 2
+    plain = saved.replace_layer(0, saved.foregrounds[0].replace(blend_mode="normal"))
+    assert np.abs(shown - plain.composite).max() > 20
+
+
+def test_a_blended_layer_above_the_chosen_one_is_shown_too(page, cutout, photo):
+    use_picture(page, photo, "open")
+    until(page, "studio.picture.state !== null")
+    for number in (1, 2):
+        use_picture(page, cutout, "layer")
+        until(page, f"studio.picture.layers.length === {number}")
+    page.select_option("#blend", "multiply")
+    page.evaluate("studio.picture.choose(studio.picture.layers[0].key)")
+    time.sleep(0.3)
+    pixels = "[...studio.canvas.context.getImageData(0, 0, 600, 600).data]"
+    with_lower_chosen = np.array(page.evaluate(pixels))
+    page.evaluate("studio.picture.choose(null)")
+    time.sleep(0.3)
+    changed = (np.abs(np.array(page.evaluate(pixels)) - with_lower_chosen) > 4).mean()
+    assert changed < 0.02  # the frame of the chosen layer alone
 
 
 def test_undo_and_redo_go_through_a_drag_in_one_step(page, cutout):

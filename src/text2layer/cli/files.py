@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from text2layer.blend_modes import NORMAL
 from text2layer.cli import exports
 from text2layer.cli.outputs import each, in_folder
 from text2layer.cli.sources import MaxPixels, Merge, open_layered
@@ -52,9 +53,9 @@ def convert(
     alpha: Annotated[
         str,
         typer.Option(
-            help="Where PSD and TIFF hold alpha: mask, or transparency for programs without masks."
+            help="Where PSD and TIFF hold alpha: transparency, or mask (beside the layer)."
         ),
-    ] = "mask",
+    ] = "transparency",
     merge: Merge = False,
     max_pixels: MaxPixels = None,
     hidden: exports.Hidden = False,
@@ -142,11 +143,13 @@ def _model_folder(file: Path) -> Path | None:
 
 
 def _layer_line(layer: dict[str, Any]) -> str:
-    """`Foreground  120 x 80 at (10, -4), opacity 50 %, hidden`; only what is unusual is said."""
+    """`Foreground  120 x 80 at (10, -4), multiply, hidden`; only what is unusual is said."""
     (width, height), (x, y) = layer["size"], layer["offset"]
     line = f"{layer['name']}  {width} x {height} at ({x}, {y})"
     if layer["opacity"] < 1:
         line += f", opacity {layer['opacity']:.0%}"
+    if layer["blend_mode"] != NORMAL:
+        line += f", {layer['blend_mode']}"
     return line if layer["visible"] else f"{line}, hidden"
 
 

@@ -1,5 +1,5 @@
-"""Layered files changed: `text2layer remove`, `move`, `scale`, `reorder`; with a model, `add` and
-`replace`.
+"""Layered files changed: `text2layer remove`, `move`, `scale`, `reorder`, `blend`; with a model,
+`add` and `replace`.
 """
 
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from text2layer.blend_modes import BLEND_MODES, NORMAL
 from text2layer.cli.generate import (
     Device,
     Fast,
@@ -107,6 +108,19 @@ def reorder(
     deliver(layered.reorder_layer(index, target), output)
 
 
+def blend(
+    file: LayeredFile,
+    layer: LayerName,
+    mode: Annotated[str, typer.Argument(metavar="MODE", help=f"One of {', '.join(BLEND_MODES)}.")],
+    output: Result,
+) -> None:
+    """Give one layer of a layered file a blend mode: how its colour meets what is below it."""
+    layered = _load(file, output)
+    index = layered.find_layer(layer)
+    changed = layered.foregrounds[index].replace(blend_mode=mode)
+    deliver(layered.replace_layer(index, changed), output)
+
+
 def _load(file: Path, output: Path) -> "LayeredImage":
     check_output(output)
     return open_layered(file)
@@ -135,6 +149,9 @@ def add(
     prompt: Prompt,
     output: Output,
     at: At = None,
+    blend_mode: Annotated[
+        str, typer.Option(help=f"Of the new layer: {', '.join(BLEND_MODES)}.")
+    ] = NORMAL,
     seed: Seed = None,
     steps: Steps = None,
     guidance_scale: Guidance = None,
@@ -151,9 +168,12 @@ def add(
     The picture so far is the new layer's background and stays as it is, pixel for pixel. Without
     --at the object is placed by the model.
     """
+    if blend_mode not in BLEND_MODES:
+        raise InputError(f"--blend-mode is one of {', '.join(BLEND_MODES)}, not {blend_mode!r}.")
 
     def draw(pipe: "Text2LayerPipeline", layered: "LayeredImage", **options: Any) -> "LayeredImage":
-        return pipe.add_layer(layered, prompt, at, **options)
+        made = pipe.add_layer(layered, prompt, at, **options)
+        return made.replace_layer(-1, made.foregrounds[-1].replace(blend_mode=blend_mode))
 
     _change(
         file, output, preview, model, fast, device, seed, merge, max_pixels, draw,

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 PARTS = ("composite", "foreground", "background", "mask")
-ALPHAS = ("mask", "transparency")
+ALPHAS = ("transparency", "mask")
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,9 @@ def load(
         source: file or folder, whose suffix says which format; or an open binary stream or "-",
             standard input, whose content says which.
         max_pixels: limit for each picture in the file; all together may hold 4 times as many.
-        merge: merge what cannot be kept as a layer (effects, adjustments, clipping and the like)
-            by psd-tools' compositor; the metadata says under ``changed`` what was merged.
+        merge: merge what cannot be kept as a layer (effects, adjustments, clipping and the like):
+            of a PSD by psd-tools' compositor, of an ORA by taking the file's own merged picture;
+            the metadata says under ``changed`` what was merged.
 
     Raises:
         InputError: there is no such file, or HEIC is to be read without pillow-heif.
@@ -147,7 +148,7 @@ def save(
     target: str | os.PathLike[str] | BinaryIO,
     *,
     part: str = "composite",
-    alpha: str = "mask",
+    alpha: str = "transparency",
     format: str | None = None,
 ) -> None:
     """Write a layered picture whole or not at all; how it was made goes along as XMP.
@@ -158,9 +159,10 @@ def save(
             an open binary stream; or "-", standard output, as PNG ("psd:-" as PSD).
         part: what a single-picture format gets: "composite" (RGB), "foreground" (RGBA, hidden
             colour kept), "background" (RGB) or "mask" (grey). Layered formats hold everything.
-        alpha: where a PSD or TIFF holds a layer's alpha: "mask" (a layer mask, which editors show
-            beside the layer) or "transparency" (which programs without masks, such as Pillow, show
-            right too). Other formats have one place for it. Both load alike.
+        alpha: where a PSD or TIFF holds a layer's alpha: "transparency" (which every program
+            shows right) or "mask" (a layer mask, which editors show beside the layer, and programs
+            without masks, such as Pillow, not at all). Other formats have one place for it. Both
+            load alike.
         format: a suffix as in `FORMATS`, with or without its dot; a stream needs one.
 
     Raises:
@@ -207,10 +209,10 @@ def inspect(
 
     Returns:
         format, size [width, height], background {name}, layers (bottom first: name, offset [x, y],
-        size, opacity, visible, metadata), metadata, digital_source_type (IPTC URI or None),
-        preview_equals_composite (None where the format holds no preview of its layers), and notes:
-        sentences on what cannot be kept and on a preview that differs visibly. Where something
-        cannot be kept, the layers are those that ``load(path, merge=True)`` gives.
+        size, opacity, visible, blend_mode, metadata), metadata, digital_source_type (IPTC URI or
+        None), preview_equals_composite (None where the format holds no preview of its layers), and
+        notes: sentences on what cannot be kept and on a preview that differs visibly. Where
+        something cannot be kept, the layers are those that ``load(path, merge=True)`` gives.
     """
     opened = _source(source)
     try:
@@ -230,6 +232,7 @@ def inspect(
                 "size": list(layer.size),
                 "opacity": layer.opacity,
                 "visible": layer.visible,
+                "blend_mode": layer.blend_mode,
                 "metadata": layer.metadata,
             }
             for layer in layered.foregrounds
@@ -279,7 +282,9 @@ def _read(source: _Source, max_pixels: int, merge: bool = False) -> Loaded:
                     return psd.read(path, budget, merge)
                 if kind.name == "TIFF":
                     return tiff.read(path, budget, merge) or _read_flat_tiff(path, budget)
-                return (ora.read if kind.name == "ORA" else folder.read)(path, budget)
+                if kind.name == "ORA":
+                    return ora.read(path, budget, merge)
+                return folder.read(path, budget)
     except InputError as error:
         raise FormatError(f"{where} cannot be used: {error}") from None
     except Text2LayerError:

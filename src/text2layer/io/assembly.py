@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from text2layer import blend
+from text2layer.blend_modes import NORMAL
 from text2layer.io.xmp import Packet
 from text2layer.layers import Layer, LayeredImage
 
 WHITE = 255
+_AS_OVER_WHITE = (NORMAL, "multiply")  # over nothing these look as they do over white
 VISIBLE = 16  # levels between a preview and a composite that are not rounding
 TOLERATED = 0.001  # share of the pixels that may be so: edges of other programs' resampling
 
@@ -97,6 +99,42 @@ def assemble(
     return Loaded(layered, preview, packet, found)
 
 
+def settle_blend_modes(
+    layers: Sequence[Layer], size: tuple[int, int]
+) -> tuple[list[Layer], str | None]:
+    """Make blend modes right over the white that `assemble` adds where a file has nothing.
+
+    Over nothing, a layer shows its own colour whatever its mode is. White below does the same under
+    multiply; for other modes such a layer becomes a normal one. One that lies over both, nothing
+    and something, cannot be kept.
+
+    Args:
+        layers: bottom first, as found in the file.
+        size: (width, height) of the canvas.
+
+    Returns:
+        The layers, and the beginning of a sentence on the first that cannot be kept, or None.
+    """
+    settled = list(layers)
+    if all(layer.blend_mode in _AS_OVER_WHITE for layer in layers):
+        return settled, None
+    covered = np.zeros(size[::-1], np.uint8)  # alpha of all layers below
+    for index, layer in enumerate(layers):
+        if not (layer.visible and layer.opacity_byte):
+            continue
+        target, source = blend.overlap(layer.offset, layer.size, size)
+        alpha = blend.multiply_alpha(layer.alpha[source], layer.opacity_byte)
+        if layer.blend_mode not in _AS_OVER_WHITE:
+            below = covered[target][alpha > 0]
+            if below.size and not below.any():
+                settled[index] = layer.replace(blend_mode=NORMAL)
+            elif below.size and below.min() < 255:
+                what = f'Layer "{layer.name}" is blended with {layer.blend_mode}'
+                return settled, f"{what} where there is nothing opaque below it"
+        covered[target] = 255 - blend.multiply_alpha(255 - covered[target], 255 - alpha)
+    return settled, None
+
+
 def is_blank(picture: np.ndarray) -> bool:
     """Whether a picture (H, W, 3) is all black or all white."""
     value = picture[0, 0, 0]
@@ -104,7 +142,10 @@ def is_blank(picture: np.ndarray) -> bool:
 
 
 def background_of(layer: Layer, size: tuple[int, int]) -> np.ndarray | None:
-    """Colour (H, W, 3) of a layer cut to the canvas if it hides all of it, else None."""
+    """Colour (H, W, 3) of a layer cut to the canvas if it hides all of it, else None.
+
+    Its blend mode does not matter: there is nothing below.
+    """
     width, height = size
     target, source = blend.overlap(layer.offset, layer.size, size)
     covers = target == (slice(0, height), slice(0, width))

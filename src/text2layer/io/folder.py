@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from text2layer.blend_modes import NORMAL
 from text2layer.errors import FormatError, InputError
 from text2layer.files import writing_folder
 from text2layer.io import pictures, xmp
@@ -42,6 +43,7 @@ def write(layered: LayeredImage, path: Path) -> None:
                     "size": list(layer.size),
                     "opacity": layer.opacity,
                     "visible": layer.visible,
+                    "blend_mode": layer.blend_mode,
                     "metadata": layer.metadata,
                 }
             )
@@ -112,6 +114,7 @@ def _layer(path: Path, entry: dict[str, Any], budget: PixelBudget) -> Layer:
         entry["opacity"],
         entry["visible"],
         entry.get("metadata", {}),
+        entry.get("blend_mode", NORMAL),
     )
 
 

@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from text2layer.errors import FormatError
+from text2layer.errors import FormatError, UnkeptError
 from text2layer.io import pictures, xmp
-from text2layer.io.assembly import Loaded, assemble
+from text2layer.io.assembly import Loaded, assemble, is_blank, settle_blend_modes
 from text2layer.io.budget import MAX_LAYERS, PixelBudget
 from text2layer.io.safe_xml import UnsafeXmlError, parse_xml
 from text2layer.layers import MAX_OFFSET, Layer, LayeredImage, clean_name
@@ -23,7 +23,21 @@ MIMETYPE = b"image/openraster"
 XMP_ENTRY = "META-INF/metadata.xmp"
 THUMBNAIL_SIDE = 256  # the standard's limit
 MAX_XML_BYTES = 2**22
-_NORMAL = ("svg:src-over", "")
+_OPERATIONS = {
+    "normal": "svg:src-over",
+    "multiply": "svg:multiply",
+    "screen": "svg:screen",
+    "overlay": "svg:overlay",
+    "darken": "svg:darken",
+    "lighten": "svg:lighten",
+    "add": "svg:plus",
+}
+_BLEND_MODES = {operation: mode for mode, operation in _OPERATIONS.items()} | {
+    "": "normal",
+    "svg:add": "add",
+    "krita:add": "add",
+}
+_ADVICE = "merge it in the program that made it, hide it, or use --merge (merge=True)"
 
 
 def write(layered: LayeredImage, file: BinaryIO) -> None:
@@ -49,26 +63,34 @@ def write(layered: LayeredImage, file: BinaryIO) -> None:
         _add(archive, XMP_ENTRY, packet)
 
 
-def read(path: Path, budget: PixelBudget) -> Loaded:
+def read(path: Path, budget: PixelBudget, merge: bool = False) -> Loaded:
     """Read an ORA of any program.
 
     Groups are taken apart: their opacity and visibility go to their layers.
 
+    Args:
+        path: the file.
+        budget: what it may ask for.
+        merge: whether the file's own merged picture replaces all layers if one cannot be kept.
+
     Raises:
-        FormatError: damaged, a name outside the archive, a DOCTYPE, over a limit, or a visible
-            layer with a composite operation other than svg:src-over.
+        UnkeptError: without `merge`, visible content that cannot be kept (filters, texts, composite
+            operations that a `Layer` has not, groups that are half transparent or isolated).
+        FormatError: damaged, a name outside the archive, a DOCTYPE, or over a limit.
     """
     with path.open("rb") as file:
         pictures.check_signature(file.read(16), "ORA", budget.where)
         with zipfile.ZipFile(file) as archive:
-            return _Reader(archive, budget).load()
+            return _Reader(archive, budget, merge).load()
 
 
 class _Reader:
     """One opened archive and what it may still ask for."""
 
-    def __init__(self, archive: zipfile.ZipFile, budget: PixelBudget) -> None:
+    def __init__(self, archive: zipfile.ZipFile, budget: PixelBudget, merge: bool) -> None:
         self.archive, self.budget, self.where = archive, budget, budget.where
+        self.merge = merge
+        self.merged: list[str] = []  # why layers are merged, if they are
         entries = archive.infolist()
         if len(entries) > 4 * MAX_LAYERS:
             raise FormatError(f"{self.where} holds {len(entries)} files, over {4 * MAX_LAYERS}.")
@@ -90,17 +112,41 @@ class _Reader:
         size = self.whole(root, "w", 0), self.whole(root, "h", 0)
         self.budget.take(*size, "canvas")
         for stack in root.findall("stack"):
-            self.collect(stack, (0, 0), 1.0, True)
-        preview, packet = None, xmp.Packet()
+            self.collect(stack, (0, 0), 1.0, True, False)
+        layers, unkept = settle_blend_modes(self.layers[::-1], size)
+        if unkept:
+            self.unkept(unkept)
+        preview, packet, changes = None, xmp.Packet(), list[str]()
         if "mergedimage.png" in names:
             merged = self.picture("mergedimage.png")
             preview, packet = merged.colour, xmp.read_packet(merged.xmp)
+            if self.merged and not is_blank(preview):
+                layers = [_layer_of(merged, "Merged", (0, 0))]
+                changes = [
+                    f"{'; '.join(self.merged)}: the file's own merged picture replaces all layers"
+                ]
         if XMP_ENTRY in names:
             packet = xmp.read_packet(self.entry(XMP_ENTRY, MAX_XML_BYTES))
-        return assemble(size, self.layers[::-1], packet, preview, self.notes)
+        if self.merged and not changes:
+            raise FormatError(
+                f"{self.where} has no merged picture to replace its layers: merge them in the "
+                "program that made it."
+            )
+        return assemble(size, layers, packet, preview, self.notes, changes)
+
+    def unkept(self, reason: str) -> None:
+        """Refuse the file for a reason such as `Filter "Blur" is a filter`, or note the reason."""
+        if not self.merge:
+            raise UnkeptError(f"{self.where}: {reason}, which is not supported: {_ADVICE}.")
+        self.merged.append(reason)
 
     def collect(
-        self, stack: ElementTree.Element, origin: tuple[int, int], opacity: float, visible: bool
+        self,
+        stack: ElementTree.Element,
+        origin: tuple[int, int],
+        opacity: float,
+        visible: bool,
+        isolated: bool,
     ) -> None:
         """Append the layers of a stack, topmost first, with what its groups do to them."""
         for element in stack:
@@ -109,36 +155,37 @@ class _Reader:
             name = clean_name(element.get("name", ""), f"Layer {len(self.layers) + 1}")
             shown = visible and element.get("visibility", "visible") != "hidden"
             operation = element.get("composite-op", "svg:src-over")
-            if shown and operation not in _NORMAL:
-                raise FormatError(
-                    f'Layer "{name}" of {self.where} is blended with {operation}, which is not '
-                    "supported: merge it in the program that made it."
-                )
+            mode = _BLEND_MODES.get(operation)
             if element.tag in ("filter", "text"):
                 if shown:
-                    raise FormatError(
-                        f'{self.where} has a {element.tag} "{name}", which is not supported: merge '
-                        "it in the program that made it, or hide it."
-                    )
-                self.notes.append(f'"{name}" is a {element.tag}')
+                    self.unkept(f'"{name}" is a {element.tag}')
+                else:
+                    self.notes.append(f'"{name}" is a {element.tag}')
                 continue
+            if mode is None:
+                if shown:
+                    self.unkept(f'"{name}" is blended with {operation}')
+                else:
+                    self.notes.append(f'"{name}" is blended with {operation}')
+                    continue
             x, y = origin[0] + self.whole(element, "x", 0), origin[1] + self.whole(element, "y", 0)
             factor = self.opacity(element)
             if element.tag == "stack":
                 if shown and factor < 1 and len(element.findall(".//layer")) > 1:
-                    raise FormatError(
-                        f'Group "{name}" of {self.where} is half transparent, which is not '
-                        "supported: merge it in the program that made it."
-                    )
+                    self.unkept(f'The group "{name}" is half transparent')
+                if shown and mode not in ("normal", None):
+                    self.unkept(f'The group "{name}" is blended with {operation}')
                 # "x, y: ... ignored for stacks" since 0.0.2; GIMP and Krita place layers so
-                self.collect(element, origin, opacity * factor, shown)
+                apart = isolated or element.get("isolation", "isolate") != "auto"
+                self.collect(element, origin, opacity * factor, shown, apart)
                 continue
+            if shown and isolated and mode not in ("normal", None):
+                self.unkept(f'"{name}" is blended with {operation} inside an isolated group')
             picture = self.picture(element.get("src", ""))
-            alpha = picture.alpha
-            if alpha is None:
-                alpha = np.full(picture.colour.shape[:2], 255, np.uint8)
-            layer = Layer(picture.colour, alpha, name, (x, y), opacity * factor, shown)
-            self.layers.append(layer)
+            layer = _layer_of(picture, name, (x, y))
+            self.layers.append(
+                layer.replace(opacity=opacity * factor, visible=shown, blend_mode=mode or "normal")
+            )
             self.budget.check_layer_count(len(self.layers))
 
     def picture(self, name: str) -> pictures.Picture:
@@ -183,6 +230,13 @@ class _Reader:
         return value
 
 
+def _layer_of(picture: pictures.Picture, name: str, offset: tuple[int, int]) -> Layer:
+    alpha = picture.alpha
+    if alpha is None:
+        alpha = np.full(picture.colour.shape[:2], 255, np.uint8)
+    return Layer(picture.colour, alpha, name, offset)
+
+
 def _inside(name: str) -> str | None:
     """The place of a name inside the archive, from its root; None if it leads out of it.
 
@@ -214,7 +268,7 @@ def _layer_element(
             "y": str(y),
             "opacity": f"{layer.opacity if layer else 1:.6g}",
             "visibility": "visible" if layer is None or layer.visible else "hidden",
-            "composite-op": "svg:src-over",
+            "composite-op": _OPERATIONS[layer.blend_mode if layer else "normal"],
         },
     )
 

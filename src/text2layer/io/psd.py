@@ -1,8 +1,8 @@
-"""Photoshop documents, through psd-tools: RGB, 8 bit, each foreground with a real layer mask.
+"""Photoshop documents, through psd-tools: RGB, 8 bit, a layer for each foreground.
 
-The colour of a foreground fills its layer and its alpha is the layer's user mask (channel -2), so
-that an editor shows the soft mask beside the layer and the hidden colour survives. The transparency
-channel (-1) is opaque throughout. Layout: Adobe Photoshop File Formats Specification.
+The colour of a foreground fills its layer, also where it is hidden. Its alpha is the layer's
+transparency (channel -1), or its user mask (channel -2) over opaque colour, which editors show
+beside the layer. Layout: Adobe Photoshop File Formats Specification.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -19,10 +19,16 @@ import numpy as np
 from text2layer.blend import multiply_alpha
 from text2layer.errors import FormatError, UnkeptError
 from text2layer.io import pictures, xmp
-from text2layer.io.assembly import Loaded, assemble, is_blank
+from text2layer.io.assembly import Loaded, assemble, is_blank, settle_blend_modes
 from text2layer.io.budget import PixelBudget
 from text2layer.io.psd_merging import obstacles_of, read_merged
-from text2layer.io.psd_obstacles import group_obstacle, has_colour, has_mask, obstacle
+from text2layer.io.psd_obstacles import (
+    BLEND_MODES,
+    group_obstacle,
+    has_colour,
+    has_mask,
+    obstacle,
+)
 from text2layer.layers import MAX_SIDE, Layer, LayeredImage, clean_name
 
 if TYPE_CHECKING:
@@ -37,18 +43,19 @@ _RLE = 1
 logging.getLogger("psd_tools").addHandler(logging.NullHandler())  # its notes are ours to phrase
 
 
-def write(layered: LayeredImage, file: BinaryIO, alpha: str = "mask") -> None:
+def write(layered: LayeredImage, file: BinaryIO, alpha: str = "transparency") -> None:
     """Write a PSD whose merged preview is the composite; the same layers give the same bytes.
 
     Args:
         layered: the picture.
         file: where it goes.
-        alpha: "mask" for a layer mask over opaque colour, "transparency" for the layer's own.
+        alpha: "transparency" for the layer's own channel, "mask" for a layer mask over opaque
+            colour.
 
     Raises:
         FormatError: a picture or layer with a side over 30000 pixels.
     """
-    from psd_tools.constants import ColorMode, Compression, Resource
+    from psd_tools.constants import BlendMode, ColorMode, Compression, Resource
     from psd_tools.psd import PSD, ChannelImageData, LayerInfo, LayerRecords
     from psd_tools.psd.header import FileHeader
     from psd_tools.psd.image_data import ImageData
@@ -66,9 +73,11 @@ def write(layered: LayeredImage, file: BinaryIO, alpha: str = "mask") -> None:
     record, channels = _record(layered.background, None, layered.background_name, (0, 0))
     records.append(record)
     pixels.append(channels)
+    modes = {ours: BlendMode[theirs] for theirs, ours in BLEND_MODES.items()}
     for layer in layered.foregrounds:
         record, channels = _record(layer.colour, layer.alpha, layer.name, layer.offset, alpha)
         record.opacity, record.flags.visible = layer.opacity_byte, layer.visible
+        record.blend_mode = modes[layer.blend_mode]
         records.append(record)
         pixels.append(channels)
     # a negative count would declare the merged picture transparent
@@ -95,7 +104,7 @@ def _record(
     alpha: np.ndarray | None,
     name: str,
     offset: tuple[int, int],
-    where: str = "mask",
+    where: str = "transparency",
 ) -> tuple[LayerRecord, ChannelDataList]:
     """A layer record and its channels: transparency, colour, and the mask if alpha goes there."""
     from psd_tools.constants import ChannelID, Compression, Tag
@@ -148,8 +157,8 @@ def read(path: Path, budget: PixelBudget, merge: bool = False) -> Loaded:
         merge: whether visible content that cannot be a layer is merged by psd-tools' compositor.
 
     Raises:
-        UnkeptError: without `merge`, visible content that cannot be a normal pixel layer
-            (adjustments, other blend modes, clipping, effects).
+        UnkeptError: without `merge`, visible content that cannot be a plain pixel layer
+            (adjustments, blend modes that a `Layer` has not, clipping, effects).
         FormatError: damaged or over a limit.
     """
     with path.open("rb") as file:
@@ -192,30 +201,46 @@ def _load(psd: PSDImage, budget: PixelBudget, merge: bool) -> Loaded:
         return _plain_layers(group, first, budget, profile, notes)
 
     stack = list(psd)
-    if merge and any(True for _ in obstacles_of(stack)):
-        try:
-            layers, merged = read_merged(psd, plain)
-        except (FormatError, MemoryError):
-            raise
-        except Exception as error:  # a compositor for strangers' files, with needs of its own
-            cause = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".:")
-            if not psd.has_preview() or is_blank(preview):
-                raise FormatError(
-                    f"{budget.where} cannot be merged by psd-tools ({cause}): merge its layers in "
-                    "the program that made it."
-                ) from None
-            layers, merged = (
-                [_flat(preview, "Merged")],
-                [f"psd-tools cannot draw it ({cause}): the file's own merged picture is taken"],
+    merging = merge and any(True for _ in obstacles_of(stack))
+    if not merging:
+        layers, unkept = settle_blend_modes(plain(stack, 1), psd.size)
+        if unkept and not merge:
+            raise UnkeptError(
+                f"{budget.where}: {unkept}, which is not supported: put an opaque layer below "
+                "it, or use --merge (merge=True)."
             )
+        merging = unkept is not None
+    if merging:
+        notes.clear()
+        layers, merged = _merged_layers(psd, plain, preview, budget.where)
         changes += merged
-    else:
-        layers = plain(stack, 1)
     if not stack:  # a flat document: its picture is the background
         layers = [_flat(preview, "Background")]
     return assemble(
         psd.size, layers, packet, preview if psd.has_preview() else None, notes, changes
     )
+
+
+def _merged_layers(
+    psd: PSDImage,
+    plain: Callable[[Sequence[PsdLayer], int], list[Layer]],
+    preview: np.ndarray,
+    where: str,
+) -> tuple[list[Layer], list[str]]:
+    """What `read_merged` gives; the merged picture of a file that psd-tools cannot draw."""
+    try:
+        return read_merged(psd, plain)
+    except (FormatError, MemoryError):
+        raise
+    except Exception as error:  # a compositor for strangers' files, with needs of its own
+        cause = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".:")
+    if not psd.has_preview() or is_blank(preview):
+        raise FormatError(
+            f"{where} cannot be merged by psd-tools ({cause}): merge its layers in the program "
+            "that made it."
+        )
+    note = f"psd-tools cannot draw it ({cause}): the file's own merged picture is taken"
+    return [_flat(preview, "Merged")], [note]
 
 
 def _flat(picture: np.ndarray, name: str) -> Layer:
@@ -245,7 +270,8 @@ def _plain_layers(
         budget.take(*layer.size, f'layer "{name}"')
         colour, alpha = _pixels(layer, budget, profile)
         opacity *= layer.opacity / 255 * layer.fill_opacity / 255
-        layers.append(Layer(colour, alpha, name, layer.offset, opacity, visible))
+        mode = BLEND_MODES[layer.blend_mode.name]
+        layers.append(Layer(colour, alpha, name, layer.offset, opacity, visible, blend_mode=mode))
     return layers
 
 

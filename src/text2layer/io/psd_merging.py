@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from text2layer.blend import composite_over
+from text2layer.io.assembly import settle_blend_modes
 from text2layer.io.psd_obstacles import (
+    BLEND_MODES,
+    blends_with_below,
     depends_on_what_is_below,
     group_obstacle,
     obstacle,
@@ -42,6 +45,11 @@ class Unit:
     undrawn: tuple[tuple[str, str], ...]
 
     @property
+    def blend_mode(self) -> str:
+        """That of the layer it is merged into."""
+        return BLEND_MODES.get(self.members[0].blend_mode.name, "normal")
+
+    @property
     def name(self) -> str:
         return clean_name(self.members[0].name, "Layer")
 
@@ -64,7 +72,7 @@ def read_merged(
 
     As little as possible is merged: a unit alone if its look is its own, else all that is below it
     too. The result is compared with psd-tools' composite of the whole; where they differ, all up
-    to the topmost obstacle is merged.
+    to the topmost obstacle is merged, then all up to the topmost layer with a blend mode.
 
     Args:
         psd: the document, in RGB or grey.
@@ -73,13 +81,16 @@ def read_merged(
     stack = units(psd)
     blocked = [index for index, unit in enumerate(stack) if unit.obstacles]
     below = max((index for index in blocked if stack[index].depends), default=-1)
+    blends = [i for i, unit in enumerate(stack) if any(map(blends_with_below, unit.members))]
     expected = None
     layers: list[Layer] = []
     notes: list[str] = []
-    for floor in dict.fromkeys((below, max(blocked, default=-1), len(stack) - 1)):
+    topmost = (max(found, default=-1) for found in (blocked, [*blocked, *blends]))
+    for floor in dict.fromkeys((below, *topmost, len(stack) - 1)):
         layers, notes = _merge_up_to(psd, stack, floor, read_plain)
-        if not blocked:
-            break
+        layers, unkept = settle_blend_modes(layers, psd.size)
+        if unkept:
+            continue
         if expected is None:
             expected = over_white(_composite(psd, lambda layer: bool(layer.is_visible())))
         if _close(layers, expected):
@@ -109,6 +120,8 @@ def _unit(run: Sequence[PsdLayer]) -> Unit:
     found = list(obstacles_of(run))
     depends = any(depends_on_what_is_below(reason) for layer, reason in found
                   if layer in run[:1] or not layer.clipping)  # fmt: skip
+    through = run[0].is_group() and run[0].blend_mode.name == "PASS_THROUGH"
+    depends |= through and bool(found) and blends_with_below(run[0])
     named = tuple((clean_name(layer.name, "Layer"), reason) for layer, reason in found)
     lost = tuple(
         (clean_name(layer.name, "Layer"), what) for layer, _ in found for what in undrawn(layer)
@@ -125,11 +138,11 @@ def _merge_up_to(
     layers: list[Layer] = []
     notes: list[str] = []
     if floor >= 0:
-        layers += _drawn(psd, stack[: floor + 1], stack[floor].name)
+        layers += _drawn(psd, stack[: floor + 1], stack[floor].name, "normal")
         notes += _notes(stack[: floor + 1], stack[floor].name)
     for unit in stack[floor + 1 :]:
         if unit.obstacles:
-            layers += _drawn(psd, [unit], unit.name)
+            layers += _drawn(psd, [unit], unit.name, unit.blend_mode)
             notes += _notes([unit], unit.name)
         else:
             layers += read_plain(unit.members, len(layers) + 1)
@@ -146,7 +159,7 @@ def _notes(merged: Sequence[Unit], name: str) -> Iterator[str]:
         yield f"left out, as psd-tools does not draw it: {', '.join(lost)}"
 
 
-def _drawn(psd: PSDImage, merged: Sequence[Unit], name: str) -> list[Layer]:
+def _drawn(psd: PSDImage, merged: Sequence[Unit], name: str, blend_mode: str) -> list[Layer]:
     """The units as one layer of what they cover; nothing where they show nothing."""
     chosen = {id(layer._record) for unit in merged for layer in unit.members}
 
@@ -161,7 +174,7 @@ def _drawn(psd: PSDImage, merged: Sequence[Unit], name: str) -> list[Layer]:
     if not alpha.any():
         return []
     colour = np.ascontiguousarray(rgba[..., :3])
-    return [Layer(colour, np.ascontiguousarray(alpha), name).trimmed()]
+    return [Layer(colour, np.ascontiguousarray(alpha), name, blend_mode=blend_mode).trimmed()]
 
 
 def _composite(psd: PSDImage, shown: Callable[[Any], bool]) -> Image.Image:

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from psd_tools.api.layers import Layer as PsdLayer
 
 USER_MASK = -2
+BLEND_MODES = {  # psd-tools' name of each blend mode that a Layer has
+    "NORMAL": "normal",
+    "MULTIPLY": "multiply",
+    "SCREEN": "screen",
+    "OVERLAY": "overlay",
+    "DARKEN": "darken",
+    "LIGHTEN": "lighten",
+    "LINEAR_DODGE": "add",
+}
+_LIGHT_MODES = (1, 3)  # greyscale and RGB
 _PLAIN_KINDS = ("pixel", "type", "shape", "smartobject")  # these carry rendered pixels
 _EFFECT_LISTS = (b"lfx2", b"lmfx", b"lfxs")
 _OLD_EFFECTS = b"lrFX"
@@ -61,6 +71,8 @@ def obstacle(layer: PsdLayer) -> str | None:
         return "is a shape without stored pixels"
     if reason := common_obstacle(layer):
         return reason
+    if layer.blend_mode.name == "LINEAR_DODGE" and layer.fill_opacity < 255:
+        return "has a fill opacity under linear dodge"  # Photoshop adds less light, not less layer
     path = layer.vector_mask if layer.has_vector_mask() else None
     if path is not None and not path.disabled and layer.kind != "shape":
         return "has a vector mask"  # only a shape's pixels are stored cut out by it
@@ -78,10 +90,15 @@ def group_obstacle(group: Any) -> str | None:
 
     if isinstance(group, Artboard) or has_mask(group) or group.has_vector_mask():
         return "is an artboard or has a mask"
-    if group.blend_mode.name != "PASS_THROUGH" and (reason := common_obstacle(group)):
+    mode = group.blend_mode.name
+    if mode != "PASS_THROUGH" and (reason := common_obstacle(group)):
         return reason
-    if group.blend_mode.name == "PASS_THROUGH" and (reason := _blending_option(group)):
+    if mode == "PASS_THROUGH" and (reason := _blending_option(group)):
         return reason
+    if mode not in ("PASS_THROUGH", "NORMAL"):
+        return f"is a group with the blend mode {BLEND_MODES[mode]}"
+    if mode == "NORMAL" and any(blends_with_below(layer) for layer in group):
+        return "keeps the blend modes of its layers to itself"
     if group.opacity < 255 and len(list(group.descendants())) > 1:
         return "is half transparent"
     return None
@@ -89,9 +106,21 @@ def group_obstacle(group: Any) -> str | None:
 
 def common_obstacle(layer: PsdLayer) -> str | None:
     """What layers and groups share: blend mode, clipping, effects and blending options."""
-    if layer.blend_mode.name != "NORMAL":
-        return f"is blended with {layer.blend_mode.name.lower()}"
+    mode = layer.blend_mode.name
+    if mode not in BLEND_MODES:
+        return f"is blended with {mode.lower()}"
+    if mode != "NORMAL" and int(layer._psd.color_mode) not in _LIGHT_MODES:
+        return f"is blended with {mode.lower()} in inks"  # which are other numbers than RGB
     return _blending_option(layer)
+
+
+def blends_with_below(layer: Any) -> bool:
+    """Whether a visible layer, or one that its group lets through, has a mode but normal."""
+    if not layer.visible:
+        return False
+    if layer.is_group() and layer.blend_mode.name == "PASS_THROUGH":
+        return any(blends_with_below(inside) for inside in layer)
+    return bool(layer.blend_mode.name != "NORMAL")
 
 
 def depends_on_what_is_below(reason: str) -> bool:

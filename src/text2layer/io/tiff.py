@@ -35,7 +35,7 @@ def check_writable() -> None:
     require("tifffile", "tifffile", "Writing TIFF", extra="tiff")
 
 
-def write(layered: LayeredImage, file: BinaryIO, alpha: str = "mask") -> None:
+def write(layered: LayeredImage, file: BinaryIO, alpha: str = "transparency") -> None:
     """Write a TIFF of the composite with all layers; see `psd.write` for `alpha`.
 
     Raises:

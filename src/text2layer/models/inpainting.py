@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from text2layer.blend import extend_edge_colours
 from text2layer.errors import InputError, WeightsError
 from text2layer.models.frozen import module_sha256, open_session
 from text2layer.models.repository import Repository, onnx_sha256
@@ -107,7 +108,8 @@ class MiganInpainter:
 
     The graph itself cuts a square around the hole, runs the network on it at 512 x 512 and blends
     the result in, so a small hole costs as much as a large one. A photo of one or two pixels a side
-    is continued to three for it.
+    is continued to three for it. The graph smooths the photo across the hole's edge, so the hole is
+    filled from its edge first: what was in it reaches no new pixel.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -120,8 +122,9 @@ class MiganInpainter:
         if not check_hole(image, hole):
             return image.copy()
         height, width = hole.shape
+        emptied = extend_edge_colours(image, np.where(hole, 0, 255).astype(np.uint8))
         padded, mask = _continued(
-            image, hole, max(0, MIGAN_LEAST - height), max(0, MIGAN_LEAST - width)
+            emptied, hole, max(0, MIGAN_LEAST - height), max(0, MIGAN_LEAST - width)
         )
         feed = {
             "image": np.ascontiguousarray(padded.transpose(2, 0, 1)[None]),

@@ -53,7 +53,8 @@ def replace_layer(
     new = draw_layer(draw, below, words, place, options)
     name = old.name if prompt is None else free_name(layered.remove_layer(index), words)
     return layered.replace_layer(
-        index, new.replace(name=name, opacity=old.opacity, visible=old.visible)
+        index,
+        new.replace(name=name, opacity=old.opacity, visible=old.visible, blend_mode=old.blend_mode),
     )
 
 

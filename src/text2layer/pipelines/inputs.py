@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from text2layer.blend import composite_over
+from text2layer.blend_modes import NORMAL
 from text2layer.canonical import canonical_box
 from text2layer.errors import FormatError, InputError
 from text2layer.io.srgb import upright_srgb
@@ -307,7 +308,8 @@ def check_given(
             "The given foreground has no transparency, so no background would be seen; give a "
             "cut-out with an alpha channel."
         )
-    return Given("foreground", layered.foreground, alpha, layered.foregrounds)
+    colour = _in_own_colours(layered).foreground
+    return Given("foreground", colour, alpha, layered.foregrounds)
 
 
 def _reference(value: Any) -> Given:
@@ -317,7 +319,7 @@ def _reference(value: Any) -> Given:
     trimmed to what is not transparent, colour 0 where alpha is.
     """
     layered = _cutout(value, "reference")
-    layer = Layer(layered.foreground, layered.mask)
+    layer = Layer(_in_own_colours(layered).foreground, layered.mask)
     if layer.box is None:
         raise InputError(
             "The given reference is empty: its alpha is 0 everywhere, so it shows no object."
@@ -338,6 +340,12 @@ def _reference(value: Any) -> Given:
         said = layered.foregrounds[0].metadata
         metadata |= {name: said[name] for name in RIGHTS if said.get(name)}
     return Given("reference", layer.colour, layer.alpha, metadata=metadata)
+
+
+def _in_own_colours(layered: LayeredImage) -> LayeredImage:
+    """Without blend modes, which would mix in the background that is to be replaced."""
+    layers = (layer.replace(blend_mode=NORMAL) for layer in layered.foregrounds)
+    return layered.replace(foregrounds=tuple(layers))
 
 
 def _in_canonical_place(cutout: Layer, canvas: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

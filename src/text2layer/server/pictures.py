@@ -88,6 +88,7 @@ def describe(store: Store, picture_id: str, with_pngs: bool) -> PictureInfo:
                 size=layer.size,
                 opacity=layer.opacity,
                 visible=layer.visible,
+                blend_mode=layer.blend_mode,
                 metadata=layer.metadata,
                 png=png(np.dstack([layer.colour, layer.alpha])),
             )
@@ -144,7 +145,7 @@ def _arranged(layer: Layer, wanted: ArrangedLayer) -> Layer:
         )
     if wanted.size is not None and tuple(wanted.size) != layer.size:
         layer = layer.resized((wanted.size[0], wanted.size[1]))
-    names = ("name", "offset", "opacity", "visible")
+    names = ("name", "offset", "opacity", "visible", "blend_mode")
     changes = {name: value for name in names if (value := getattr(wanted, name)) is not None}
     return layer.replace(**changes)
 

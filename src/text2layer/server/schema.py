@@ -60,6 +60,7 @@ Place = Annotated[
     AfterValidator(is_place),
     Field(description="A word such as left or top-right, or [x, y, width, height] in pixels."),
 ]
+BlendMode = Literal["normal", "multiply", "screen", "overlay", "darken", "lighten", "add"]
 Side = Annotated[int, Field(ge=16, le=MAX_SIDE)]
 
 
@@ -189,6 +190,7 @@ class ArrangedLayer(Strict):
     mirror: bool = False
     opacity: Annotated[float, Field(ge=0, le=1)] | None = None
     visible: bool | None = None
+    blend_mode: BlendMode | None = None
 
 
 class Arrange(Strict):
@@ -238,6 +240,7 @@ class LayerInfo(BaseModel):
     size: tuple[int, int]
     opacity: float
     visible: bool
+    blend_mode: str
     metadata: dict[str, Any]
     png: str | None = None
 

@@ -6,6 +6,7 @@ const HANDLE = 9; // pixels of the screen
 const SNAP = 6; // pixels of the screen within which an edge or the middle is caught
 const SEEN = 20; // alpha above which a pixel can be caught with the pointer
 const MAX_COPY = 4096; // pixels a side of a layer's copy in the size of the screen
+const OPERATIONS = { normal: "source-over", add: "lighter" }; // the other blend modes have the canvas's names
 const LEAST = 8; // pixels that a layer's side keeps
 
 export class Canvas {
@@ -76,8 +77,13 @@ export class Canvas {
     this.#place(context, density);
     if (at >= 0) {
       if (state.layers[at].visible) this.#layer(context, state.layers[at]);
-      context.setTransform(1, 0, 0, 1, 0, 0);
-      context.drawImage(this.#group("above", state.layers.slice(at + 1), width, height, false), 0, 0);
+      const above = state.layers.slice(at + 1);
+      if (above.some((layer) => layer.visible && layer.blend !== "normal")) { // it needs what is below it
+        for (const layer of above) if (layer.visible) this.#layer(context, layer);
+      } else {
+        context.setTransform(1, 0, 0, 1, 0, 0);
+        context.drawImage(this.#group("above", above, width, height, false), 0, 0);
+      }
     }
     context.restore();
     context.save();
@@ -129,6 +135,7 @@ export class Canvas {
     }
     context.save();
     context.globalAlpha = layer.opacity;
+    context.globalCompositeOperation = OPERATIONS[layer.blend] ?? layer.blend;
     context.setTransform(1, 0, 0, 1, Math.round(left + layer.x * factor), Math.round(top + layer.y * factor));
     if (layer.mirror) context.transform(-1, 0, 0, 1, wide, 0);
     if (Math.max(wide, high) <= MAX_COPY) context.drawImage(source.copy, 0, 0);

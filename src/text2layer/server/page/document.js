@@ -1,7 +1,7 @@
 // The picture on the page: a background and layers, lowest first, with undo.
 //
 // A layer names its pixels (picture, number) and says how they lie: x, y, w, h in pixels of the
-// canvas, mirror, opacity 0..1, visible. States are never changed, only replaced, so undo is a list.
+// canvas, mirror, opacity 0..1, visible, blend. States are never changed, only replaced, so undo is a list.
 
 import { bitmap, getJson } from "./api.js";
 
@@ -72,6 +72,7 @@ export class Picture extends EventTarget {
       layers: this.layers.map((one) => ({
         picture: one.picture, layer: one.number, name: one.name, offset: [one.x, one.y],
         size: [one.w, one.h], mirror: one.mirror, opacity: one.opacity, visible: one.visible,
+        blend_mode: one.blend,
       })),
     };
   }
@@ -96,7 +97,7 @@ export async function layersOf(info) {
   return info.layers.map((one, number) => ({
     key: ++count, picture: info.id, number, name: one.name, x: one.offset[0], y: one.offset[1],
     w: one.size[0], h: one.size[1], mirror: false, opacity: one.opacity, visible: one.visible,
-    prompt: one.metadata.prompt ?? (info.layers.length === 1 ? info.metadata.prompt : null) ?? null,
+    blend: one.blend_mode, prompt: one.metadata.prompt ?? (info.layers.length === 1 ? info.metadata.prompt : null) ?? null,
   }));
 }
 

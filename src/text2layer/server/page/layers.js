@@ -16,6 +16,7 @@ export class LayerList {
     });
     $("opacity").addEventListener("input", () => picture.change({ opacity: $("opacity").value / 100 }, "opacity"));
     $("opacity").addEventListener("change", () => picture.endGesture());
+    $("blend").addEventListener("change", () => picture.change({ blend: $("blend").value }));
     $("raise").addEventListener("click", () => picture.reorder(1));
     $("lower").addEventListener("click", () => picture.reorder(-1));
     $("mirror").addEventListener("click", () => picture.change({ mirror: !picture.layer.mirror }));
@@ -46,6 +47,7 @@ export class LayerList {
     if (!layer) return;
     if (document.activeElement !== $("name")) $("name").value = layer.name;
     $("opacity").value = Math.round(layer.opacity * 100);
+    $("blend").value = layer.blend;
     $("raise").disabled = index === picture.layers.length - 1;
     $("lower").disabled = index === 0;
   }
