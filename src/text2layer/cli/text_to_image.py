@@ -92,11 +92,6 @@ class FlatSource:
         """Whether the same seed gives the same picture."""
         return self._pipe.takes_seed
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What names the pipeline that draws; see `opening.open_pipeline`."""
-        return self._pipe.identity
-
     def make(self, prompt: str, seed: int) -> "LayeredImage":
         """One picture; a background alone, and a note, where no subject is found."""
         from text2layer.cli.generate import seeded
