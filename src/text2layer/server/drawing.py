@@ -309,5 +309,5 @@ def _composites(pipe: Any, before: Any, now: Any) -> list[np.ndarray]:
     with torch.no_grad():
         network = pipe.autoencoder
         parts = network.decode(network.unscale_latents(expected.to(network.dtype)))
-        names = ("foreground", "background", "mask")
-        return list(tensor_to_colour(composite(*(parts[name].float() for name in names))))
+        layers = (parts.foreground, parts.background, parts.mask)
+        return list(tensor_to_colour(composite(*(layer.float() for layer in layers))))
