@@ -62,7 +62,6 @@ def test_counts_as_json(run, tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([], "--cutouts FOLDER and --backgrounds FOLDER"),
         (["--cutouts", "objects"], "No background can be used"),
         (["--cutouts", "objects", "--backgrounds", "places"], "--license"),
         (["--cutouts", "nowhere", "--backgrounds", "places"], "There is no folder 'nowhere'"),

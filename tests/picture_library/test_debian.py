@@ -151,7 +151,7 @@ SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:cc="http://web.resource.o
  xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:dc="http://purl.org/dc/elements/1.1/"
  width="30" height="30"><metadata><rdf:RDF><cc:Work rdf:about=""><dc:subject><rdf:Bag>
 <rdf:li>animal</rdf:li></rdf:Bag></dc:subject><dc:creator><cc:Agent>
-<dc:title>Ann &amp; Co</dc:title></cc:Agent></dc:creator>
+<dc:title>Ann &amp; Co (a@b.org)</dc:title></cc:Agent></dc:creator>
 <cc:license rdf:resource="{licence}"/></cc:Work></rdf:RDF></metadata>
 <circle cx="15" cy="15" r="12" fill="#1d4"/></svg>"""
 

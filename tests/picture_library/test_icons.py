@@ -18,7 +18,7 @@ from text2layer.files import file_sha256
 from text2layer.picture_library.build import build_library
 from text2layer.picture_library.icons import ICON_SETS, icon_sources, svg_of
 from text2layer.picture_library.offer import slug
-from text2layer.picture_library.own import own_folders
+from text2layer.picture_library.own import OwnFolder, own_folders
 from text2layer.picture_library.packages import NpmPackage, fetch_npm
 from text2layer.picture_library.svg import Svg
 
@@ -133,6 +133,23 @@ NPM = """#!/bin/sh
 for last; do :; done
 cp "$FAKE_TARBALL" "$last/package-1.0.0.tgz"
 """
+
+
+def test_clients_get_a_whole_path(npm, tmp_path, monkeypatch):
+    """They work in folders of their own, where a path relative to ours means nothing."""
+    monkeypatch.chdir(tmp_path)
+
+    class Asking(OwnFolder):
+        def offers(self, packages):
+            fetch_npm(NpmPackage("toy", "1.0.0", file_sha256(npm)), packages)
+            return super().offers(packages)
+
+    (place,) = places(tmp_path)
+    objects = OwnFolder("foreground", tmp_path / "objects", "own", "mine")
+    asking = Asking(place.kind, place.folder, place.name, place.license)
+    built = build_library(Path("relative"), [objects, asking], progress=False)
+    assert len(built.records["background"]) == 2
+    assert (tmp_path / "relative/packages/toy-1-0-0/package.json").is_file()
 
 
 @pytest.fixture

@@ -212,8 +212,9 @@ def may_be_flipped(record: ForegroundRecord) -> bool:
 
 def with_article(noun: str) -> str:
     """The noun with "a" or "an" before it."""
-    consonant = r"(?:uni(?![nm])|us[eu]|uku|ute|ufo|eu|ewe|uri|one\b|u-)"  # as it sounds
-    sounds_like_consonant = re.match(consonant, noun, re.I)
+    sounds_like_consonant = re.match(
+        r"(?:uni(?![nm])|us[eu]|uku|ute|ufo|eu|ewe|uri|one\b|u-)", noun, re.I
+    )
     vowel = noun[:1].lower() in "aeiou" and not sounds_like_consonant
     silent = re.match(r"(?:hour|honest|heir)", noun, re.I)
     return f"{'an' if vowel or silent else 'a'} {noun}"

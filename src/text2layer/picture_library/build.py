@@ -96,7 +96,7 @@ def _admitted(
     source: Source, built: Built, allow_share_alike: bool, limit: int | None
 ) -> list[Offer]:
     """The offers of a source whose licence lets them in."""
-    packages = built.out / "packages"
+    packages = (built.out / "packages").resolve()  # clients work in folders of their own
     packages.mkdir(exist_ok=True)
     admitted: list[Offer] = []
     for offer in source.offers(packages):

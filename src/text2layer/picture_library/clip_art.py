@@ -23,6 +23,7 @@ OPENCLIPART = DebianPackage(
 STATED = "public domain dedication"  # of the package's copyright file
 DRAWINGS = "usr/share/openclipart/svg"
 CREATOR = re.compile(r"<dc:creator>.*?<dc:title>(.*?)</dc:title>", re.DOTALL)
+MAIL = re.compile(r"[(<]?[^\s(<]+@[^\s)>]+[)>]?")
 LICENCE = re.compile(r"<cc:license\b[^>]*rdf:resource=\"([^\"]*)\"")
 
 
@@ -62,12 +63,17 @@ class ClipArt:
                     "caption": words.caption, "tags": list(words.tags), "style": words.style,
                     "source": f"{OPENCLIPART.name}=={version}",
                     "source_file": f"{DRAWINGS}/{inner}", "license": licence_of(text),
-                    "author": " ".join(html.unescape(creator[1]).split()) if creator else "",
+                    "author": _maker(creator[1]) if creator else "",
                     "concept": words.concept, "group": words.group, "split": words.split,
                     "nameable": words.nameable, "held_out_drawing": words.held_out_drawing,
                 },
                 Svg(text),
             )  # fmt: skip
+
+
+def _maker(stated: str) -> str:
+    """A name without addresses; "" where only an address is stated."""
+    return " ".join(MAIL.sub(" ", html.unescape(stated)).split())
 
 
 def licence_of(svg: str) -> str:
