@@ -69,7 +69,7 @@ def test_from_a_library_to_a_picture(run, library: Path, tmp_path: Path) -> None
     assert run("convert", picture, flat).exit_code == 0
     result = run("decompose", flat, "-o", apart, "--model", denoiser / "pipeline", "--seed", 1)
     assert result.exit_code == 0, result.stderr
-    assert len(load(apart).metadata["matting_hash"]) == 16
+    assert len(load(apart).metadata["taken_apart_by"]["matting_hash"]) == 16
 
 
 def test_a_model_of_three_layers_from_a_library_to_a_picture(

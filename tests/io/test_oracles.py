@@ -157,7 +157,7 @@ def test_psdtags_and_pillow_read_a_layered_tiff(tmp_path):
         assert one.opacity == layer.opacity_byte
         planes = {int(channel.channelid): channel.data for channel in one.channels}
         np.testing.assert_array_equal(np.dstack([planes[n] for n in range(3)]), layer.colour)
-        np.testing.assert_array_equal(planes[-2], layer.alpha)
+        np.testing.assert_array_equal(planes[-1], layer.alpha)
 
 
 def test_layers_of_another_byte_order_are_noted_and_the_picture_is_read(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from text2layer import save_parallax
+from text2layer.blend_modes import BLEND_MODES
 from text2layer.errors import FormatError, InputError, WriteError
 from text2layer.io import parallax
 from text2layer.io.parallax import Parallax
@@ -48,6 +49,14 @@ def middle_of(frame: np.ndarray, colour: tuple[int, int, int]) -> tuple[float, f
 def test_a_still_camera_shows_the_picture(scene: LayeredImage) -> None:
     frame = Parallax(scene, move=[(0, 0)]).frame(0.3)
     assert np.abs(frame - scene.composite.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", BLEND_MODES)
+def test_a_blend_mode_is_kept(scene: LayeredImage, mode: str) -> None:
+    layers = tuple(layer.replace(blend_mode=mode, opacity=0.6) for layer in scene.foregrounds)
+    blended = LayeredImage(scene.background, layers)
+    frame = Parallax(blended, move=[(0, 0)]).frame(0.3)
+    assert np.abs(frame - blended.composite.astype(int)).max() <= 3
 
 
 def test_layers_move_by_their_depths(scene: LayeredImage) -> None:

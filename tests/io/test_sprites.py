@@ -44,7 +44,9 @@ def put_together(frames: dict, meta: dict, size: tuple[int, int]) -> np.ndarray:
         frame, atlas = frames[note["frame"]]
         place = frame["spriteSourceSize"]
         rgba = cut(atlas, **frame["frame"])
-        layers.append(Layer(rgba[..., :3], rgba[..., 3], offset=(place["x"], place["y"])))
+        offset = place["x"], place["y"]
+        mode = note["blendMode"]
+        layers.append(Layer(rgba[..., :3], rgba[..., 3], offset=offset, blend_mode=mode))
     return blend.blend(np.zeros((size[1], size[0], 3), np.uint8), layers)
 
 

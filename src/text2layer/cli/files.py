@@ -83,7 +83,7 @@ def convert(
         seconds=seconds, fps=fps, size=size,
     )  # fmt: skip
     if to in exports.SUFFIXES:
-        if part != "composite" or alpha != "mask":
+        if part != "composite" or alpha != "transparency":
             raise InputError(f"--part and --alpha do not go with --to {to}.")
         exports.export(
             sources, Path(target), to, options, lambda path: open_layered(path, merge, max_pixels)

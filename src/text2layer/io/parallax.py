@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from text2layer import blend
+from text2layer.blend_modes import NORMAL, blended
 from text2layer.errors import InputError
 from text2layer.io import films, xmp
 from text2layer.io.sprites import seen_part
@@ -37,11 +38,13 @@ class _Moving:
         picture: premultiplied RGBa with a margin.
         corner: (x, y) of its pixels in the film while the camera is in the middle.
         depth: how much it moves with the camera.
+        mode: its blend mode.
     """
 
     picture: Image.Image
     corner: tuple[float, float]
     depth: float
+    mode: str
 
 
 class Parallax:
@@ -92,6 +95,7 @@ class Parallax:
                 ),
                 ((layer.offset[0] - left) * self._scale, (layer.offset[1] - top) * self._scale),
                 depth,
+                layer.blend_mode,
             )
             for layer, depth in zip(layers, self._depths[1:], strict=True)
         ]
@@ -270,5 +274,11 @@ def _lay_over(canvas: np.ndarray, layer: _Moving, shift: tuple[float, float]) ->
     if not under.size:
         return
     moved = np.asarray(layer.picture.resize((width, height), Image.Resampling.BICUBIC, box))[source]
-    rest = 255 - moved[..., 3:].astype(np.uint16)
-    canvas[target] = np.minimum(moved[..., :3] + (under * rest + 127) // 255, 255)
+    alpha = moved[..., 3:].astype(np.uint16)
+    shown = moved[..., :3]
+    if layer.mode != NORMAL:
+        straight = shown.astype(np.uint16) * 255 // np.maximum(alpha, 1)
+        mixed = blended(under, np.minimum(straight, 255).astype(np.uint8), layer.mode)
+        shown = ((mixed * alpha + 127) // 255).astype(np.uint8)
+    rest = 255 - alpha
+    canvas[target] = np.minimum(shown + (under * rest + 127) // 255, 255)

@@ -231,6 +231,7 @@ def _layer_notes(layered: LayeredImage, sprites: Sequence[_Sprite]) -> list[dict
     """Of every sprite, bottom first, what the frames have no place for."""
     return [
         {"name": one.layer.name, "frame": one.key, "visible": one.layer.visible,
+         "blendMode": one.layer.blend_mode,
          "x": one.layer.offset[0], "y": one.layer.offset[1]}
         for one in sprites
     ]  # fmt: skip
