@@ -269,7 +269,8 @@ def test_photos_that_vanish_before_they_are_indexed(tmp_path: Path) -> None:
         time.sleep(0.002)
     photos.rename(tmp_path / "unplugged")
     _, said = process.communicate()
-    assert "have vanished; bring them back" in said
+    # a single photo is missed first, or the folder as a whole
+    assert "have vanished; bring them back" in said or "is not there any more" in said
     (tmp_path / "unplugged").rename(photos)
     quick(photos, out)
     assert Counter(line["kept"] for line in verdicts(out)) == {True: 224, False: 56}
