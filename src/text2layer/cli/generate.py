@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from text2layer.cli.outputs import To, each, in_folder, slug
+from text2layer.cli.outputs import To, in_folder, slug
 from text2layer.errors import InputError
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def generate(
     With --text-to-image there is a layer for each subject that is found in what the pipeline drew.
     Its weights are read from safetensors alone, and code that comes with it is never run.
     """
-    from text2layer.cli.manifest import hashes_of
+    from text2layer.cli.manifest import draw_all, hashes_of
     from text2layer.cli.outputs import check_outputs, check_picture, numbered
     from text2layer.cli.sources import reference_from
     from text2layer.cli.text_to_image import FlatSource, check_options
@@ -197,7 +197,7 @@ def generate(
         "negative_prompt": negative_prompt, "num_inference_steps": steps,
         "guidance_scale": guidance_scale, "height": height, "width": width,
     }  # fmt: skip
-    draw = partial(_draw_all, lines, results, num_images, previews)
+    draw = partial(draw_all, lines, results, num_images, previews)
     if text_to_image:
         source = FlatSource(text_to_image, model, device, asked, others)
         if seed is not None and not source.takes_seed:
@@ -236,61 +236,6 @@ def generate(
                "reference": reference, "library": library}  # fmt: skip
     draw(make, AT_ONCE, seed, output if prompts else None,
          asked | {"fast": fast} | hashes_of(sources), pipe.model_hash)  # fmt: skip
-
-
-def _draw_all(
-    lines: Sequence[str],
-    results: Sequence[Path],
-    num_images: int,
-    previews: Sequence[Path | None],
-    make: "Callable[[str, Sequence[int]], Sequence[LayeredImage]]",
-    at_once: int,
-    seed: int | None,
-    folder: Path | None,
-    settings: dict[str, Any],
-    model_hash: str,
-) -> None:
-    """Draw each prompt with its seeds and write the pictures.
-
-    Args:
-        lines: the prompts; `results` has a path for each.
-        num_images: pictures of a prompt; `previews` has a path or None for each.
-        make: draws a prompt with some seeds, as one batch.
-        at_once: how many.
-        seed: the first of each prompt; None takes the folder's, or a new one.
-        folder: of a file's prompts: it gets a manifest, and what is whole in it is kept; prompts
-            that fail are named in the end. None draws one prompt, whose error is the command's.
-        settings: JSON values that decide the pictures.
-        model_hash: names what draws.
-    """
-    from text2layer.cli.manifest import Batch
-    from text2layer.cli.outputs import deliver, numbered
-
-    batch = Batch(folder, len(lines) * num_images, settings, model_hash) if folder else None
-    first = chosen_seed(batch.first_seed() if batch and seed is None else seed)
-
-    def one(line: str, result: Path) -> None:
-        paths = zip(numbered(result, num_images), previews, strict=True)
-        wanted = [
-            (number, *pair)
-            for number, pair in enumerate(paths, start=first)
-            if not (batch and batch.has(pair[0], line, number))
-        ]
-        for start in range(0, len(wanted), at_once):
-            rows = wanted[start : start + at_once]
-            made = make(line, [number for number, _, _ in rows])
-            for (number, path, preview), layered in zip(rows, made, strict=True):
-                deliver(layered, path, preview)
-                if batch:
-                    batch.add(path, line, number, layered)
-
-    if batch is None:
-        one(lines[0], results[0])
-        return
-    try:
-        each(list(zip(lines, results, strict=True)), one)
-    finally:
-        batch.finish()
 
 
 def _check_numbers(

@@ -1,11 +1,11 @@
-"""A folder of many drawn pictures: its manifest, what of it is whole already, its contact sheet."""
+"""Many drawn pictures: each prompt with its seeds; of a folder the manifest, and what is whole."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +103,61 @@ class Batch:
         entries = sorted(self._entries.values(), key=lambda entry: str(entry["file"]))
         with writing(self._path) as file:
             file.writelines(json.dumps(entry).encode("ascii") + b"\n" for entry in entries)
+
+
+def draw_all(
+    lines: Sequence[str],
+    results: Sequence[Path],
+    num_images: int,
+    previews: Sequence[Path | None],
+    make: Callable[[str, Sequence[int]], Sequence[LayeredImage]],
+    at_once: int,
+    seed: int | None,
+    folder: Path | None,
+    settings: dict[str, Any],
+    model_hash: str,
+) -> None:
+    """Draw each prompt with its seeds and write the pictures.
+
+    Args:
+        lines: the prompts; `results` has a path for each.
+        num_images: pictures of a prompt; `previews` has a path or None for each.
+        make: draws a prompt with some seeds, as one batch.
+        at_once: how many.
+        seed: the first of each prompt; None takes the folder's, or a new one.
+        folder: of a file's prompts: it gets a manifest, and what is whole in it is kept; prompts
+            that fail are named in the end. None draws one prompt, whose error is the command's.
+        settings: JSON values that decide the pictures.
+        model_hash: names what draws.
+    """
+    from text2layer.cli.generate import chosen_seed
+    from text2layer.cli.outputs import deliver, each, numbered
+
+    batch = Batch(folder, len(lines) * num_images, settings, model_hash) if folder else None
+    first = chosen_seed(batch.first_seed() if batch and seed is None else seed)
+
+    def one(line: str, result: Path) -> None:
+        paths = zip(numbered(result, num_images), previews, strict=True)
+        wanted = [
+            (number, *pair)
+            for number, pair in enumerate(paths, start=first)
+            if not (batch and batch.has(pair[0], line, number))
+        ]
+        for start in range(0, len(wanted), at_once):
+            rows = wanted[start : start + at_once]
+            made = make(line, [number for number, _, _ in rows])
+            for (number, path, preview), layered in zip(rows, made, strict=True):
+                deliver(layered, path, preview)
+                if batch:
+                    batch.add(path, line, number, layered)
+
+    if batch is None:
+        one(lines[0], results[0])
+        return
+    try:
+        each(list(zip(lines, results, strict=True)), one)
+    finally:
+        batch.finish()
 
 
 class _Sheets:
