@@ -120,6 +120,15 @@ def test_one_index_of_several_folders_is_joined_from_theirs(tmp_path: Path) -> N
     assert source.take([14]).texts[0]["whole"] == "ein Fuchs 7"
 
 
+@pytest.mark.parametrize("given", [["nowhere"], ["a", "nowhere"]])
+def test_a_folder_that_is_not_there_is_named_before_a_missing_option(
+    tmp_path: Path, given: list[str]
+) -> None:
+    write(tmp_path / "a", [make_sample(0)])
+    with pytest.raises(DataError, match=r"There is no shard at '.*nowhere'"):
+        index_shards([tmp_path / name for name in given], progress=False)
+
+
 def change_a_byte(folder: Path) -> None:
     path = folder / "shard-000000.tar"
     data = bytearray(path.read_bytes())

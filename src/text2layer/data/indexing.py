@@ -70,14 +70,14 @@ def index_shards(
         WriteError: the system refused, for example because the disk is full.
     """
     given = [Path(one) for one in ([shards] if isinstance(shards, str | Path) else shards)]
+    tars = [tar.absolute() for tar in shard_paths(given)]  # first: a wrong path is named as such
     if out is None and (len(given) > 1 or not given[0].is_dir()):
-        raise InputError("Several folders or tars need a name: --out FILE.index.")
+        raise InputError("An index of several folders, or of tars, needs a name: --out FILE.index.")
     path = Path(given[0] / NAME if out is None else out).absolute()
     if path.suffix != SUFFIX:
         raise InputError(f"'{path.name}' must end in {SUFFIX}: that is how a reader knows it.")
     if not path.parent.is_dir():
         raise InputError(f"The folder for {path} does not exist: make it first.")
-    tars = [tar.absolute() for tar in shard_paths(given)]
     known = _known([path, *(folder.absolute() / NAME for folder in given if folder.is_dir())])
     reused = [(known.get(str(tar), (None, 0)), tar) for tar in tars]
     states = {id(index): index.states() for (index, _), _ in reused if index is not None}
