@@ -1,5 +1,6 @@
 """`generate` and `add` with an untrained tiny model: the whole way from prompt to file."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -233,7 +234,8 @@ def test_words_that_a_model_was_never_trained_on_are_noted(run, model, tmp_path)
     for prompt, noted in (("a red apple in a forest", False), ("dog cat and bicycle", True)):
         result = run("generate", prompt, "-o", tmp_path / "x.psd", "--model", taught)
         assert result.exit_code == 0, result.stderr
-        assert ("are in no caption that the model was trained on" in result.stderr) == noted
+        assert ("is in no caption that the model was trained on" in result.stderr) == noted
+        assert not re.search(r"note: \d+ of \d+ words", result.stderr)
 
 
 def test_options_without_effect_are_noted(run, model, tmp_path):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from text2layer.cli.outputs import check_writable, each, echo_name, in_folder
-from text2layer.errors import InputError
+from text2layer.cli.outputs import check_writable, each, echo_name, in_folder, is_named_as_file
+from text2layer.errors import FormatError, InputError
 
 if TYPE_CHECKING:
     from text2layer.layers import LayeredImage
@@ -96,6 +96,11 @@ def export(
         check_writable(target)
         one(sources[0], target)
         return
+    if is_named_as_file(target):
+        raise FormatError(
+            f"{target} cannot be written: --to {to} needs a folder, or a name in "
+            f"{' or '.join(SUFFIXES[to])}."
+        )
     stems = ("stdin" if io.is_standard(source) else source.stem for source in sources)
     results = in_folder(target, stems, SUFFIXES[to][0], check_writable)
     each(list(zip(sources, results, strict=True)), one)

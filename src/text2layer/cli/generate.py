@@ -283,8 +283,8 @@ def _note_unknown_words(model: Path | None, lines: Sequence[str], pipe: Any) -> 
     for line, (pieces, count) in zip(lines, found, strict=True):
         if 2 * len(pieces) > count:
             typer.echo(
-                f"note: {len(pieces)} of {count} words of {line[:60]!r} are in no caption that the "
-                f"model was trained on; text2layer info {model or 'base'} lists what it can draw",
+                f"note: most of {line[:60]!r} is in no caption that the model was "
+                f"trained on; text2layer info {model or 'base'} lists what it can draw",
                 err=True,
             )
 

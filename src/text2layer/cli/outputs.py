@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from mimetypes import MimeTypes
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -136,10 +137,7 @@ def in_folder(
             picture's.
         InputError: two results would have one name, or the folder cannot be made.
     """
-    from text2layer import io
-
-    named_as_file = folder.suffix.lower() in io.FORMATS and not folder.is_dir()
-    if folder.is_file() or named_as_file or (folder / "manifest.json").is_file():
+    if is_named_as_file(folder) or (folder / "manifest.json").is_file():
         raise FormatError(f"{folder} is no folder for several results; give -o FOLDER/.")
     dotted = suffix if suffix.startswith(".") else f".{suffix}"
     paths = [folder / f"{stem}{dotted}" for stem in stems]
@@ -152,6 +150,17 @@ def in_folder(
     for path in paths:
         check(path)
     return paths
+
+
+def is_named_as_file(path: Path) -> bool:
+    """Whether a path is a file, or does not exist and has the suffix of one: `film.avi`."""
+    from text2layer import io
+
+    if path.exists():
+        return not path.is_dir()
+    # of Python's own table alone, so that every computer has the same suffixes
+    known = MimeTypes(filenames=()).types_map[True]
+    return path.suffix.lower() in io.FORMATS or path.suffix.lower() in known
 
 
 def slug(number: int, prompt: str) -> str:
