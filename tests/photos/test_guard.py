@@ -160,6 +160,7 @@ def test_a_decoder_that_crashes_over_a_photo_of_the_index(
     assert_only_missing(out, undisturbed, set())
 
 
+@pytest.mark.slow
 def test_a_build_that_is_killed_remembers_what_it_set_aside(tmp_path: Path) -> None:
     """The second run looks at the first photo never again, though its chunk was not done."""
     photos, out = written(tmp_path / "photos", {0: "segfault", 1: "hang"}, 2), tmp_path / "out"
@@ -232,6 +233,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, option, words: str) -> None:
         built(written(tmp_path / "photos", {}, 2), tmp_path / "out", **option)
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_build(tmp_path: Path) -> None:
     photos = written(tmp_path / "photos", {1: "hang"}, 4)
     program = (
