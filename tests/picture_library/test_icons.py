@@ -108,7 +108,8 @@ def test_an_icon_may_fill_its_rectangle(out, tmp_path):
     (package / "icons.json").write_text(json.dumps(content))
     build_library(out, [*icon_sources()[1:2], *places(tmp_path)], progress=False)
     with Image.open(out / "foregrounds/noto/fox.webp") as picture:
-        assert picture.size == (256, 128)
+        assert picture.size == (256, 129)  # with a margin, so that it has an alpha channel
+        assert picture.mode == "RGBA"
 
 
 def test_shadows_on_the_ground_are_dropped():

@@ -58,6 +58,10 @@ def cut_out(
         raise NoUse(
             "no transparency", "It fills its rectangle: a tile or a scene, or not cut out yet."
         )
+    if alpha.min() == 255:  # a WebP file has no alpha then, and would not be read as a cut-out
+        margin = -(-max(alpha.shape) // LONGEST_SIDE)
+        alpha = np.pad(alpha, margin)
+        colour = np.pad(colour, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
     scale = LONGEST_SIDE / max(alpha.shape)
     if scale < 1:
         height, width = (max(round(side * scale), 1) for side in alpha.shape)
