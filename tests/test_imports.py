@@ -67,6 +67,10 @@ def test_help_imports_no_torch(command: str) -> None:
     assert set(loaded) <= {"numpy", "PIL"}  # light enough, and floor 0's own
 
 
+def test_the_first_help_loads_nothing_heavy() -> None:
+    assert loaded_by("from text2layer.cli import main; main()", ["--help"])[1] == []
+
+
 def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
     resource = pytest.importorskip("resource", reason="processor time of children is POSIX")
 

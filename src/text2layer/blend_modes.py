@@ -1,17 +1,20 @@
 """Blend modes: how a layer's colour meets the colour below it, before its alpha is applied.
 
 The separable modes of W3C Compositing and Blending Level 1 (section 9.1), in 8-bit integers, and
-"add", Photoshop's linear dodge. They are those that PSD and ORA both have.
+"add", Photoshop's linear dodge. They are those that PSD and ORA both have. NumPy is imported when
+colours are blended, because `--help` lists the modes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 NORMAL = "normal"
-_TOP, _HALF = np.uint16(255), np.uint16(127)  # white; half of it, to round to the nearest
+_TOP, _HALF = 255, 127  # white; half of it, to round to the nearest
 
 
 def blended(below: np.ndarray, colour: np.ndarray, mode: str) -> np.ndarray:
@@ -31,7 +34,7 @@ def blended(below: np.ndarray, colour: np.ndarray, mode: str) -> np.ndarray:
     """
     if mode == NORMAL:
         return colour
-    return _FORMULAS[mode](below.astype(np.uint16), colour.astype(np.uint16)).astype(np.uint8)
+    return _FORMULAS[mode](below.astype("uint16"), colour.astype("uint16")).astype("uint8")
 
 
 def _multiply(below: np.ndarray, colour: np.ndarray) -> np.ndarray:
@@ -45,12 +48,28 @@ def _screen(below: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 def _overlay(below: np.ndarray, colour: np.ndarray) -> np.ndarray:
     """Multiply where the picture below is dark, screen where it is light; hard light reversed."""
+    import numpy as np
+
     dark = np.minimum(2 * below, _TOP)
     light = np.maximum(2 * below, _TOP) - _TOP
     return np.where(below <= _HALF, _multiply(dark, colour), _screen(light, colour))
 
 
+def _darken(below: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.minimum(below, colour)
+
+
+def _lighten(below: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.maximum(below, colour)
+
+
 def _add(below: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    import numpy as np
+
     return np.minimum(below + colour, _TOP)
 
 
@@ -58,8 +77,8 @@ _FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "multiply": _multiply,
     "screen": _screen,
     "overlay": _overlay,
-    "darken": np.minimum,
-    "lighten": np.maximum,
+    "darken": _darken,
+    "lighten": _lighten,
     "add": _add,
 }
 BLEND_MODES = (NORMAL, *_FORMULAS)
