@@ -1,8 +1,8 @@
 """Train on a machine that is rented by the minute and takes and gives only small files.
 
     python recipes/rented.py pack LIBRARY DRAWINGS.txt pack.tar.gz --autoencoder FOLDER
-    python recipes/rented.py first pack.tar.gz --work /tmp/work --out OUT
-    python recipes/rented.py rest pack.tar.gz --work /tmp/work --out OUT --minutes 8 --kernels FILE
+    python recipes/rented.py first pack.tar.gz --work work --out OUT
+    python recipes/rented.py rest pack.tar.gz --work work --out OUT --minutes 8 --kernels FILE
     python recipes/rented.py join FOLDER OUT/denoiser-falling.*.safetensors
 
 `pack`, at home: the drawings of the list, backgrounds, some drawings of other concepts for
