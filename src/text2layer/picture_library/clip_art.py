@@ -60,12 +60,10 @@ class ClipArt:
                 FOREGROUND, self.name, taken(inner.removesuffix(".svg")),
                 hashlib.sha256(content).hexdigest(),
                 {
-                    "caption": words.caption, "tags": list(words.tags), "style": words.style,
+                    **words.record(),
                     "source": f"{OPENCLIPART.name}=={version}",
                     "source_file": f"{DRAWINGS}/{inner}", "license": licence_of(text),
                     "author": _maker(creator[1]) if creator else "",
-                    "concept": words.concept, "group": words.group, "split": words.split,
-                    "nameable": words.nameable, "held_out_drawing": words.held_out_drawing,
                 },
                 Svg(text),
             )  # fmt: skip

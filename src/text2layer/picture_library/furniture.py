@@ -47,6 +47,7 @@ class Furniture:
         for catalogue in sorted((folder / CATALOGUES).glob("*.sh3f")):
             unpacked = unpacked_models(catalogue, packages)
             license_name, _ = licence_of(f"{catalogue.stem}/model", stated)
+            digest = file_sha256(catalogue)
             for model, properties in furniture_models(catalogue):
                 words = describe(FURNITURE, model, **furniture_facts(properties))
                 if words.left_out:
@@ -63,14 +64,12 @@ class Furniture:
                         unpacked / properties["model"].lstrip("/"), azimuth, elevation,
                         size if len(size) == 3 else (), rotation if len(rotation) == 9 else (),
                     )  # fmt: skip
-                    stamp = f"{file_sha256(catalogue)}{model}{view.size}{view.rotation}"
+                    stamp = f"{digest}{model}{view.size}{view.rotation}"
                     record = {
-                        "caption": words.caption, "tags": list(words.tags), "style": words.style,
+                        **words.record(),
                         "source": f"{PACKAGE.name}=={version}", "source_file": model,
                         "license": SPDX.get(license_name, license_name),
-                        "author": properties.get("creator", ""), "concept": words.concept,
-                        "group": words.group, "split": words.split, "nameable": words.nameable,
-                        "held_out_drawing": words.held_out_drawing,
+                        "author": properties.get("creator", ""),
                         "view": {"azimuth": azimuth, "elevation": elevation},
                     }  # fmt: skip
                     yield Offer(

@@ -27,7 +27,7 @@ from text2layer.picture_library.offer import (
 )
 from text2layer.picture_library.packages import NpmPackage, fetch_npm
 from text2layer.picture_library.svg import Svg, check_svg
-from text2layer.picture_library.words import EMOJI_SETS, describe
+from text2layer.picture_library.words import describe
 
 SHADOW = re.compile(r'<(?:path|ellipse|circle)[^>]*\sopacity="\.15"[^>]*/>')
 
@@ -142,12 +142,9 @@ class IconSource:
             yield Offer(
                 FOREGROUND, self.name, taken(called), stamp,
                 {
-                    "caption": words.caption, "tags": list(words.tags),
-                    "style": EMOJI_SETS[self.icons.words], "source": self.icons.package.title,
+                    **words.record(), "source": self.icons.package.title,
                     "source_file": file, "license": self.icons.license,
-                    "author": self.icons.author, "concept": words.concept, "group": words.group,
-                    "split": words.split, "nameable": words.nameable,
-                    "held_out_drawing": words.held_out_drawing,
+                    "author": self.icons.author,
                 },
                 read, may_be_opaque=True,  # an envelope fills its rectangle; tables drop the tiles
             )  # fmt: skip

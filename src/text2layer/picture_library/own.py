@@ -6,7 +6,6 @@ The words of a picture come from, in this order: a line of a JSONL file in the f
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from text2layer.picture_library.offer import (
     PictureFile,
     Taken,
 )
+from text2layer.picture_library.words import share_of
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic")
 TEXT, FLAG, LIST, OBJECT = "text", "true or false", "a list of texts", "an object"
@@ -123,7 +123,7 @@ class OwnFolder:
         record |= {n: value for n, value in fields.items() if n not in foreign and value != ""}
         record["caption"] = caption
         held = str(record.get("concept") or inner)
-        record.setdefault("split", "val" if _share(held) < self.hold_out else "train")
+        record.setdefault("split", "val" if share_of(held) < self.hold_out else "train")
         return record
 
 
@@ -195,11 +195,6 @@ def time_of(caption: str) -> str:
     """ "sunset" or "night" where a caption says so, or ""."""
     words = caption.lower().split()
     return next((time for time in ("sunset", "night") if time in words), "")
-
-
-def _share(text: str) -> float:
-    """A number in [0, 1) that stays the same for a text."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def _beside(picture: Path) -> str:

@@ -72,19 +72,17 @@ class Pack:
                 yield LeftOut(self.name, inner, "no caption", f"'{inner}' has no word in its name.")
                 continue
             unique = taken(model.name.partition(".")[0])
+            stamp = hashlib.sha256(f"{file_sha256(model)}{inner}".encode()).hexdigest()
             for number, (azimuth, elevation) in enumerate(views(inner, AZIMUTHS)):
                 record = {
-                    "caption": words.caption, "tags": list(words.tags), "style": words.style,
+                    **words.record(), "group": f"{self.name}:{inner}",
                     "source": self.path.stem, "source_file": inner,
                     "license": license_name or self.license, "author": author or self.author,
-                    "concept": words.concept, "group": f"{self.name}:{inner}",
-                    "split": words.split, "nameable": words.nameable,
                     "view": {"azimuth": azimuth, "elevation": elevation},
                 }  # fmt: skip
                 yield Offer(
                     FOREGROUND, self.name, f"{unique}-v{number}",
-                    hashlib.sha256(f"{file_sha256(model)}{inner}".encode()).hexdigest(), record,
-                    View(model, azimuth, elevation), may_be_opaque=True,
+                    stamp, record, View(model, azimuth, elevation), may_be_opaque=True,
                 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from text2layer.blend import extend_edge_colours, resize_colour, resize_colour_and_alpha
 
-MADE_BY = 1  # raise it when the same pixels give another picture or record
+MADE_BY = 2  # raise it when the same pixels give another picture or record
 LONGEST_SIDE = 256  # pixels of a cut-out
 HEIGHT, WIDEST = 384, 768  # pixels of a background
 SHORTEST_SIDE = 16  # pixels of a cut-out's longer side below which nothing can be seen

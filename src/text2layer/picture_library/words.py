@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import PurePosixPath
+from typing import Any
 
 from text2layer.errors import InputError
 from text2layer.picture_library.emoji import TAGS, emoji_caption
@@ -77,6 +78,11 @@ class Words:
     held_out_drawing: bool = False
     left_out: str = ""
 
+    def record(self) -> dict[str, Any]:
+        """The fields of a library's record that say this."""
+        fields = {name: value for name, value in asdict(self).items() if name != "left_out"}
+        return fields | {"tags": list(self.tags)}
+
 
 def describe(
     source: str,
@@ -138,10 +144,15 @@ def hashed_split(concept: str) -> str:
         >>> [hashed_split(word) for word in ("apple", "kettle", "sofa")]
         ['train', 'train', 'train']
     """
-    share = int(hashlib.sha256(concept.encode()).hexdigest()[:8], 16) / 2**32
+    share = share_of(concept)
     if share < HELD_OUT_SHARE:
         return "test"
     return "val" if share < 2 * HELD_OUT_SHARE else "train"
+
+
+def share_of(text: str) -> float:
+    """A number in [0, 1) that stays the same for a text, by a hash."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def _words(
