@@ -41,6 +41,15 @@ def generators(seed: int, count: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed + index) for index in range(count)]
 
 
+def asked(steps: int, guidance_scale: float, negative_prompt: str) -> dict[str, Any]:
+    """Options of a call; what is 0 or empty is the model's own."""
+    return {
+        "num_inference_steps": steps or None,
+        "guidance_scale": guidance_scale or None,
+        "negative_prompt": negative_prompt or None,
+    }
+
+
 class Generate(LayersNode):
     """Text to layers, a batch in one pass."""
 
@@ -78,11 +87,9 @@ class Generate(LayersNode):
     ) -> tuple[Any, ...]:
         made = load_model(model, fast)(
             prompt,
-            num_inference_steps=steps or None,
-            guidance_scale=guidance_scale or None,
+            **asked(steps, guidance_scale, negative_prompt),
             width=width or None,
             height=height or None,
-            negative_prompt=negative_prompt or None,
             num_images_per_prompt=batch_size,
             generator=generators(seed, batch_size),
             callback_on_step_end=Progress(1).step,
@@ -129,9 +136,7 @@ class _GivenNode(LayersNode):
             made = pipe(
                 prompt,
                 **{self.PART: part},
-                num_inference_steps=steps or None,
-                guidance_scale=guidance_scale or None,
-                negative_prompt=negative_prompt or None,
+                **asked(steps, guidance_scale, negative_prompt),
                 generator=generator,
                 callback_on_step_end=progress.step,
             )
