@@ -14,11 +14,17 @@ import torch
 from PIL import Image
 
 from text2layer.blend import composite_over, extend_edge_colours, resize_colour_and_alpha
-from text2layer.errors import InputError, Text2LayerError, WeightsError
+from text2layer.errors import InputError
 from text2layer.io.xmp import INPAINTED
 from text2layer.layers import Layer, LayeredImage
 from text2layer.pipelines import inputs
-from text2layer.pipelines.opening import CALL_ERRORS, default_of, open_pipeline, reason_of, takes
+from text2layer.pipelines.opening import (
+    calling,
+    check_finite,
+    default_of,
+    open_pipeline,
+    takes,
+)
 
 OPAQUE = 128  # alpha (0..255) from which a pixel counts as covered
 SEEN = 0.9  # share of a pixel that is a layer's, from which its colour becomes the picture's own
@@ -102,24 +108,13 @@ class LayeredPipeline:
             for name, value in asked.items()
             if value is not None and takes(self.pipeline, name)
         }
-        try:
+        advice = "offloading (model, or sequential), or for fewer layers"
+        with calling("take this apart", kind, advice):
             made = self.pipeline(
                 image=Image.fromarray(picture).convert("RGBA"), prompt=prompt or None, **options
             ).images[0]
-        except torch.OutOfMemoryError:
-            raise InputError(
-                f"{kind} needs more memory than the GPU has; ask for offloading (model, or "
-                "sequential), or for fewer layers."
-            ) from None
-        except Text2LayerError:  # of a callback
-            raise
-        except CALL_ERRORS as error:
-            raise InputError(f"{kind} cannot take this apart: {reason_of(error)}.") from error
         parts = np.asarray(made)  # (layers, h, w, 4) in [0, 1]
-        if not np.isfinite(parts).all():
-            raise WeightsError(
-                f"{kind} gave numbers that are not finite; try the dtype float32 (or bfloat16)."
-            )
+        check_finite(parts, kind)
         stack = [np.rint(part.clip(0, 1) * 255).astype(np.uint8) for part in parts]
         return stacked(stack, picture, self._metadata(prompt, options, own))
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from text2layer.errors import InputError, Text2LayerError, WeightsError
@@ -146,6 +147,36 @@ def default_of(pipeline: Any, name: str) -> Any:
     """A parameter's value where a call does not name it; None where it has none."""
     parameter = inspect.signature(pipeline.__call__).parameters.get(name)
     return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
+@contextmanager
+def calling(failed: str, kind: str, advice: str) -> Iterator[None]:
+    """Turn what a call of a pipeline raises into one InputError.
+
+    Args:
+        failed: what could not be done: "draw this".
+        kind: the pipeline's class.
+        advice: what needs less memory, after "ask for".
+
+    Raises:
+        InputError: the GPU has too little memory, or the pipeline cannot use what it was given.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise InputError(f"{kind} needs more memory than the GPU has; ask for {advice}.") from None
+    except Text2LayerError:  # of a callback
+        raise
+    except CALL_ERRORS as error:
+        raise InputError(f"{kind} cannot {failed}: {reason_of(error)}.") from error
+
+
+def check_finite(values: np.ndarray, kind: str) -> None:
+    """Raise WeightsError for NaN or infinity in what a pipeline gave."""
+    if not np.isfinite(values).all():
+        raise WeightsError(
+            f"{kind} gave numbers that are not finite; try the dtype float32 (or bfloat16)."
+        )
 
 
 def reason_of(error: Exception) -> str:

@@ -16,11 +16,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from text2layer.errors import InputError, Text2LayerError, WeightsError
+from text2layer.errors import InputError
 from text2layer.io.xmp import TRAINED_ALGORITHMIC_MEDIA
 from text2layer.layers import LayeredImage
 from text2layer.pipelines import inputs
-from text2layer.pipelines.opening import CALL_ERRORS, default_of, open_pipeline, reason_of, takes
+from text2layer.pipelines.opening import (
+    calling,
+    check_finite,
+    default_of,
+    open_pipeline,
+    takes,
+)
 from text2layer.pipelines.photo_layers import PhotoLayers, with_provenance
 from text2layer.pipelines.text2layer import Text2LayerPipelineOutput
 
@@ -237,17 +243,9 @@ class TextToImageLayers:
         if callback_on_step_end is None:
             del extra["callback_on_step_end"]
         known = {name: value for name, value in extra.items() if takes(self.pipeline, name)}
-        try:
+        advice = "a smaller picture, or for offloading (model, or sequential)"
+        with calling("draw this", kind, advice):
             made = self.pipeline(prompt=text, **options, **known)
-        except torch.OutOfMemoryError:
-            raise InputError(
-                f"{kind} needs more memory than the GPU has; ask for a smaller picture, or for "
-                "offloading (model, or sequential)."
-            ) from None
-        except Text2LayerError:  # of a callback
-            raise
-        except CALL_ERRORS as error:
-            raise InputError(f"{kind} cannot draw this: {reason_of(error)}.") from error
         pixels = _pixels(made, kind)
         return LayeredImage(pixels, metadata=self._metadata(text, options, own))
 
@@ -281,8 +279,5 @@ def _pixels(made: Any, kind: str) -> np.ndarray:
     first = made.images[0]
     if isinstance(first, Image.Image):
         return np.array(first.convert("RGB"))
-    if not np.isfinite(first).all():
-        raise WeightsError(
-            f"{kind} gave numbers that are not finite; try the dtype float32 (or bfloat16)."
-        )
+    check_finite(first, kind)
     return np.rint(np.asarray(first)[..., :3].clip(0, 1) * 255).astype(np.uint8)
