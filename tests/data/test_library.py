@@ -121,3 +121,21 @@ def test_an_empty_library_is_refused(own_root: Path) -> None:
 def test_an_unknown_split_is_refused(toy_root: Path) -> None:
     with pytest.raises(DataError, match="'dev'"):
         Library(toy_root, "dev")
+
+
+def test_what_is_seen_in_a_background_is_read(own_root: Path) -> None:
+    path = own_root / "backgrounds.jsonl"
+    records = lines(path)
+    records[0]["seen"] = ["pine trees", " a lake ", ""]
+    for record, wrong in zip(
+        records[1:], ("pine trees", ["a lake", 3], {"a": "lake"}), strict=True
+    ):
+        record["seen"] = wrong
+    write_lines(path, records)
+    library = Library(own_root)
+    assert [record.seen for record in library.backgrounds] == [("pine trees", "a lake")]
+    assert library.skipped == {"bad field": 3}
+    assert "backgrounds.jsonl line 3: the field 'seen' must be a list of texts." in library.messages
+    del records[0]["seen"], records[1:]
+    write_lines(path, records)
+    assert Library(own_root).backgrounds[0].seen == ()

@@ -51,6 +51,7 @@ class BackgroundRecord:
     source_file: str = ""
     scene: str = ""
     time: str = ""
+    seen: tuple[str, ...] = ()
     group: str = ""
     has_subject: bool = False
     note: str = ""
@@ -209,20 +210,22 @@ def _record(kind: type[Record], fields: dict[str, Any]) -> Record:
     if file.is_absolute() or ".." in file.parts:
         raise ValueError(f"the file '{file}' lies outside the library")
     if kind is ForegroundRecord:
-        values |= {"tags": _tags(fields.get("tags")), "view": _view(fields.get("view"))}
+        values |= {"tags": _texts(fields, "tags"), "view": _view(fields.get("view"))}
         values["nameable"] = bool(fields.get("nameable", True))
         values["held_out_drawing"] = bool(fields.get("held_out_drawing", False))
     else:
+        values["seen"] = _texts(fields, "seen")
         values["has_subject"] = bool(fields.get("has_subject", False))
     return kind(**values)
 
 
-def _tags(value: Any) -> tuple[str, ...]:
+def _texts(fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = fields.get(name)
     if value is None:
         return ()
-    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
-        raise TypeError("the field 'tags' must be a list of texts")
-    return tuple(value)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise TypeError(f"the field '{name}' must be a list of texts")
+    return tuple(text.strip() for text in value if text.strip())
 
 
 def _view(value: Any) -> dict[str, float] | None:
