@@ -21,7 +21,7 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-WORDS = ("caption", "concept", "tags", "nameable", "scene", "time", "has_subject")
+WORDS = ("caption", "concept", "tags", "nameable", "scene", "time", "seen", "has_subject")
 FACTS = ("style", "license", "author", "source_file", "group", "split", "held_out_drawing", "view")
 MEASURED = ("color",)  # from pixels, by another rule
 SHOWN = 12  # differences of a field that are printed

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from text2layer.data.captions import PLACES, SCENES, with_article
+from text2layer.data.captions import with_article
 from text2layer.data.contact_sheet import GAP, INK, PAPER
+from text2layer.data.grounds import PLACES, SCENES
 from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library
 from text2layer.data.world import concept_name, is_held_out, read_drawings, usual_names
 from text2layer.errors import InputError
@@ -42,7 +43,7 @@ class Asked:
 
     Attributes:
         thing: how it calls the object, with its style if it is said.
-        scene: of `captions.SCENES`.
+        scene: of `grounds.SCENES`.
         time: night, sunset or "".
     """
 

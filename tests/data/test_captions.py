@@ -8,17 +8,15 @@ from hypothesis import strategies as st
 
 from text2layer.data.captions import (
     DROP_PROBABILITY,
-    SCENES,
     STYLES,
-    TIMES,
     background_caption,
     caption,
     foreground_caption,
     foregrounds_caption,
-    listed,
     may_be_flipped,
     with_article,
 )
+from text2layer.data.grounds import SCENES, TIMES, listed
 from text2layer.data.library import BackgroundRecord, ForegroundRecord
 
 ORIGIN = {"license": "CC0-1.0", "source": "test", "split": "train"}

@@ -5,6 +5,16 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
+from text2layer.data.grounds import (
+    PLACES,
+    SCENES,
+    SEEN_SAID,
+    TIME_SAID,
+    TIMELESS,
+    TIMES,
+    listed,
+    seen_caption,
+)
 from text2layer.data.library import BackgroundRecord, ForegroundRecord
 
 
@@ -57,58 +67,6 @@ STYLES: dict[str, tuple[tuple[str, ...], float]] = {  # wordings, and how often 
     "low-poly 3d render": (("a low-poly 3d render of", "a low-poly model of"), 0.4),
     "outline icon": (("an outline icon of", "a line drawing of"), 0.2),
 }
-SCENES: dict[str, tuple[str, ...]] = {
-    "building interior": ("the inside of a building", "a building interior"),
-    "planet surface": ("the surface of a planet", "an alien planet"),
-    "mountains": ("mountains", "a mountain landscape"),
-    "snowy mountains": ("snowy mountains", "snow-capped mountains"),
-    "sea": ("the sea", "the ocean"),
-    "lake": ("a lake",),
-    "city skyline": ("a city skyline", "the skyline of a city"),
-    "hills": ("hills", "a hilly landscape"),
-    "sky": ("the sky",),
-    "fields": ("fields", "open fields"),
-    "desert": ("a desert",),
-    "dunes": ("sand dunes", "dunes"),
-    "forest": ("a forest", "the woods"),
-    "badlands": ("badlands",),
-    "canyon": ("a canyon",),
-    "lava field": ("a lava field",),
-    "snow field": ("a snow field", "a field of snow"),
-    "meadow": ("a meadow", "a grassy meadow"),
-    "beach": ("a beach",),
-    "river": ("a river",),
-    "night sky": ("a night sky",),
-    "garden": ("a garden",),
-    "outer space": ("outer space",),
-    "fog": ("fog",),
-    "waterfall": ("a waterfall",),
-    "city street": ("a city street",),
-}
-PLACES = {  # scenes that an object can be said to be in or on
-    "forest": "in a forest",
-    "desert": "in a desert",
-    "dunes": "among sand dunes",
-    "meadow": "in a meadow",
-    "fields": "in the fields",
-    "beach": "on a beach",
-    "garden": "in a garden",
-    "snow field": "in the snow",
-    "city street": "in a city street",
-    "building interior": "inside a building",
-    "mountains": "in the mountains",
-    "hills": "in the hills",
-    "canyon": "in a canyon",
-    "planet surface": "on an alien planet",
-    "outer space": "in outer space",
-}
-TIMELESS = frozenset(("building interior", "planet surface", "outer space", "night sky", "other"))
-TIMES = {"night": ("at night",), "sunset": ("at sunset",), "day": ("by day", "in daylight")}
-TIME_SAID = re.compile(
-    r"\b(night|day|daylight|sun|sunset|sunrise|sunny|dusk|dawn|evening|morning|noon|moon|moonlit|"
-    r"stars?|starry|dark)\b",
-    re.I,
-)
 DIRECTION = re.compile(r"\b(left|right|leftwards|rightwards|clockwise|counterclockwise)\b", re.I)
 JOINING = re.compile(r"\b(of|and|with|on|in|behind|for|by|over|under)\b")
 LETTERING = re.compile(
@@ -187,18 +145,13 @@ def foregrounds_caption(records: Sequence[ForegroundRecord], rng: random.Random)
     return listed([phrase(record, rng) for record in records])
 
 
-def listed(phrases: Sequence[str]) -> str:
-    """Phrases as an English list.
-
-    Example:
-        >>> listed(["a fox", "a cup", "a red ball"])
-        'a fox, a cup and a red ball'
-    """
-    return " and ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))
-
-
 def background_caption(record: BackgroundRecord, rng: random.Random) -> str:
-    """A noun phrase for the background alone: its caption or its scene, sometimes its time."""
+    """A noun phrase for the background alone: its caption, its scene or what is seen, and its time.
+
+    The time is said at times.
+    """
+    if record.seen and rng.random() < SEEN_SAID:
+        return seen_caption(record, rng)
     phrase = record.caption.strip()
     if record.scene in SCENES and rng.random() < 0.25:
         phrase = rng.choice(SCENES[record.scene])

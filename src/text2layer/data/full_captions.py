@@ -11,15 +11,18 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from text2layer.data.captions import (
+from text2layer.data.captions import colour_fits, coloured, with_article
+from text2layer.data.grounds import (
     PLACES,
     SCENES,
+    SEEN_SAID,
     TIME_SAID,
     TIMELESS,
-    colour_fits,
-    coloured,
     listed,
-    with_article,
+    seen_caption,
+    seen_in,
+    seen_time,
+    with_seen,
 )
 from text2layer.data.library import BackgroundRecord, ForegroundRecord
 from text2layer.data.source import Part, Placement
@@ -29,6 +32,7 @@ STYLE_SAID = 0.5  # share of captions that name the style where it could be left
 CONCEPT_SAID = 0.3  # share of captions that say the bare concept where it means this drawing
 COLOUR_SAID = 0.15
 SCENE_SAID = 0.5  # share of captions that name the scene rather than describe the photograph
+SEEN_IN_PLACE = 0.2  # of captions that tell what is seen, the same: "in a forest with tree trunks"
 IN_PLACE = 0.4  # of those, share that put the object into the scene: "in a forest"
 ALONE = 0.05  # share of captions of whole pictures that name the object alone
 SMALL, LARGE = 0.6, 0.76  # of the frame's shorter side, see `placing.OBJECT_SCALE`
@@ -65,6 +69,13 @@ def full_caption(
     )
     if part == "foreground" or rng.random() < ALONE:
         return things
+    if background.seen and rng.random() < SEEN_SAID:
+        if background.scene in PLACES and rng.random() < SEEN_IN_PLACE:
+            where = PLACES[background.scene]
+            told = seen_in(background, where, rng)
+            where += seen_time(background, told)
+            return f"{things} {where}{with_seen(told, background, rng)}"
+        return f"{things} in front of {seen_caption(background, rng)}"
     if rng.random() < SCENE_SAID and background.scene in SCENES:
         if background.scene in PLACES and rng.random() < IN_PLACE:
             return f"{things} {PLACES[background.scene]}{_time(background, '')}"
@@ -118,6 +129,8 @@ def _place(placement: Placement) -> str:
 
 
 def _ground(background: BackgroundRecord, rng: random.Random) -> str:
+    if background.seen and rng.random() < SEEN_SAID:
+        return seen_caption(background, rng)
     if background.scene in SCENES and rng.random() < SCENE_SAID:
         return _scene(background, rng)
     return described(background)

@@ -46,7 +46,7 @@ CHUNK = 16  # pictures that a worker makes before it says so
 LOCK = ".lock"
 ORDER = (  # of a record's fields in its line; others follow
     "id", "file", "caption", "tags", "style", "source", "source_file", "license", "author",
-    "concept", "color", "scene", "time", "has_subject", "group", "view", "width", "height",
+    "concept", "color", "scene", "time", "seen", "has_subject", "group", "view", "width", "height",
     "split", "nameable", "held_out_drawing",
 )  # fmt: skip
 

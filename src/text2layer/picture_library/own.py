@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from text2layer.data.captions import JOINING, SCENES, with_article
+from text2layer.data.captions import JOINING, with_article
+from text2layer.data.grounds import SCENES
 from text2layer.data.library import SPLITS
 from text2layer.errors import DataError, InputError
 from text2layer.files import file_sha256
@@ -33,10 +34,10 @@ FIELDS = {  # of a JSONL line; what is not said comes from the options or the fi
     "file": TEXT, "caption": TEXT, "license": TEXT, "author": TEXT, "source": TEXT,
     "source_file": TEXT, "split": TEXT, "group": TEXT, "concept": TEXT, "style": TEXT,
     "color": TEXT, "scene": TEXT, "time": TEXT, "note": TEXT, "nameable": FLAG,
-    "held_out_drawing": FLAG, "has_subject": FLAG, "tags": LIST, "view": OBJECT,
+    "held_out_drawing": FLAG, "has_subject": FLAG, "tags": LIST, "view": OBJECT, "seen": LIST,
 }  # fmt: skip
 OF_CUT_OUTS = ("concept", "style", "color", "nameable", "held_out_drawing", "tags", "view")
-OF_PLACES = ("scene", "time", "note", "has_subject")
+OF_PLACES = ("scene", "time", "seen", "note", "has_subject")
 PARTED = re.compile(r"(?<=[a-z])(?=[A-Z])|[\s_\-.,]+")
 COUNTER = re.compile(r"\(?\d+\)?|copy|final|v\d+|img|dsc\w*", re.IGNORECASE)  # of file names
 SEVERAL = re.compile(r"\b(?:pair|set|bunch|piece|slice|pile|stack|group) of\s+")
@@ -180,7 +181,7 @@ def concept_of(caption: str) -> str:
 
 
 def scene_of(caption: str) -> str:
-    """The longest scene known to captions (`data.captions.SCENES`) that a caption names, or "".
+    """The longest scene known to captions (`data.grounds.SCENES`) that a caption names, or "".
 
     Example:
         >>> scene_of("snowy mountains at dusk"), scene_of("my garden")

@@ -22,8 +22,8 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from text2layer.data.captions import listed
 from text2layer.data.contact_sheet import grid
+from text2layer.data.grounds import listed
 from text2layer.files import write_checksums, writing
 from text2layer.layers import LayeredImage
 from text2layer.parts import Parts
