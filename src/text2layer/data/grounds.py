@@ -74,7 +74,9 @@ WITH_SCENE = 0.6  # of those, share that name the scene too
 UNDER = 0.5  # share of skies and clouds that the rest is said to be "under"
 MOST_SEEN = 3
 FIRST_LEFT_OUT = 0.2
-PARTS = {"building interior": ("room", "hall", "corridor")}  # what such a scene is also called
+PARTS = {
+    "building interior": ("room", "hall", "corridor", "tunnel")
+}  # what such a scene is also called
 LONG = re.compile(r"\w{4,}")
 NIGHT_SAID = re.compile(r"\b(night|starry|moon)\b")
 OVERHEAD = re.compile(r"^(?!low |one )(?!.*\bswirling ).*\b(clouds|sky)$")
