@@ -4,12 +4,14 @@ import os
 import shutil
 import stat
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.picture_library.own_pictures import place
+from text2layer.data.grounds import SCENES
 from text2layer.errors import DataError
 from text2layer.files import file_sha256
 from text2layer.picture_library import places
@@ -115,11 +117,14 @@ def test_a_known_name_with_another_picture_stays_out(tmp_path, monkeypatch):
         for file in ("sea0", "sea1", "sea2")
     ]  # fmt: skip
     monkeypatch.setattr(places, "rows", lambda name: table)
+    seen = {"land-sea0": "waves; the sea; a flat horizon"}
+    monkeypatch.setattr(places, "column", lambda *names: seen)
     sea0, sea1, sea2 = Places("endless-sky").offers(tmp_path)
     assert isinstance(sea0, Offer)
     assert (sea0.id, sea0.record["license"], sea0.record["source"]) == (
         "land-sea0", "public-domain", "endless-sky-data==0.1",
     )  # fmt: skip
+    assert sea0.record["seen"] == ["waves", "the sea", "a flat horizon"]
     assert isinstance(sea1, LeftOut)
     assert sea1.reason == "another picture than the one described"
     assert isinstance(sea2, LeftOut)
@@ -144,7 +149,23 @@ def test_every_row_of_the_table_of_places_can_be_used():
         assert row["split"] in ("train", "val", "test")
         assert 0 <= int(row["looks"], 16) < 2**64
         assert row["caption"]
-        assert row["scene"]
+        assert row["scene"] in (*SCENES, "other")
+
+
+def test_what_is_seen_is_told_of_every_place_in_words_that_places_share():
+    assert {row["name"] for row in rows("places")} <= {row["name"] for row in rows("seen")}
+    told = [places.seen_in(row["name"]) for row in rows("seen")]
+    for things in told:
+        assert 3 <= len(set(things)) == len(things) <= 7
+        for thing in things:
+            assert thing == thing.strip().lower() != ""
+            assert 1 <= len(thing.split()) <= 6
+    how_often = Counter(thing for things in told for thing in things)
+    assert list(how_often) == places.every_seen()
+    assert (
+        sum(how_often[thing] >= 3 for things in told for thing in things) / how_often.total() > 0.9
+    )
+    assert places.seen_in("a picture of somebody else") == []
 
 
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:cc="http://web.resource.org/cc/"

@@ -89,6 +89,8 @@ def test_words_beside_pictures_win_over_names(own, tmp_path):
         "tags": ["metal"], "split": "test", "scene": "not of a cut-out",
     }  # fmt: skip
     (own[0] / "words.jsonl").write_text(json.dumps(line) + "\n\n")
+    line = {"file": "beach.jpg", "caption": "a wide beach", "seen": ["wet sand", "the sea"]}
+    (own[1] / "words.jsonl").write_text(json.dumps(line))
     made(own, tmp_path / "library")
     apple, keys = (
         next(r for r in Library(tmp_path / "library").foregrounds if r.id == name)
@@ -101,6 +103,8 @@ def test_words_beside_pictures_win_over_names(own, tmp_path):
         "a bunch of keys", "keys", "MIT", "Bob",
     )  # fmt: skip
     assert (keys.tags, keys.split) == (("metal",), "test")
+    beach = next(r for r in Library(tmp_path / "library").backgrounds if r.id == "place-beach")
+    assert (beach.caption, beach.seen) == ("a wide beach", ("wet sand", "the sea"))
     assert '"scene"' not in (tmp_path / "library/foregrounds.jsonl").read_text()
 
 

@@ -80,6 +80,7 @@ def every_word() -> list[str]:
     wordings = [*SCENES.values(), *TIMES.values(), *(words for words, _ in STYLES.values())]
     return [
         *DETERMINERS, *COLOURS, *SIZES, *ROOMS, *PLACES.values(), "in front of", "and", "with",
+        "under",
         *(text for texts in wordings for text in texts),
     ]  # fmt: skip
 

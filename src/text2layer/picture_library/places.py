@@ -1,5 +1,7 @@
 """Backgrounds of Debian packages that somebody has looked at and described: `tables/places.tsv`.
 
+`tables/seen.tsv` lists what is seen in them, and in pictures that this program does not fetch.
+
 Another version of a package may have another picture under a known name. So a row says what its
 picture looks like, in 64 bits, and a picture that looks otherwise stays out.
 """
@@ -19,7 +21,7 @@ from text2layer.files import file_sha256
 from text2layer.io.pictures import read_any
 from text2layer.picture_library.offer import BACKGROUND, LeftOut, Offer, PictureFile
 from text2layer.picture_library.packages import DebianPackage, fetch_debian
-from text2layer.picture_library.tables import rows
+from text2layer.picture_library.tables import column, rows
 
 GAME = DebianPackage(
     "endless-sky-data",
@@ -55,6 +57,7 @@ class Folder:
 
 
 MOST_UNLIKE = 10  # bits of 64; the same picture in two versions has 0 to 6, others 16 and more
+PARTED = "; "  # what stands between the things of a row
 LAND = "images/land/"
 PLUGIN = "usr/share/games/endless-sky/plugins/endless-sky-high-dpi/"
 FOLDERS = {  # by column `set`; the first folder that has a picture gives it
@@ -125,6 +128,8 @@ class Places:
             "source": f"{place.package.name}=={version}",
             "source_file": f"{place.pictures}{file.name}", "license": license, "author": holder,
         }  # fmt: skip
+        things = seen_in(row["name"])
+        record |= {"seen": things} if things else {}
         return Offer(
             BACKGROUND, self.name, row["name"], file_sha256(file), record, PictureFile(file)
         )
@@ -133,6 +138,22 @@ class Places:
 def place_sources() -> list[Places]:
     """Every set of the table."""
     return [Places(name) for name in FOLDERS]
+
+
+def seen_in(name: str) -> list[str]:
+    """What is seen in a background, the most important first; nothing where nobody has looked.
+
+    Example:
+        >>> seen_in("land-fog11")
+        ['pine trees', 'thick fog', 'dark trees', 'a pale sky']
+    """
+    told = column("seen", "name", "seen").get(name, "")
+    return told.split(PARTED) if told else []
+
+
+def every_seen() -> list[str]:
+    """All that is seen in any background of the table, each phrase once."""
+    return list(dict.fromkeys(thing for row in rows("seen") for thing in seen_in(row["name"])))
 
 
 def looks(file: Path) -> str:
