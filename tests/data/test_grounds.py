@@ -105,6 +105,10 @@ def test_scene_and_seen_things_are_told_together() -> None:
     } <= texts
     skies = [seen_caption(place("sky", ("a pink sky", "dark clouds")), rng) for _ in range(200)]
     assert not any("under" in text for text in skies)
+    beach = place("beach", ("a pink sky", "wet sand", "dark clouds"))
+    evening = [seen_caption(beach, rng) for _ in range(300)]
+    assert not any(re.search("pink.*under", text) for text in evening)
+    assert "wet sand under dark clouds" in evening
     starry = [seen_caption(place("dunes", ("sand dunes", "a starry sky"), "night"), rng)
               for _ in range(200)]  # fmt: skip
     assert not any("starry" in text and "night" in text for text in starry)

@@ -102,7 +102,7 @@ def seen_caption(record: BackgroundRecord, rng: random.Random) -> str:
         others = seen_in(record, scene, rng)
         return scene + seen_time(record, [scene, *others]) + with_seen(others, record, rng)
     *rest, last = told = _some(record.seen, MOST_SEEN, rng)
-    if rest and _is_over(last, record) and rng.random() < UNDER:
+    if rest and _is_over(last, rest, record) and rng.random() < UNDER:
         words = f"{listed(rest)} under {last}"
     else:
         words = listed(told)
@@ -123,7 +123,7 @@ def with_seen(things: Sequence[str], record: BackgroundRecord, rng: random.Rando
     if not things:
         return ""
     *rest, last = things
-    if _is_over(last, record) and rng.random() < UNDER:
+    if _is_over(last, rest, record) and rng.random() < UNDER:
         return (f" with {listed(rest)}" if rest else "") + f" under {last}"
     return f" with {listed(things)}"
 
@@ -156,9 +156,11 @@ def _some(things: Sequence[str], most: int, rng: random.Random) -> list[str]:
     return [thing for n, thing in enumerate(things) if (first if n == 0 else n in chosen)]
 
 
-def _is_over(thing: str, record: BackgroundRecord) -> bool:
-    """Whether the rest of the picture lies under the thing."""
-    return record.scene not in SKIES and OVERHEAD.match(thing) is not None
+def _is_over(last: str, rest: Sequence[str], record: BackgroundRecord) -> bool:
+    """Whether the last thing is overhead, and it alone: no sky lies under another."""
+    if record.scene in SKIES:
+        return False
+    return [thing for thing in (*rest, last) if OVERHEAD.match(thing)] == [last]
 
 
 def _names(thing: str, scene: str) -> bool:
