@@ -1,11 +1,12 @@
 """Write the list of what a model was taught, and how surely it draws it, beside it.
 
     text2layer evaluate MODEL --data LIBRARY --drawings LIST --protocols objects --out SCORES
-    python recipes/learnt_things.py SCORES MODEL
+    python recipes/learnt_things.py SCORES MODEL [--library LIBRARY]
 
 MODEL/concepts.json holds everything that was asked for, and `text2layer info MODEL` shows it. A
 thing counts as learnt when at least two of three of its pictures are nearest to it, among all
-drawings that were learnt as the model's autoencoder decodes them (`object_top1`).
+drawings that were learnt as the model's autoencoder decodes them (`object_top1`). With the library
+of the training it also holds what is seen in its backgrounds: words that the model knows.
 MODEL/SHA256SUMS is written anew.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from text2layer.data.library import Library
 from text2layer.errors import InputError
 from text2layer.evaluation.results import read_results
 from text2layer.files import CHECKSUMS, write_checksums
@@ -47,9 +49,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("scores", type=Path)
     parser.add_argument("model", type=Path)
+    parser.add_argument("--library", type=Path)
     options = parser.parse_args()
     things = learnt_things(options.scores, options.model)
-    written = write_learnt(options.model, things)
+    grounds = Library(options.library, "train").backgrounds if options.library else []
+    written = write_learnt(options.model, things, (seen for each in grounds for seen in each.seen))
     if (options.model / CHECKSUMS).is_file():
         write_checksums(options.model)
     print(f"{written}: {sum(thing.is_learnt for thing in things)} of {len(things)} things")

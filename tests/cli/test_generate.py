@@ -1,6 +1,5 @@
 """`generate` and `add` with an untrained tiny model: the whole way from prompt to file."""
 
-import re
 import shutil
 from pathlib import Path
 
@@ -228,20 +227,18 @@ def test_numbers_are_checked_before_a_model_is_loaded(run, model, tmp_path, opti
     assert words in assert_one_sentence(result)
 
 
-def test_words_that_a_model_was_never_trained_on_are_noted(run, model, tmp_path, monkeypatch):
+def test_words_that_a_model_was_never_trained_on_are_noted(run, model, tmp_path):
     taught = shutil.copytree(model, tmp_path / "taught")
-    write_learnt(taught, [LearntThing("a red apple", "3d icon", "apple", 3, 3)])
-    seen = "text2layer.picture_library.places.every_seen"
-    for prompt, noted, things in (
+    things = [LearntThing("a red apple", "3d icon", "apple", 3, 3)]
+    for prompt, noted, grounds in (
         ("a red apple in a forest", False, []),
         ("dog cat and bicycle", True, []),
         ("dog cat and bicycle", False, ["a dog", "a bicycle"]),
     ):
-        monkeypatch.setattr(seen, lambda things=things: things)
+        write_learnt(taught, things, grounds)
         result = run("generate", prompt, "-o", tmp_path / "x.psd", "--model", taught)
         assert result.exit_code == 0, result.stderr
         assert ("is in no caption that the model was trained on" in result.stderr) == noted
-        assert not re.search(r"note: \d+ of \d+ words", result.stderr)
 
 
 def test_options_without_effect_are_noted(run, model, tmp_path):

@@ -161,7 +161,6 @@ def test_what_is_seen_is_told_of_every_place_in_words_that_places_share():
             assert thing == thing.strip().lower() != ""
             assert 1 <= len(thing.split()) <= 6
     how_often = Counter(thing for things in told for thing in things)
-    assert list(how_often) == places.every_seen()
     assert (
         sum(how_often[thing] >= 3 for things in told for thing in things) / how_often.total() > 0.9
     )

@@ -8,6 +8,7 @@ from text2layer.errors import WeightsError
 from text2layer.pipelines.loading import (
     CONCEPTS,
     LearntThing,
+    read_grounds,
     read_learnt,
     unknown_pieces,
     write_learnt,
@@ -36,6 +37,18 @@ def test_the_list_holds_what_was_taught_by_style_and_name(tmp_path):
     }  # fmt: skip
     write_learnt(tmp_path, [])
     assert read_learnt(tmp_path) == []
+
+
+def test_what_is_seen_in_the_grounds_is_listed_where_it_is_known(tmp_path):
+    assert read_grounds(tmp_path) == []
+    write_learnt(tmp_path, [FOX])
+    assert read_grounds(tmp_path) == []
+    write_learnt(tmp_path, [FOX], ["pine trees", "a lake", "pine trees"])
+    assert read_grounds(tmp_path) == ["a lake", "pine trees"]
+    assert read_learnt(tmp_path) == [FOX]
+    (tmp_path / CONCEPTS).write_text('{"things": [], "grounds": 3}')
+    with pytest.raises(WeightsError, match="no list of things that can be read"):
+        read_grounds(tmp_path)
 
 
 @pytest.mark.parametrize(

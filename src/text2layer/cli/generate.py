@@ -271,15 +271,14 @@ def _is_guided(pipe: Any, guidance_scale: float | None, image: Path | None) -> b
 def _note_unknown_words(model: Path | None, lines: Sequence[str], pipe: Any) -> None:
     """Say on stderr which prompts are made mostly of words that the model was never trained on."""
     from text2layer.data import captions
-    from text2layer.picture_library.places import every_seen
     from text2layer.pipelines import released_model
-    from text2layer.pipelines.loading import read_learnt, unknown_pieces
+    from text2layer.pipelines.loading import read_grounds, read_learnt, unknown_pieces
 
     folder = model or released_model()
     things = read_learnt(folder) if folder.is_dir() else None
     if things is None:
         return
-    known = [*captions.every_word(), *every_seen(), *(thing.name for thing in things)]
+    known = [*captions.every_word(), *read_grounds(folder), *(thing.name for thing in things)]
     found = unknown_pieces(lines, known, pipe.tokenizer)
     for line, (pieces, count) in zip(lines, found, strict=True):
         if 2 * len(pieces) > count:

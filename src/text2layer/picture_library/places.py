@@ -151,11 +151,6 @@ def seen_in(name: str) -> list[str]:
     return told.split(PARTED) if told else []
 
 
-def every_seen() -> list[str]:
-    """All that is seen in any background of the table, each phrase once."""
-    return list(dict.fromkeys(thing for row in rows("seen") for thing in seen_in(row["name"])))
-
-
 def looks(file: Path) -> str:
     """What a picture looks like, as 16 hexadecimal digits: where brightness falls to the right.
 

@@ -3,7 +3,8 @@
     {"things": [{"name": "a fox", "style": "3d icon", "concept": "fox", "top1": 3, "seeds": 3}]}
 
 is MODEL/concepts.json: `name` is what a prompt says, `top1` how many of `seeds` pictures were
-nearest to the thing that was asked for (`text2layer evaluate --protocols objects`). The list is
+nearest to the thing that was asked for (`text2layer evaluate --protocols objects`). "grounds",
+where it is there, lists what is seen in the backgrounds of training ("pine trees"). The list is
 made by recipes/learnt_things.py. Errors come as one sentence.
 """
 
@@ -13,11 +14,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -248,6 +249,7 @@ def load_autoencoder(folder: Path) -> CaT2IAutoencoder | PlainAutoencoder:
 
 
 CONCEPTS = "concepts.json"
+T = TypeVar("T")
 COUNTS = ("top1", "seeds")
 SHARE = 2 / 3  # of a thing's pictures that must be right for it to be learnt
 
@@ -276,12 +278,20 @@ class LearntThing:
         return self.top1 >= SHARE * self.seeds - 1e-9
 
 
-def write_learnt(model: Path, things: Iterable[LearntThing]) -> Path:
-    """Write the things that a model was taught beside it, by style and name."""
+def write_learnt(model: Path, things: Iterable[LearntThing], grounds: Iterable[str] = ()) -> Path:
+    """Write the things that a model was taught beside it, by style and name.
+
+    Args:
+        model: folder of the model.
+        things: what it was asked for.
+        grounds: what is seen in the backgrounds that it was trained on, such as "pine trees".
+    """
     taught = sorted(things, key=lambda thing: (thing.style, thing.name))
     lines = ",\n".join(f"  {json.dumps(asdict(thing))}" for thing in taught)
+    seen = sorted(set(grounds))
+    more = f',\n"grounds": {json.dumps(seen)}' if seen else ""
     with writing(model / CONCEPTS) as file:
-        file.write(f'{{"things": [\n{lines}\n]}}\n'.encode())
+        file.write(f'{{"things": [\n{lines}\n]{more}}}\n'.encode())
     return model / CONCEPTS
 
 
@@ -291,12 +301,28 @@ def read_learnt(model: Path) -> list[LearntThing] | None:
     Raises:
         WeightsError: the list cannot be read.
     """
+    return _read_concepts(model, lambda stored: [_thing(item) for item in stored["things"]])
+
+
+def read_grounds(model: Path) -> list[str]:
+    """What is seen in the backgrounds that a model was trained on, as far as its folder says it.
+
+    Raises:
+        WeightsError: the list cannot be read.
+    """
+    return (
+        _read_concepts(model, lambda stored: [str(text) for text in stored.get("grounds", [])])
+        or []
+    )
+
+
+def _read_concepts(model: Path, part: Callable[[dict[str, Any]], list[T]]) -> list[T] | None:
+    """A part of the list beside a model, or None where there is no list."""
     file = model / CONCEPTS
     if not file.is_file():
         return None
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))["things"]
-        return [_thing(item) for item in stored]
+        return part(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(
