@@ -173,12 +173,30 @@ def test_checkpoints_come_at_their_interval_and_name_data_and_settings(
     assert state["settings"]["learning_rate"] == settings.learning_rate
 
 
-def test_other_data_is_refused(autoencoder_settings):
+def test_other_data_is_refused_before_anything_is_prepared(autoencoder_settings, monkeypatch):
     settings = autoencoder_settings(steps=2, max_minutes=1e-9)
     train_autoencoder(settings, DiscSource(), DiscSource())
+    prepared = []
     with pytest.raises(WeightsError, match="was trained on other data") as error:
-        train_autoencoder(settings, DiscSource(name="other"), DiscSource())
+        train(prepared.append, settings, DiscSource(name="other").fingerprint)
     assert "\n" not in str(error.value)
+    assert "--changed-data" in str(error.value)
+    assert not prepared
+    newest = checkpoints.list_checkpoints(Path(settings.out))[-1]
+    damaged = newest.parent / "checkpoint-00000009"  # one that says nothing about its data
+    damaged.mkdir()
+    (damaged / "state.json").write_text("{")
+    with pytest.raises(WeightsError, match="was trained on other data"):
+        train(prepared.append, settings, DiscSource(name="other").fingerprint)
+    assert not prepared
+
+
+def test_a_run_goes_on_with_changed_data_where_that_is_asked_for(autoencoder_settings):
+    train_autoencoder(autoencoder_settings(steps=1), DiscSource(), DiscSource())
+    other = DiscSource(name="other")
+    result = train_autoencoder(autoencoder_settings(steps=2, changed_data=True), other, other)
+    assert result.step == 2
+    assert checkpoints.read_state(result.checkpoint)["data_hash"] == other.fingerprint
 
 
 def test_starting_anew_over_checkpoints_is_refused(autoencoder_settings, source):

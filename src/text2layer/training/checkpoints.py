@@ -26,7 +26,7 @@ from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from text2layer.errors import WeightsError, WriteError
+from text2layer.errors import InputError, WeightsError, WriteError
 from text2layer.files import (
     CHECKSUMS,
     WEIGHTS_FILES,
@@ -38,6 +38,7 @@ from text2layer.files import (
 from text2layer.models.denoiser import fill_flags
 from text2layer.pipelines.loading import autoencoder_config as autoencoder_config
 from text2layer.pipelines.loading import load_autoencoder as load_autoencoder
+from text2layer.training.settings import TrainingSettings
 
 
 class DamagedCheckpointError(WeightsError):
@@ -172,6 +173,39 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         raise DamagedCheckpointError(
             f"{checkpoint / 'state.json'} cannot be read ({error}); delete this checkpoint."
         ) from error
+
+
+def check_resumable(settings: TrainingSettings, data_hash: str) -> None:
+    """Find out before anything is prepared whether the run of the output folder can go on.
+
+    Raises:
+        InputError: it has checkpoints, and the settings ask for a new run.
+        WeightsError: its newest readable checkpoint is of other data; see `check_data`.
+    """
+    found = list_checkpoints(Path(settings.out))
+    if found and not settings.resume:
+        raise InputError(
+            f"{settings.out} holds checkpoints of an earlier run; give another output folder "
+            "or resume it."
+        )
+    for newest in reversed(found):
+        try:
+            check_data(newest, read_state(newest), settings, data_hash)
+        except DamagedCheckpointError:
+            continue
+        return
+
+
+def check_data(
+    checkpoint: Path, state: dict[str, Any], settings: TrainingSettings, data_hash: str
+) -> None:
+    """WeightsError if a checkpoint is of other data, unless the settings allow that."""
+    if state.get("data_hash") != data_hash and not settings.changed_data:
+        raise WeightsError(
+            f"{checkpoint} was trained on other data ({state.get('data_hash')}, now "
+            f"{data_hash}); give the same data, allow it (--changed-data), or give another "
+            "output folder."
+        )
 
 
 def load_optimizer_state(checkpoint: Path) -> dict[str, Any]:

@@ -167,6 +167,7 @@ def _train(
     accelerator: Accelerator,
     begun: float,
 ) -> TrainingResult:
+    checkpoints.check_resumable(settings, data_hash)  # before all samples are encoded
     set_seed(settings.seed)
     run = _Run(make_objective(accelerator.device), settings, data_hash)
     state = run.resume()
@@ -362,11 +363,6 @@ class _Run:
         one.
         """
         found = checkpoints.list_checkpoints(self.folder)
-        if found and not self.settings.resume:
-            raise InputError(
-                f"{self.folder} holds checkpoints of an earlier run; give another output folder "
-                "or resume it."
-            )
         if not found:
             self.objective.load_start(self.network)
             self.ema.module.load_state_dict(self.network.state_dict())
@@ -400,11 +396,7 @@ class _Run:
         """Load a checkpoint and return its state.json."""
         checkpoints.check_whole(newest)
         state = checkpoints.read_state(newest)
-        if state.get("data_hash") != self.data_hash:
-            raise WeightsError(
-                f"{newest} was trained on other data ({state.get('data_hash')}, now "
-                f"{self.data_hash}); give another output folder or the same data."
-            )
+        checkpoints.check_data(newest, state, self.settings, self.data_hash)
         checkpoints.load_weights(self.network, newest / "model")
         checkpoints.load_weights(self.ema.module, newest / "ema")
         stored = checkpoints.load_optimizer_state(newest)

@@ -32,6 +32,9 @@ class TrainingSettings:
     out: str = setting("runs/run", "Folder for checkpoints, metrics.jsonl and previews.")
     init: str = setting("", "Folder of saved weights to start from instead of random ones.")
     resume: bool = setting(True, "Continue from the newest checkpoint in the output folder.")
+    changed_data: bool = setting(
+        False, "Continue although the data have changed since that checkpoint."
+    )
     steps: int = setting(1000, "Number of optimiser updates of the whole run.", at_least=1)
     batch_size: int = setting(16, "Samples per update, of all processes together.", at_least=1)
     size: int = setting(128, "Width and height of training pictures, pixels.", at_least=1)
