@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.photos.deadly_stages import IN_PARTS
 from tests.photos.deadly_stages import NAME as DEADLY
 from tests.photos.toy_photos import write_photos
 from tests.photos.toy_stages import NAME
@@ -174,19 +175,52 @@ def test_gpus_are_divided_among_actors() -> None:
         assert on_one * gpus >= actors  # each finds its place
 
 
-def test_actors_share_the_gpu_of_a_cluster(cluster: Any, workers: Path, tmp_path: Path) -> None:
-    """Ray is told of a GPU that no test needs: what counts is who gets it."""
+def test_networks_run_beside_decode_and_encode(
+    cluster: Any, workers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray is told of a GPU that no test needs; a node with decoded pictures is lost in between."""
     node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
+    lost = cluster.add_node(num_cpus=2, object_store_memory=STORE)
     cluster.wait_for_nodes()
-    photos = write_photos(tmp_path / "photos", 60)
+    photos, out = write_photos(tmp_path / "photos", 96), tmp_path / "ray"
+    for number, where in ((7, "decode"), (30, "networks"), (55, "encode")):
+        (photos / f"photo{number:04d}.txt").write_text(f"dies in {where}: segfault")
     for file in workers.iterdir():
         file.unlink()
+
+    def lose_a_node() -> None:
+        while len(list((out / "journal").glob("*.jsonl"))) < 2:
+            time.sleep(0.02)
+        cluster.remove_node(lost, allow_graceful=False)
+
+    killer = threading.Thread(target=lose_a_node, daemon=True)
+    killer.start()
+    settings = BuildSettings(photos_per_shard=12, min_size=1, duplicate_distance=0)
+    begun = time.monotonic()
     summary = build(
-        photos, tmp_path / "shared", SETTINGS, ray=cluster.address, workers=2, device="auto",
-        stages=NAME, report=False, progress=False,
+        photos, out, settings, ray=cluster.address, workers=2, device="auto", stages=IN_PARTS,
+        report=False, progress=False,
     )  # fmt: skip
-    assert summary.processed == 60
-    assert len(list(workers.iterdir())) == 2
+    print(f"{time.monotonic() - begun:.1f} s")
+    killer.join(30)
+    assert not killer.is_alive()
+    assert summary.processed == 96
+    by_part = [
+        {file.name.partition("-")[2] for file in workers.glob(f"{part}-*")}
+        for part in ("decode", "networks", "encode")
+    ]
+    assert all(by_part)
+    assert len(set.union(*by_part)) == sum(map(len, by_part))  # no process did two kinds of work
+    here = tmp_path / "here"
+    monkeypatch.setenv("TOY_STAGES_SECONDS", "0")
+    build(photos, here, settings, workers=1, stages=IN_PARTS, report=False, progress=False)
+    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
+        path.name: path.read_bytes() for path in here.glob("*.tar")
+    }
+    assert verdicts(out) == verdicts(here)
+    aside = [line["reason"] for line in verdicts(out) if line.get("stage") == "worker"]
+    assert aside == ["killed its worker: signal 11"] * 3
+    assert not [*out.rglob("*.part"), *out.rglob("*.aside.json")]
     cluster.remove_node(node)
 
 
