@@ -1,7 +1,8 @@
 """The toy stages and one before them that does to its worker what broken libraries do.
 
 What happens is written in the caption of a photo; DEADLY_STAGES=mended makes all of it harmless.
-`IN_PARTS` has one in each part of a chunk, which acts when the caption names that part.
+`IN_PARTS` has one in each part of a chunk, which acts when the caption names that part, and takes
+DEADLY_STAGES_SECONDS.
 """
 
 import ctypes
@@ -32,6 +33,8 @@ class Deadly:
     def run(self, photos: Sequence[Photo]) -> None:
         if self.where and "TOY_STAGES_WORKERS" in os.environ:  # a folder: who was at work where
             (Path(os.environ["TOY_STAGES_WORKERS"]) / f"{self.where}-{os.getpid()}").touch()
+        if self.where in ("networks", "encode"):  # decode is slow by itself
+            time.sleep(float(os.environ.get("DEADLY_STAGES_SECONDS", 0)))
         if os.environ.get("DEADLY_STAGES") == "mended":
             return
         for photo in photos:

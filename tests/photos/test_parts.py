@@ -17,7 +17,8 @@ from text2layer.photos.chunk import hashes_of, read_journal
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.parts import DECODE, ENCODE, NETWORKS, Part, stages_of
 from text2layer.photos.photo import Photo, Rejection
-from text2layer.photos.ray_parts import DecodeActor, PartActor, commit_parts
+from text2layer.photos.ray import Cluster
+from text2layer.photos.ray_parts import Actors, DecodeActor, PartActor, commit_parts
 from text2layer.photos.run import build
 from text2layer.photos.settings import BuildSettings
 from text2layer.photos.stages import make_stages
@@ -165,3 +166,14 @@ def test_errors_of_a_worker_and_other_models_end_the_build(tmp_path: Path) -> No
     of_another.provenance.hashes["saliency"] = "0" * 64
     with pytest.raises(InputError, match=r"other models \(not the same: saliency"):
         list(commit_parts(iter([parts[0], of_another]), setup))
+
+
+def test_a_cluster_is_divided_so_that_all_kinds_of_actors_find_room() -> None:
+    large = Cluster(gpus=8, cores=256, node_cores=64, gpu_cores=16)
+    assert large.actors(None) == Actors(8, None, gpus=1, network_cores=1, cores=1)
+    assert large.actors(16) == Actors(16, 16, gpus=0.5, network_cores=0.5, cores=1)
+    assert large.actors(2) == Actors(2, 2, gpus=1, network_cores=1, cores=1)
+    small = Cluster(gpus=1, cores=2, node_cores=2, gpu_cores=2)
+    assert small.actors(None) == Actors(1, None, gpus=1, network_cores=1, cores=0.5)
+    least = Cluster(gpus=1, cores=1, node_cores=1, gpu_cores=1)
+    assert least.actors(3) == Actors(3, 3, gpus=0.3333, network_cores=0, cores=0.5)

@@ -55,6 +55,7 @@ def cluster(workers: Path) -> Iterator[Any]:
         # nodes and their workers inherit these; the toy stages are found by PYTHONPATH
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
         patch.setenv("TOY_STAGES_SECONDS", "0.4")
+        patch.setenv("DEADLY_STAGES_SECONDS", "0.4")
         patch.setenv("TOY_STAGES_WORKERS", str(workers))
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("RAY_health_check_failure_threshold", "3")
@@ -218,6 +219,7 @@ def test_networks_run_beside_decode_and_encode(
     assert len(set.union(*by_part)) == sum(map(len, by_part))  # no process did two kinds of work
     here = tmp_path / "here"
     monkeypatch.setenv("TOY_STAGES_SECONDS", "0")
+    monkeypatch.setenv("DEADLY_STAGES_SECONDS", "0")
     build(photos, here, settings, workers=1, stages=IN_PARTS, report=False, progress=False)
     assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
         path.name: path.read_bytes() for path in here.glob("*.tar")
@@ -227,6 +229,23 @@ def test_networks_run_beside_decode_and_encode(
     assert aside == ["killed its worker: signal 11"] * 3
     assert not [*out.rglob("*.part"), *out.rglob("*.aside.json")]
     cluster.remove_node(node)
+
+
+def test_networks_do_not_wait_for_decode_and_encode(cluster: Any, tmp_path: Path) -> None:
+    """Three parts of .4 s each: one worker takes 1.2 s for a batch, the three together .4 s."""
+    node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
+    cluster.wait_for_nodes()
+    photos, out = write_photos(tmp_path / "photos", 240), tmp_path / "ray"
+    settings = BuildSettings(photos_per_shard=8, min_size=1, duplicate_distance=0)
+    summary = build(
+        photos, out, settings, ray=cluster.address, stages=IN_PARTS, report=False, progress=False
+    )  # fmt: skip
+    cluster.remove_node(node)
+    assert summary.processed == 240
+    ends = sorted(path.stat().st_mtime for path in (out / "journal").glob("*.jsonl"))
+    each = (ends[-1] - ends[5]) / (len(ends) - 6)
+    print(f"seconds a batch: {each:.3f}")
+    assert each < 0.8
 
 
 def write_noise(folder: Path, count: int, side: int) -> Path:

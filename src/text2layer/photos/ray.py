@@ -98,7 +98,7 @@ def run_on_ray(
 
 
 def _run_chunks(
-    setup: WorkerSetup, numbers: Sequence[int], cluster: "_Cluster", actors: int | None
+    setup: WorkerSetup, numbers: Sequence[int], cluster: "Cluster", actors: int | None
 ) -> Results:
     from ray import data
 
@@ -131,7 +131,7 @@ def _chunks(numbers: Sequence[int]) -> Any:
 
 
 @dataclass(frozen=True)
-class _Cluster:
+class Cluster:
     """What a cluster has.
 
     Attributes:
@@ -163,7 +163,7 @@ class _Cluster:
 def gpu_share(gpus: int, actors: int) -> float:
     """GPUs of one actor: 1, or an even part of one where there are more actors than GPUs.
 
-    Those that share a GPU take turns: while one decodes or encodes, the GPU works for the others.
+    Those that share a GPU take turns: while pictures go to or from one, the GPU works for others.
     """
     if not gpus:
         return 0
@@ -202,12 +202,12 @@ def _connected(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _cluster(ray: Any) -> _Cluster:
+def _cluster(ray: Any) -> Cluster:
     total = ray.cluster_resources()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
     by_gpu = [node.get("CPU", 0) // node["GPU"] for node in nodes if node.get("GPU", 0) >= 1]
-    return _Cluster(
+    return Cluster(
         int(total.get("GPU", 0)), max(1, int(total.get("CPU", 1))),
         min(cores, default=1), int(min(by_gpu, default=0)),
     )  # fmt: skip
