@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests import toy_onnx
 from tests.photos.deadly_stages import IN_PARTS
 from tests.photos.toy_photos import draw_photo, photo_refs, write_photos
 from tests.photos.toy_stages import NAME, Bright, Decode, Faulty, Layers
 from text2layer.errors import DataError, InputError, WeightsError
-from text2layer.photos.chunk import hashes_of, read_journal
+from text2layer.photos.chunk import DEFAULT_STAGES, hashes_of, read_journal
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.parts import DECODE, ENCODE, NETWORKS, Part, stages_of
 from text2layer.photos.photo import Photo, Rejection
@@ -36,16 +37,18 @@ def written(folder: Path, captions: dict[int, str]) -> Path:
     return folder
 
 
-def begun(photos: Path, folder: Path, stages: str) -> WorkerSetup:
+def begun(
+    photos: Path, folder: Path, stages: str, settings: BuildSettings = SETTINGS
+) -> WorkerSetup:
     """A build by one worker in `one`, and the same in `out` of which only the index is there."""
     one, out = folder / "one", folder / "out"
-    build(photos, one, SETTINGS, workers=1, stages=stages, report=False, progress=False,
+    build(photos, one, settings, workers=1, stages=stages, report=False, progress=False,
           photo_timeout=5)  # fmt: skip
     for path in (out / "journal", out / "examples"):
         path.mkdir(parents=True)
     for name in ("build.json", "index.sqlite"):
         shutil.copy(one / name, out)
-    return WorkerSetup(stages, SETTINGS, out, str(photos), photo_seconds=5)
+    return WorkerSetup(stages, settings, out, str(photos), photo_seconds=5)
 
 
 def parts_done(setup: WorkerSetup, chunks: list[int]) -> Iterator[Part]:
@@ -110,6 +113,20 @@ def test_parts_give_the_bytes_of_one_worker(tmp_path: Path) -> None:
     assert reasons["index", "near duplicate"] == reasons["faulty", "stage failed"] == 1
     assert results[0].model_hashes.keys() == {"saliency"}
     assert sum(result.photos for result in results.values()) == PHOTOS
+
+
+def test_networks_in_a_part_of_their_own_give_the_same_bytes(tmp_path: Path) -> None:
+    network = toy_onnx.brightness_network(tmp_path / "toy.onnx", (1, 3, 64, 64))
+    settings = BuildSettings(
+        photos_per_shard=12, min_size=1, saliency=str(network), second_saliency="",
+        inpainter="opencv", mask_quality=0, fill_quality=0, licence="CC0-1.0", quality_filter=False,
+    )  # fmt: skip
+    photos = write_photos(tmp_path / "photos", 12, side=96)
+    setup = begun(photos, tmp_path, DEFAULT_STAGES, settings)
+    [result] = commit_parts(parts_done(setup, [0]), setup)
+    assert_same(tmp_path / "out", tmp_path / "one")
+    assert result.kept
+    assert result.model_hashes.keys() == {"saliency"}
 
 
 def test_a_photo_that_kills_any_kind_of_worker_is_set_aside(tmp_path: Path) -> None:

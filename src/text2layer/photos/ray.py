@@ -89,7 +89,7 @@ def run_on_ray(
         if setup.device == "cpu" or not cluster.gpus:
             results = _run_chunks(setup, numbers, cluster, actors)
         else:
-            results = run_parts(setup, _chunks(numbers), cluster.actors(actors))
+            results = run_parts(setup, _chunks(numbers, cluster.cores), cluster.actors(actors))
         with closing(results):
             for result in results:
                 yield result
@@ -106,7 +106,7 @@ def _run_chunks(
     threads = max(1, min(cluster.node_cores, cores // actors if actors else CORES_PER_ACTOR))
     first = max(1, min(actors or cores // threads, len(numbers)))
     most = min(actors or len(numbers), len(numbers))
-    done = _chunks(numbers).map_batches(
+    done = _chunks(numbers, first).map_batches(
         ChunkActor,
         fn_constructor_args=(replace(setup, threads=threads),),
         batch_size=1,
@@ -122,12 +122,13 @@ def _run_chunks(
         yield _unpacked(row["result"])
 
 
-def _chunks(numbers: Sequence[int]) -> Any:
-    """A Ray Data set of the chunks' numbers."""
+def _chunks(numbers: Sequence[int], actors: int) -> Any:
+    """A Ray Data set of the chunks' numbers, in enough blocks for so many actors."""
     from ray import data
 
     items = [{"id": number} for number in numbers]
-    return data.from_items(items, override_num_blocks=min(len(items), MOST_BLOCKS))
+    blocks = min(len(items), max(MOST_BLOCKS, 4 * actors))
+    return data.from_items(items, override_num_blocks=blocks)
 
 
 @dataclass(frozen=True)
