@@ -107,6 +107,8 @@ def start_worker(settings: BuildSettings) -> None:
     """Load the networks of a worker, one thread each."""
     cv2.setNumThreads(1)
     STAGES[:] = make_stages(settings, threads=1)
+    for stage in STAGES:
+        _ = stage.model_hashes  # loads its networks now
 
 
 def wait_for_networks(seconds: float) -> None:

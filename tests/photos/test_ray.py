@@ -7,17 +7,22 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from tests.photos.deadly_stages import IN_PARTS
 from tests.photos.deadly_stages import NAME as DEADLY
-from tests.photos.toy_photos import write_photos
+from tests.photos.toy_photos import draw_photo, write_photos
 from tests.photos.toy_stages import NAME
 from text2layer.errors import InputError
-from text2layer.photos.chunk import read_journal
+from text2layer.photos.child import resident_bytes
+from text2layer.photos.chunk import commit_chunk, read_journal
 from text2layer.photos.ray import gpu_share
 from text2layer.photos.run import build
 from text2layer.photos.settings import BuildSettings
@@ -50,6 +55,7 @@ def cluster(workers: Path) -> Iterator[Any]:
         # nodes and their workers inherit these; the toy stages are found by PYTHONPATH
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
         patch.setenv("TOY_STAGES_SECONDS", "0.4")
+        patch.setenv("DEADLY_STAGES_SECONDS", "0.4")
         patch.setenv("TOY_STAGES_WORKERS", str(workers))
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("RAY_health_check_failure_threshold", "3")
@@ -174,20 +180,143 @@ def test_gpus_are_divided_among_actors() -> None:
         assert on_one * gpus >= actors  # each finds its place
 
 
-def test_actors_share_the_gpu_of_a_cluster(cluster: Any, workers: Path, tmp_path: Path) -> None:
-    """Ray is told of a GPU that no test needs: what counts is who gets it."""
+def test_networks_run_beside_decode_and_encode(
+    cluster: Any, workers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray is told of a GPU that no test needs; a node with decoded pictures is lost in between."""
     node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
+    lost = cluster.add_node(num_cpus=2, object_store_memory=STORE)
     cluster.wait_for_nodes()
-    photos = write_photos(tmp_path / "photos", 60)
+    photos, out = write_photos(tmp_path / "photos", 96), tmp_path / "ray"
+    for number, where in ((7, "decode"), (30, "networks"), (55, "encode")):
+        (photos / f"photo{number:04d}.txt").write_text(f"dies in {where}: segfault")
     for file in workers.iterdir():
         file.unlink()
+
+    def lose_a_node() -> None:
+        while len(list((out / "journal").glob("*.jsonl"))) < 2:
+            time.sleep(0.02)
+        cluster.remove_node(lost, allow_graceful=False)
+
+    killer = threading.Thread(target=lose_a_node, daemon=True)
+    killer.start()
+    settings = BuildSettings(photos_per_shard=12, min_size=1, duplicate_distance=0)
+    begun = time.monotonic()
     summary = build(
-        photos, tmp_path / "shared", SETTINGS, ray=cluster.address, workers=2, device="auto",
-        stages=NAME, report=False, progress=False,
+        photos, out, settings, ray=cluster.address, workers=2, device="auto", stages=IN_PARTS,
+        report=False, progress=False,
     )  # fmt: skip
-    assert summary.processed == 60
-    assert len(list(workers.iterdir())) == 2
+    print(f"{time.monotonic() - begun:.1f} s")
+    killer.join(30)
+    assert not killer.is_alive()
+    assert summary.processed == 96
+    by_part = [
+        {file.name.partition("-")[2] for file in workers.glob(f"{part}-*")}
+        for part in ("decode", "networks", "encode")
+    ]
+    print(f"{[len(processes) for processes in by_part]} processes")
+    assert all(by_part)
+    assert len(set.union(*by_part)) == sum(map(len, by_part))  # no process did two kinds of work
+    here = tmp_path / "here"
+    monkeypatch.setenv("TOY_STAGES_SECONDS", "0")
+    monkeypatch.setenv("DEADLY_STAGES_SECONDS", "0")
+    build(photos, here, settings, workers=1, stages=IN_PARTS, report=False, progress=False)
+    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
+        path.name: path.read_bytes() for path in here.glob("*.tar")
+    }
+    assert verdicts(out) == verdicts(here)
+    aside = [line["reason"] for line in verdicts(out) if line.get("stage") == "worker"]
+    assert aside == ["killed its worker: signal 11"] * 3
+    assert not [*out.rglob("*.part"), *out.rglob("*.aside.json")]
     cluster.remove_node(node)
+
+
+def test_networks_do_not_wait_for_decode_and_encode(cluster: Any, tmp_path: Path) -> None:
+    """Three parts of .4 s each: one worker takes 1.2 s for a batch, the three together .4 s."""
+    node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
+    cluster.wait_for_nodes()
+    photos, out = write_photos(tmp_path / "photos", 240), tmp_path / "ray"
+    settings = BuildSettings(photos_per_shard=8, min_size=1, duplicate_distance=0)
+    summary = build(
+        photos, out, settings, ray=cluster.address, stages=IN_PARTS, report=False, progress=False
+    )  # fmt: skip
+    cluster.remove_node(node)
+    assert summary.processed == 240
+    ends = sorted(path.stat().st_mtime for path in (out / "journal").glob("*.jsonl"))
+    each = (ends[-1] - ends[5]) / (len(ends) - 6)
+    print(f"seconds a batch: {each:.3f}")
+    assert each < 0.8
+
+
+def write_noise(folder: Path, count: int, side: int) -> Path:
+    """Photos that no codec makes smaller; four of five are kept."""
+    write_photos(folder, count, side)
+    for number, file in enumerate(sorted(folder.glob("*.png"))):
+        grain = np.random.default_rng(number).integers(0, 60, (side, side, 3), dtype=np.uint8)
+        grainy = np.maximum(draw_photo(number, side), 60) - grain
+        Image.fromarray(grainy).save(file, compress_level=1)
+    return folder
+
+
+def with_parent(pid: int) -> Iterator[int]:
+    """A worker process and its actor, as long as they live."""
+    with suppress(OSError):
+        yield int(Path(f"/proc/{pid}/stat").read_text().split()[3])
+        yield pid
+
+
+def test_a_slow_disk_does_not_fill_the_memory(
+    cluster: Any, workers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first shard takes 30 s, in which the actors could make all that there is to write."""
+    import ray
+
+    node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
+    cluster.wait_for_nodes()
+    photos, out = write_noise(tmp_path / "photos", 192, 384), tmp_path / "ray"
+    for file in workers.iterdir():
+        file.unlink()
+    session = Path(cluster.head_node.get_session_dir_path())
+    samples: list[tuple[int, ...]] = []
+    done = threading.Event()
+
+    def measure() -> None:
+        while not done.wait(1):
+            pids = {int(file.name.partition("-")[2]) for file in workers.glob("*-*")}
+            if pids and ray.is_initialized():
+                largest = max(
+                    (resident_bytes(n) for pid in pids for n in with_parent(pid)), default=0
+                )
+                stores = 2 * STORE - ray.available_resources().get("object_store_memory", 0)
+                spilled = sum(path.stat().st_size for path in session.glob("ray_spilled*/*"))
+                held = (resident_bytes(os.getpid()), largest, stores, spilled)
+                samples.append(tuple(int(size / 1e6) for size in held))
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(30 if not list(out.glob("*.tar")) else 0)
+        return commit_chunk(*arguments)
+
+    monkeypatch.setattr("text2layer.photos.ray_parts.commit_chunk", slowly)
+    thread = threading.Thread(target=measure, daemon=True)
+    thread.start()
+    settings = BuildSettings(photos_per_shard=8, min_size=1, duplicate_distance=0, jpeg=False)
+    summary = build(
+        photos, out, settings, ray=cluster.address, stages=IN_PARTS, report=False, progress=False
+    )  # fmt: skip
+    done.set()
+    thread.join(5)
+    cluster.remove_node(node)
+    written = sum(path.stat().st_size for path in out.glob("*.tar")) / 1e6
+    print(f"MB of driver, largest other process, object stores, spilled: {samples}")
+    print(f"{summary.kept} samples, {written:.0f} MB")
+    assert summary.processed == 192
+    bound = STORE / 1e6  # half of the two stores, of Ray Data
+    assert written > 1.6 * bound
+    driver, other, stores, spilled = map(max, zip(*samples, strict=True))
+    assert spilled == 0
+    assert stores < 1.2 * bound
+    assert driver - samples[0][0] < 150
+    assert other < 600
 
 
 def test_no_gpu_is_one_sentence(cluster: Any, photos: Path, tmp_path: Path) -> None:

@@ -233,7 +233,8 @@ class Parent:
     def _say(self, kind: str, what: Any) -> None:
         try:
             said = pickle.dumps((kind, what))
-            pickle.loads(said)  # some exceptions are pickled and cannot be read again
+            if kind == FAILED:
+                pickle.loads(said)  # some exceptions are pickled and cannot be read again
         except Exception:
             text = f"{type(what).__name__}: {' '.join(str(what).split())}"
             said = pickle.dumps((FAILED, RuntimeError(text)))

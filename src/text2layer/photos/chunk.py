@@ -8,7 +8,7 @@ actor on another machine.
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -20,10 +20,10 @@ from text2layer.data.places import listed, place_of
 from text2layer.data.schema import Sample, SampleMetadata, encode_sample
 from text2layer.data.shard_file import ShardFile, writing_shard
 from text2layer.data.statistics import measure_mask
-from text2layer.errors import DataError, InputError, Text2LayerError
+from text2layer.errors import DataError, InputError
 from text2layer.photos.examples import Examples
 from text2layer.photos.folder import BuildFolder
-from text2layer.photos.photo import WORKER, Photo, PhotoRef, Rejection, Stage, run_stages
+from text2layer.photos.photo import WORKER, Photo, PhotoRef, Rejection, Stage, through_stages
 from text2layer.photos.settings import BuildSettings
 
 Entry = tuple[PhotoRef, Rejection | None]  # a photo, and why the index leaves it out
@@ -56,6 +56,21 @@ class ChunkResult:
     kept: int
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     model_hashes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A photo that is through all stages, or was rejected.
+
+    Attributes:
+        key: of the photo.
+        line: of the journal.
+        members: of its sample, by suffix; None if it was rejected.
+    """
+
+    key: str
+    line: dict[str, Any]
+    members: dict[str, bytes] | None = None
 
 
 def load_stages(name: str, settings: BuildSettings, threads: int) -> list[Stage]:
@@ -117,33 +132,74 @@ def process_chunk(
     """
     folder = BuildFolder(out)
     examples = Examples(folder.examples)
-    hashes = hashes_of(stages)
-    made_by = {
-        "text2layer": __version__,
-        "stages": [stage.name for stage in stages],
-        "settings": settings.fingerprint,
-        "licences": licences_of(stages),
-    }
+    hashes, made = hashes_of(stages), made_by(stages, settings)
+
+    def finished() -> Iterator[Finished]:
+        for photo in _processed(entries, stages, alone, looking):
+            yield finish(photo, hashes, made, settings)
+            if photo.rejected is None or photo.rejected.stage != WORKER:
+                examples.offer(photo)
+
+    return commit_chunk(number, entries, finished(), hashes, folder, source)
+
+
+def commit_chunk(
+    number: int,
+    entries: Sequence[Entry],
+    finished: Iterable[Finished],
+    hashes: dict[str, str],
+    folder: BuildFolder,
+    source: str | None = None,
+) -> ChunkResult:
+    """Write a chunk's shard while its photos are finished, then its journal.
+
+    Args:
+        number: of the chunk; names shard and journal.
+        entries: its photos in the order of the journal.
+        finished: the same photos in the order of the shard.
+        hashes: SHA-256 of the models that took part, by role.
+        folder: of the build.
+        source: where the photos come from, if it must be there when the chunk is committed.
+
+    Raises:
+        InputError, WriteError: shard or journal cannot be written (disk full, ...).
+        DataError: the source has vanished, and with it photos of the chunk.
+    """
     lines: dict[str, dict[str, Any]] = {}
     reasons: Counter[tuple[str, str]] = Counter()
     kept = 0
     with ExitStack() as stack:
         shard: ShardFile | None = None
-        for photo in _processed(entries, stages, alone, looking):
-            members = encode(photo, hashes, made_by, settings)
-            if members is not None:
+        for photo in finished:
+            if photo.members is not None:
                 shard = shard or stack.enter_context(writing_shard(folder.shard(number)))
-                shard.add(photo.ref.key, members)
+                shard.add(photo.key, photo.members)
                 kept += 1
-            elif photo.rejected is not None:
-                reasons[photo.rejected.stage, photo.rejected.reason] += 1
-            if photo.rejected is None or photo.rejected.stage != WORKER:
-                examples.offer(photo)
-            lines[photo.ref.key] = journal_line(photo)
+            else:
+                reasons[photo.line["stage"], photo.line["reason"]] += 1
+            lines[photo.key] = photo.line
         if source is not None and reasons:
             check_source(source)
     folder.write_journal(number, (lines[ref.key] for ref, _ in entries))
     return ChunkResult(number, len(entries), kept, reasons, hashes)
+
+
+def made_by(stages: Sequence[Stage], settings: BuildSettings) -> dict[str, Any]:
+    """What every sample says of the build that made it."""
+    return {
+        "text2layer": __version__,
+        "stages": [stage.name for stage in stages],
+        "settings": settings.fingerprint,
+        "licences": licences_of(stages),
+    }
+
+
+def finish(
+    photo: Photo, hashes: dict[str, str], made: dict[str, Any], settings: BuildSettings
+) -> Finished:
+    """What a chunk keeps of a photo; `hashes` and `made` are of the models and of the build."""
+    members = encode(photo, hashes, made, settings)
+    return Finished(photo.ref.key, journal_line(photo), members)
 
 
 def journal_line(photo: Photo) -> dict[str, Any]:
@@ -176,12 +232,12 @@ def _processed(
         if rejection is not None:
             with looking([ref.key]):
                 yield Photo(ref, rejected=rejection)
-    for batch in _batches([ref for ref, rejection in entries if rejection is None], alone):
+    for batch in batches([ref for ref, rejection in entries if rejection is None], alone):
         with looking([ref.key for ref in batch]):
-            yield from through_stages(batch, stages)
+            yield from through_stages([Photo(ref) for ref in batch], stages)
 
 
-def _batches(refs: Sequence[PhotoRef], alone: Collection[str]) -> Iterator[list[PhotoRef]]:
+def batches(refs: Sequence[PhotoRef], alone: Collection[str] = ()) -> Iterator[list[PhotoRef]]:
     """The photos in order, `BATCH` at a time, but one by one those that go alone."""
     waiting: list[PhotoRef] = []
     for ref in refs:
@@ -214,31 +270,6 @@ def check_source(source: str) -> None:
             f"The photos in '{source}' have vanished; bring them back, then the same command "
             "goes on."
         )
-
-
-def through_stages(refs: Sequence[PhotoRef], stages: Sequence[Stage]) -> list[Photo]:
-    """A batch through all stages; if a stage breaks, each photo goes alone to find the culprit."""
-    photos = [Photo(ref) for ref in refs]
-    try:
-        run_stages(stages, photos)
-        return photos
-    except (Text2LayerError, MemoryError):
-        raise  # about the build, not about a photo
-    except Exception:
-        return [_alone(ref, stages) for ref in refs]
-
-
-def _alone(ref: PhotoRef, stages: Sequence[Stage]) -> Photo:
-    photo = Photo(ref)
-    for stage in stages:
-        try:
-            run_stages([stage], [photo])
-        except (Text2LayerError, MemoryError):
-            raise
-        except Exception as error:
-            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            photo.reject(stage.name, "stage failed", said[:300])
-    return photo
 
 
 def encode(

@@ -6,14 +6,16 @@ without what was set aside, so its shard has the same samples as if the photo we
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from text2layer.errors import DataError
 from text2layer.photos.child import Child, Died
-from text2layer.photos.chunk import ChunkResult, Entry
+from text2layer.photos.chunk import ChunkResult, Entry, Finished
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.index import Look
-from text2layer.photos.photo import WORKER, PhotoRef, Rejection
+from text2layer.photos.parts import Provenance
+from text2layer.photos.photo import WORKER, Photo, PhotoRef, Rejection
 from text2layer.photos.worker import WorkerSetup
 
 SERVE = "text2layer.photos.worker:serve"
@@ -41,20 +43,28 @@ class Guard:
         Raises:
             DataError: workers die, and it is not about a photo.
         """
-        found: dict[str, Look] = {}
-        while True:
-            rest = [ref for ref in refs if ref.key not in found]
-            try:
-                looks = self._child.call("look", rest)
-            except Died as death:
-                self._count(death)
-                for ref in rest:
-                    if ref.key in death.keys:
-                        found[ref.key] = self._looked_alone(ref, death)
-                continue
-            self._lives()
-            found |= {ref.key: look for ref, look in zip(rest, looks, strict=True)}
-            return [found[ref.key] for ref in refs]
+        looks = self._of_each(
+            {ref.key: ref for ref in refs}, lambda rest: self._child.call("look", rest)
+        )
+        found: dict[str, Look] = {
+            key: (None, look) if isinstance(look, Rejection) else look
+            for key, look in looks.items()
+        }
+        return [found[ref.key] for ref in refs]
+
+    def part(
+        self, kind: str, photos: Sequence[Photo], provenance: Provenance
+    ) -> dict[str, Photo | Finished | Rejection]:
+        """What becomes of photos of a part by key, or why one is set aside; see `Worker.part`.
+
+        Raises:
+            DataError: workers die, and it is not about a photo.
+            Text2LayerError: what the worker met, such as a full disk.
+        """
+        return self._of_each(
+            {photo.ref.key: photo for photo in photos},
+            lambda rest: self._child.call("part", kind, rest, provenance),
+        )
 
     def chunk(self, number: int, entries: Sequence[Entry]) -> ChunkResult:
         """Do a chunk, without the photos on which workers die; see `chunk.process_chunk`.
@@ -87,21 +97,48 @@ class Guard:
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of the models, by role."""
-        while True:
-            try:
-                hashes: dict[str, str] = self._child.call("hashes")
-                return hashes
-            except Died as death:
-                self._count(death)
+        hashes: dict[str, str] = self._asked("hashes")
+        return hashes
+
+    def provenance(self) -> Provenance:
+        """What samples say of the models and the build."""
+        provenance: Provenance = self._asked("provenance")
+        return provenance
 
     def close(self) -> None:
         """End the process at once; a call at work in another thread raises `child.Closed`."""
         self._child.close()
 
-    def _looked_alone(self, ref: PhotoRef, death: Died) -> Look:
-        looks: list[Look] = []
-        reason = self._alone(ref.key, death, lambda: looks.extend(self._child.call("look", [ref])))
-        return (None, Rejection(WORKER, reason)) if reason else looks[0]
+    def _asked(self, task: str) -> Any:
+        while True:
+            try:
+                return self._child.call(task)
+            except Died as death:
+                self._count(death)
+
+    def _of_each(
+        self, photos: Mapping[str, Any], call: Callable[[list[Any]], list[Any]]
+    ) -> dict[str, Any]:
+        """The answer about each photo by key, or the Rejection of one that was set aside."""
+        found: dict[str, Any] = {}
+        while rest := {key: photo for key, photo in photos.items() if key not in found}:
+            try:
+                answers = call(list(rest.values()))
+            except Died as death:
+                self._count(death)
+                for key in death.keys:
+                    found[key] = self._answer_alone(key, rest[key], death, call)
+                continue
+            self._lives()
+            found |= zip(rest, answers, strict=True)
+        return found
+
+    def _answer_alone(
+        self, key: str, photo: Any, death: Died, call: Callable[[list[Any]], list[Any]]
+    ) -> Any:
+        answers: list[Any] = []
+        reason = self._alone(key, death, lambda: answers.extend(call([photo])))
+        return Rejection(WORKER, reason) if reason else answers[0]
 
     def _tried_alone(self, ref: PhotoRef, death: Died) -> str:
         return self._alone(ref.key, death, lambda: self._child.call("attempt", ref))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from text2layer.data.places import read_bytes
-from text2layer.errors import InputError
+from text2layer.errors import InputError, Text2LayerError
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class Photo:
         if self.rejected is None:
             self.rejected = Rejection(stage, reason, detail)
 
+    def drop_pictures(self) -> None:
+        """Forget all pixels; what is known of the photo stays."""
+        self.image = self.mask = self.second_mask = self.foreground = None
+        self.hole = self.background = None
+
 
 class Stage(Protocol):
     """One step of the build.
@@ -123,11 +129,15 @@ class Stage(Protocol):
         name: shown in reports.
         model_hashes: SHA-256 of every model it uses, by role.
 
-    A stage may have `model_licences` too: the licence of each model, by role.
+    A stage may have `model_licences` too: the licence of each model, by role. And `device`, which
+    says where a cluster with GPUs runs it: "gpu" or "cpu". Without it, those with models run on a
+    GPU.
     """
 
     name: str
-    model_hashes: dict[str, str]
+
+    @property
+    def model_hashes(self) -> dict[str, str]: ...
 
     def run(self, photos: Sequence[Photo]) -> None:
         """Fill in its part of every photo, or reject it; never raises for a bad photo."""
@@ -148,6 +158,30 @@ def run_stages(stages: Sequence[Stage], photos: Sequence[Photo]) -> None:
         share = (perf_counter() - begun) / len(alive)
         for photo in alive:
             photo.seconds[stage.name] = photo.seconds.get(stage.name, 0.0) + share
+
+
+def through_stages(photos: Sequence[Photo], stages: Sequence[Stage]) -> list[Photo]:
+    """A batch through all stages; if a stage breaks, each photo goes alone to find the culprit."""
+    before = deepcopy(photos)  # a stage that breaks leaves its batch half done
+    try:
+        run_stages(stages, photos)
+        return list(photos)
+    except (Text2LayerError, MemoryError):
+        raise  # about the build, not about a photo
+    except Exception:
+        return [_alone(photo, stages) for photo in before]
+
+
+def _alone(photo: Photo, stages: Sequence[Stage]) -> Photo:
+    for stage in stages:
+        try:
+            run_stages([stage], [photo])
+        except (Text2LayerError, MemoryError):
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            photo.reject(stage.name, "stage failed", said[:300])
+    return photo
 
 
 def licence_of(network: Any, *, named: bool = True) -> str:

@@ -1,10 +1,12 @@
-"""The same chunks on a Ray cluster: one actor per worker, fed by Ray Data.
+"""The same chunks on a Ray cluster: actors, fed by Ray Data.
 
 PHOTOS and OUT must be folders that every machine sees under the same path: actors read the index
-and the photos, and write shards and journals, themselves; only numbers of chunks and their results
-travel, no pictures. When a machine is lost, Ray gives its chunks to another actor, and a chunk that
-is done twice gives the same bytes and is renamed into place twice. A photo that kills its worker
-does not kill the actor, which holds a `Guard`. Machines that come during the run get actors too.
+and the photos themselves. On a cluster with GPUs the work on a chunk is divided (see `ray_parts`).
+On others each actor works on whole chunks and writes shards and journals; only numbers of chunks
+and their results travel, no pictures. When a machine is lost, Ray gives its chunks to another
+actor, and a chunk that is done twice gives the same bytes and is renamed into place twice. A photo
+that kills its worker does not kill the actor, which holds a `Guard`. Machines that come during the
+run get actors too.
 """
 
 import json
@@ -14,23 +16,22 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from text2layer import errors
-from text2layer.errors import InputError, Text2LayerError
+from text2layer.errors import InputError
 from text2layer.options import require
 from text2layer.photos.chunk import ChunkResult, journal_result
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.guard import Guard
-from text2layer.photos.index import PhotoIndex
 from text2layer.photos.pool import Results, Stop
+from text2layer.photos.ray_parts import IN_FLIGHT, Actors, read_entries, run_parts, said_of
 from text2layer.photos.worker import WorkerSetup
 
 CORES_PER_ACTOR = 2  # unless their number is given; as in the pool of one machine
 ANSWER_SECONDS = 5  # that a cluster's head may take to answer
-IN_FLIGHT = 2  # blocks of an actor: one at work, the next at hand
 MOST_BLOCKS = 10_000  # of chunks' numbers that Ray schedules; beyond, a block holds several
 
 
@@ -53,17 +54,10 @@ class ChunkActor:
         try:
             if folder.journal(number).exists():  # a machine was lost after it had done this one
                 return _packed(journal_result(number, folder, self._guard.hashes()))
-            index = PhotoIndex(folder.index)
-            index.chunks(self._setup.settings.photos_per_shard)
-            try:
-                return _packed(self._guard.chunk(number, index.chunk(number)))
-            finally:
-                index.close()
-        except Text2LayerError as error:
-            return json.dumps({"error": type(error).__name__, "text": str(error)})
+            entries = read_entries(folder, self._setup, number)
+            return _packed(self._guard.chunk(number, entries))
         except Exception as error:
-            said = f"Chunk {number} failed on Ray: {type(error).__name__}: {error}"
-            return json.dumps({"error": "DataError", "text": " ".join(said.split())})
+            return json.dumps({"error": said_of(error, number)})
 
 
 def run_on_ray(
@@ -89,38 +83,88 @@ def run_on_ray(
 
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it sets another level
         data.DataContext.get_current().enable_progress_bars = False
-        gpus, cores, node_cores = _resources(ray)
-        if setup.device == "cuda" and not gpus:
+        cluster = _cluster(ray)
+        if setup.device == "cuda" and not cluster.gpus:
             raise InputError("The Ray cluster has no GPU; leave out --device cuda.")
-        gpus = 0 if setup.device == "cpu" else gpus
-        threads = max(1, min(node_cores, cores // actors if actors else CORES_PER_ACTOR))
-        first = max(1, min(actors or gpus or cores // threads, len(numbers)))
-        most = min(actors or len(numbers), len(numbers))
-        items = [{"id": number} for number in numbers]
-        blocks = min(len(items), max(MOST_BLOCKS, 4 * first))
-        done = data.from_items(items, override_num_blocks=blocks).map_batches(
-            ChunkActor,
-            fn_constructor_args=(replace(setup, threads=threads),),
-            batch_size=1,
-            compute=data.ActorPoolStrategy(
-                min_size=1,
-                initial_size=first,
-                max_size=most,
-                max_tasks_in_flight_per_actor=IN_FLIGHT,
-            ),
-            num_gpus=gpu_share(gpus, actors or gpus),
-            num_cpus=0 if gpus else threads,
-        )
-        for row in done.iter_rows():
-            yield _unpacked(row["result"])
-            if stop():
-                return
+        if setup.device == "cpu" or not cluster.gpus:
+            results = _run_chunks(setup, numbers, cluster, actors)
+        else:
+            results = run_parts(setup, _chunks(numbers, cluster.cores), cluster.actors(actors))
+        with closing(results):
+            for result in results:
+                yield result
+                if stop():
+                    return
+
+
+def _run_chunks(
+    setup: WorkerSetup, numbers: Sequence[int], cluster: "Cluster", actors: int | None
+) -> Results:
+    from ray import data
+
+    cores = cluster.cores
+    threads = max(1, min(cluster.node_cores, cores // actors if actors else CORES_PER_ACTOR))
+    first = max(1, min(actors or cores // threads, len(numbers)))
+    most = min(actors or len(numbers), len(numbers))
+    done = _chunks(numbers, first).map_batches(
+        ChunkActor,
+        fn_constructor_args=(replace(setup, threads=threads),),
+        batch_size=1,
+        compute=data.ActorPoolStrategy(
+            min_size=1,
+            initial_size=first,
+            max_size=most,
+            max_tasks_in_flight_per_actor=IN_FLIGHT,
+        ),
+        num_cpus=threads,
+    )
+    for row in done.iter_rows():
+        yield _unpacked(row["result"])
+
+
+def _chunks(numbers: Sequence[int], actors: int) -> Any:
+    """A Ray Data set of the chunks' numbers, in enough blocks for so many actors."""
+    from ray import data
+
+    items = [{"id": number} for number in numbers]
+    blocks = min(len(items), max(MOST_BLOCKS, 4 * actors))
+    return data.from_items(items, override_num_blocks=blocks)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster has.
+
+    Attributes:
+        gpus: in all.
+        cores: in all.
+        node_cores: of its smallest node that has any. An actor that asked for more cores than a
+            node has would be waited for without end.
+        gpu_cores: for each GPU, on the node that has fewest.
+    """
+
+    gpus: int
+    cores: int
+    node_cores: int
+    gpu_cores: int
+
+    def actors(self, most: int | None) -> Actors:
+        """How a cluster with GPUs is divided.
+
+        Args:
+            most: actors with networks; None: as many as there are GPUs, those that join included.
+        """
+        share = gpu_share(self.gpus, most or self.gpus)
+        networks = min(most or self.gpus, int(self.gpus / share))
+        kept = share if self.gpu_cores >= 2 else 0  # a core for each GPU, where that leaves one
+        others = self.cores - networks * kept
+        return Actors(networks, most, share, kept, 1 if others >= 2 else 0.5)
 
 
 def gpu_share(gpus: int, actors: int) -> float:
     """GPUs of one actor: 1, or an even part of one where there are more actors than GPUs.
 
-    Those that share a GPU take turns: while one decodes or encodes, the GPU works for the others.
+    Those that share a GPU take turns: while pictures go to or from one, the GPU works for others.
     """
     if not gpus:
         return 0
@@ -159,15 +203,15 @@ def _connected(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _resources(ray: Any) -> tuple[int, int, int]:
-    """GPUs and cores of the cluster, and cores of its smallest node that has any.
-
-    An actor that asked for more cores than a node has would be waited for without end.
-    """
+def _cluster(ray: Any) -> Cluster:
     total = ray.cluster_resources()
-    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-    smallest = min((int(cores) for cores in nodes if cores >= 1), default=1)
-    return int(total.get("GPU", 0)), max(1, int(total.get("CPU", 1))), smallest
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
+    by_gpu = [node.get("CPU", 0) // node["GPU"] for node in nodes if node.get("GPU", 0) >= 1]
+    return Cluster(
+        int(total.get("GPU", 0)), max(1, int(total.get("CPU", 1))),
+        min(cores, default=1), int(min(by_gpu, default=0)),
+    )  # fmt: skip
 
 
 def _knock(address: str) -> None:
@@ -189,6 +233,7 @@ def _packed(result: ChunkResult) -> str:
 def _unpacked(text: str) -> ChunkResult:
     fields = json.loads(text)
     if "error" in fields:
-        raise getattr(errors, fields["error"])(fields["text"])
+        name, said = fields["error"]
+        raise getattr(errors, name)(said)
     reasons = Counter({(stage, reason): count for stage, reason, count in fields.pop("reasons")})
     return ChunkResult(**fields, reasons=reasons)

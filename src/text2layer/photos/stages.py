@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -16,32 +17,59 @@ from text2layer.photos.settings import BuildSettings
 
 
 def make_stages(settings: BuildSettings, threads: int = 0) -> list[Stage]:
-    """All stages in order, their networks loaded; what costs least comes first.
+    """All stages in order; what costs least comes first.
+
+    Their networks are loaded when a stage is first run or asked for its models. This raises
+    InputError if an optional package is missing, or a setting names no known network or one whose
+    licence is not known; and WeightsError if weights are missing or damaged.
 
     Args:
         settings: of the build.
         threads: of one network's operator; 0 leaves it to the libraries. A pool of processes
             wants 1.
-
-    Raises:
-        InputError: an optional package is missing, a setting names no known network, or one whose
-            licence is not known.
-        WeightsError: weights are missing or damaged.
     """
     from text2layer.photos.decode import Decode
     from text2layer.photos.quality import FillQuality, MaskQuality, load_classifiers
 
-    classifiers = load_classifiers(settings, threads)
+    classifiers = cache(lambda: load_classifiers(settings, threads))
     return [
         Decode(settings),
-        Saliency(settings, threads),
+        WithNetworks(Saliency.name, lambda: Saliency(settings, threads)),
         Rules(settings),
-        MaskQuality(settings, classifiers),
-        Agreement(settings, threads),
+        WithNetworks(MaskQuality.name, lambda: MaskQuality(settings, classifiers())),
+        WithNetworks(Agreement.name, lambda: Agreement(settings, threads)),
         Foreground(settings),
-        Background(settings, threads),
-        FillQuality(settings, classifiers),
+        WithNetworks(Background.name, lambda: Background(settings, threads)),
+        WithNetworks(FillQuality.name, lambda: FillQuality(settings, classifiers())),
     ]
+
+
+class WithNetworks:
+    """A stage that is made when it is first needed: most workers of a cluster do without."""
+
+    device = "gpu"
+
+    def __init__(self, name: str, make: Callable[[], Stage]) -> None:
+        self.name = name
+        self._make = make
+
+    @cached_property
+    def _stage(self) -> Stage:
+        return self._make()
+
+    @cached_property
+    def model_hashes(self) -> dict[str, str]:
+        """SHA-256 of its models, by role."""
+        return self._stage.model_hashes
+
+    @property
+    def model_licences(self) -> dict[str, str]:
+        """The licence of each model that says it, by role."""
+        return getattr(self._stage, "model_licences", {})
+
+    def run(self, photos: Sequence[Photo]) -> None:
+        """See the stage that it makes."""
+        self._stage.run(photos)
 
 
 class Saliency:

@@ -16,11 +16,14 @@ from text2layer.photos.chunk import (
     encode,
     hashes_of,
     load_stages,
+    made_by,
     process_chunk,
-    through_stages,
 )
+from text2layer.photos.examples import Examples
+from text2layer.photos.folder import BuildFolder
 from text2layer.photos.index import Look, look_at_all
-from text2layer.photos.photo import PhotoRef
+from text2layer.photos.parts import NETWORKS, Provenance, stages_of, work_on_part
+from text2layer.photos.photo import Photo, PhotoRef, through_stages
 from text2layer.photos.settings import BuildSettings
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -65,6 +68,8 @@ class Worker:
     def __init__(self, setup: WorkerSetup, parent: Parent) -> None:
         self._setup, self._parent = setup, parent
         self._made: list[Any] | None = None
+        self._of_part: list[Any] | None = None
+        self._examples = Examples(BuildFolder(setup.out).examples)
 
     def __call__(self, task: str, *arguments: Any) -> Any:
         """Do the task of this name."""
@@ -86,8 +91,31 @@ class Worker:
         """All that a chunk does with a photo, for nothing but to see whether the process lives."""
         stages = self._stages()
         with self._looking([ref.key]):
-            for photo in through_stages([ref], stages):
+            for photo in through_stages([Photo(ref)], stages):
                 encode(photo, {}, {}, self._setup.settings)
+
+    def part(self, kind: str, photos: Sequence[Photo], provenance: Provenance) -> list[Any]:
+        """See `work_on_part`; a worker is of one kind from its start to its end.
+
+        Only one with networks loads those that stages load when they are first used.
+        """
+        setup = self._setup
+        if self._of_part is None:
+            whole = (
+                self._stages() if kind == NETWORKS
+                else load_stages(setup.stages, setup.settings, setup.threads)
+            )  # fmt: skip
+            self._of_part = stages_of(kind, whole)
+        with self._looking([photo.ref.key for photo in photos]):
+            return list(
+                work_on_part(
+                    kind, photos, self._of_part, setup.settings, self._examples, provenance
+                )
+            )
+
+    def provenance(self) -> Provenance:
+        """What samples say of the models and the build."""
+        return Provenance(self.hashes(), made_by(self._stages(), self._setup.settings))
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of the models, by role."""
