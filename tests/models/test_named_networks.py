@@ -18,7 +18,8 @@ from tests.toy_clip import save_clip
 from text2layer.errors import WeightsError
 from text2layer.models.inpainting import load_inpainter
 from text2layer.models.repository import Repository
-from text2layer.models.saliency import TRUST, load_saliency
+from text2layer.models.saliency import load_saliency
+from text2layer.models.torch_saliency import TRUST
 
 CARD = "---\nlicense: other\nlicense_name: bria-rmbg-1.4\n---\n# A network\n"
 RMBG = {"image_mean": [0.5, 0.4, 0.3], "image_std": [1, 1, 2], "size": {"width": 24, "height": 16}}
