@@ -11,6 +11,7 @@ from PIL import Image
 from text2layer.errors import WeightsError
 from text2layer.models.frozen import GPU, GPU_BATCH, TORCH, module_sha256, torch_device
 from text2layer.models.inpainting import BatchInpainter, Pair, continued
+from text2layer.models.placement import note
 
 MULTIPLE = 8  # of height and width: what an autoencoder of factor 8 takes
 SEED = 0
@@ -53,6 +54,7 @@ class DiffusionInpainter(BatchInpainter):
         networks = [part for _, part in sorted(pipeline.components.items())
                     if isinstance(part, torch.nn.Module)]  # fmt: skip
         self.sha256 = module_sha256(*networks)
+        note(self)
 
     def _filled(self, pairs: Sequence[Pair]) -> list[np.ndarray]:
         padded = [

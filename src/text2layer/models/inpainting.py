@@ -19,6 +19,7 @@ from text2layer.blend import extend_edge_colours
 from text2layer.errors import InputError, WeightsError
 from text2layer.models.batches import in_batches, part_of_graph
 from text2layer.models.frozen import GPU, GPU_BATCH, ONNXRUNTIME, device_of, open_session
+from text2layer.models.placement import note
 from text2layer.models.repository import Repository, onnx_sha256
 from text2layer.options import require
 from text2layer.pretrained import WEIGHTS, resolve
@@ -179,6 +180,7 @@ class MiganInpainter(BatchInpainter):
         self._whole = open_session(path, threads)
         self.device = device_of(self._whole)
         self.batch = batch or (GPU_BATCH if self.device == GPU else 1)
+        note(self)
         self._parts: list[Any] = []
         if self.batch > 1:
             both = ["image", "mask"]
@@ -223,8 +225,6 @@ class MiganInpainter(BatchInpainter):
 
 class OpencvInpainter(BatchInpainter):
     """Telea's fast marching from OpenCV: smears the surroundings inward; see `Inpainter`."""
-
-    library = "OpenCV"
 
     def __init__(self) -> None:
         self.name, self.sha256, self.licence = "opencv", "", ""

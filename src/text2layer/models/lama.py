@@ -12,6 +12,7 @@ from text2layer.errors import WeightsError
 from text2layer.models.batches import open_for_batches
 from text2layer.models.frozen import GPU, GPU_BATCH, device_of, open_session
 from text2layer.models.inpainting import BatchInpainter, Pair, continued
+from text2layer.models.placement import note
 from text2layer.models.repository import onnx_sha256
 
 USUAL_SIDE = 512  # pixels, of a network that leaves its input size open
@@ -65,6 +66,7 @@ class LamaInpainter(BatchInpainter):
         hole[0, height // 2, width // 2] = True
         if float(np.median(self._run(grey, hole))) < 2:
             self._scale = 255.0
+        note(self)
 
     def _filled(self, pairs: Sequence[Pair]) -> list[np.ndarray]:
         windows = [_window(hole, max(self._size)) for _, hole in pairs]

@@ -22,6 +22,7 @@ from PIL import Image
 from text2layer.errors import InputError, WeightsError
 from text2layer.models.batches import Batched, in_batches, open_for_batches
 from text2layer.models.frozen import GPU, GPU_BATCH, ONNXRUNTIME, device_of, open_session
+from text2layer.models.placement import note
 from text2layer.models.repository import (
     Repository,
     input_size,
@@ -207,6 +208,7 @@ class OnnxSaliency:
             self._session, self.batch = (several, self.batch) if several else (self._session, 1)
         self._input = inputs[0].name
         self._output = self._session.get_outputs()[0].name
+        note(self)
 
     def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:
         """One map for each (H, W, 3) uint8 photo."""

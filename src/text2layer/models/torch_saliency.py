@@ -10,6 +10,7 @@ import numpy as np
 
 from text2layer.errors import WeightsError
 from text2layer.models.frozen import GPU, GPU_BATCH, TORCH, module_sha256, torch_device
+from text2layer.models.placement import note
 from text2layer.models.saliency import USUAL_SIDE, Recipe, SaliencyMap, find_maps
 
 TRUST = "TEXT2LAYER_TRUST_REMOTE_CODE"
@@ -50,6 +51,7 @@ class TorchSaliency:
         self._network = network.float().eval().to(self.device)
         self._size, self._recipe = size, recipe or Recipe()
         self.batch = batch or (GPU_BATCH if self.device == GPU else 1)
+        note(self)
 
     def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:
         """One map for each (H, W, 3) uint8 photo."""

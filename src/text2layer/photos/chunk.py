@@ -21,6 +21,7 @@ from text2layer.data.schema import Sample, SampleMetadata, encode_sample
 from text2layer.data.shard_file import ShardFile, writing_shard
 from text2layer.data.statistics import measure_mask
 from text2layer.errors import DataError, InputError, Text2LayerError
+from text2layer.models.placement import placements
 from text2layer.photos.examples import Examples
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.photo import WORKER, Photo, PhotoRef, Rejection, Stage, run_stages
@@ -49,6 +50,7 @@ class ChunkResult:
         kept: written to the shard.
         reasons: how many were left out, by (stage, reason).
         model_hashes: SHA-256 of the models that took part, by role.
+        devices: where each network ran; see `placement.placements`.
     """
 
     number: int
@@ -56,6 +58,7 @@ class ChunkResult:
     kept: int
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     model_hashes: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, str] = field(default_factory=dict)
 
 
 def load_stages(name: str, settings: BuildSettings, threads: int) -> list[Stage]:
@@ -143,7 +146,7 @@ def process_chunk(
         if source is not None and reasons:
             check_source(source)
     folder.write_journal(number, (lines[ref.key] for ref, _ in entries))
-    return ChunkResult(number, len(entries), kept, reasons, hashes)
+    return ChunkResult(number, len(entries), kept, reasons, hashes, placements())
 
 
 def journal_line(photo: Photo) -> dict[str, Any]:

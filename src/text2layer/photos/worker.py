@@ -9,6 +9,7 @@ from typing import Any
 
 from text2layer.errors import InputError
 from text2layer.models.frozen import VISIBLE, has_cuda
+from text2layer.models.placement import in_words, placements, why_no_gpu
 from text2layer.photos.child import Parent
 from text2layer.photos.chunk import (
     ChunkResult,
@@ -92,6 +93,12 @@ class Worker:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of the models, by role."""
         return hashes_of(self._stages())
+
+    def devices(self) -> str:
+        """Which network runs where, and what to do if a GPU is not used, in words."""
+        self.hashes()  # loads what is loaded when first used
+        places = placements()
+        return f"{in_words(places)} {why_no_gpu(places.values())}".strip()
 
     @contextmanager
     def _looking(self, keys: Sequence[str]) -> Iterator[None]:
