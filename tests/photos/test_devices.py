@@ -28,6 +28,35 @@ def settings(folder: Path) -> BuildSettings:
     )  # fmt: skip
 
 
+STAGES = """
+import os
+from pathlib import Path
+from tests.photos import toy_stages
+
+def make_stages(settings, threads):
+    names = ("NVIDIA_TF32_OVERRIDE", "CUDA_VISIBLE_DEVICES")
+    Path(__file__).with_suffix(".txt").write_text(repr([os.environ.get(name) for name in names]))
+    return toy_stages.make_stages(settings, threads)
+"""
+
+
+@pytest.mark.parametrize(("device", "visible"), [("auto", None), ("cpu", "")])
+def test_workers_compute_in_whole_floats_and_on_the_device_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, visible: str | None
+) -> None:
+    """TF32 keeps 10 bits of a number's 23, and would move scores across their thresholds."""
+    for name in ("NVIDIA_TF32_OVERRIDE", VISIBLE):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "noting_stages.py").write_text(STAGES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    build(
+        write_photos(tmp_path / "photos", 2), tmp_path / "out",
+        BuildSettings(min_size=1, duplicate_distance=0), stages="noting_stages:make_stages",
+        workers=1, device=device, report=False, progress=False,
+    )  # fmt: skip
+    assert (tmp_path / "noting_stages.txt").read_text() == repr(["0", visible])
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_it_is_said_once_and_a_gpu_that_is_not_used_too(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch, device: str

@@ -28,6 +28,7 @@ CPU = "CPUExecutionProvider"
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 GPU = "cuda"  # devices, as torch calls them
 ONNXRUNTIME, TORCH = "onnxruntime", "torch"  # libraries that run networks
+TF32 = "NVIDIA_TF32_OVERRIDE"  # "0": NVIDIA's libraries compute with whole float32
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # empty: no network of this process runs on a GPU
 GPU_BATCH = (
     8  # pictures that a GPU is given together; on a CPU a batch takes memory, and saves none

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from text2layer.errors import InputError
-from text2layer.models.frozen import VISIBLE, has_cuda
+from text2layer.models.frozen import TF32, VISIBLE, has_cuda
 from text2layer.models.placement import in_words, placements, why_no_gpu
 from text2layer.photos.child import Parent
 from text2layer.photos.chunk import (
@@ -141,6 +141,7 @@ def check_hashes(hashes: dict[str, str], setup: WorkerSetup) -> None:
 def serve() -> None:
     """What a worker process runs from its start to its end."""
     parent = Parent()
+    os.environ.setdefault(TF32, "0")  # results of a GPU stay close to those of a CPU
     if parent.setup.device == "cpu":
         os.environ[VISIBLE] = ""  # before torch or onnxruntime look
     parent.serve(Worker(parent.setup, parent))
