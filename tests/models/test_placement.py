@@ -58,7 +58,7 @@ def test_workers_that_differ_are_both_told() -> None:
 def test_a_gpu_that_no_library_uses_is_told_with_what_to_install(a_gpu) -> None:
     said = why_no_gpu(ON_CPU.values())
     assert said.startswith("This machine has a GPU, but onnxruntime is a build without CUDA: ")
-    assert "pip install onnxruntime-gpu; torch has no CUDA: install" in said
+    assert "then install onnxruntime-gpu; torch has no CUDA: install" in said
     assert "torch" not in why_no_gpu([ON_CPU["u2net"], "GPU (torch)"])
     assert "onnxruntime" not in why_no_gpu([ON_CPU["classifiers"], "GPU (onnxruntime)"])
 

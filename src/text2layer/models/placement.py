@@ -16,7 +16,7 @@ from text2layer.models.frozen import CUDA, GPU, ONNXRUNTIME, TORCH, VISIBLE
 NVIDIA = Path("/dev/nvidia0")
 ADVICE = {
     ONNXRUNTIME: (
-        "onnxruntime is a build without CUDA: run pip uninstall onnxruntime, then pip install "
+        "onnxruntime is a build without CUDA: uninstall the package onnxruntime, then install "
         "onnxruntime-gpu"
     ),
     TORCH: "torch has no CUDA: install a CUDA build of it (pytorch.org)",
