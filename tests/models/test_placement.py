@@ -8,7 +8,7 @@ import torch
 
 from tests import toy_onnx
 from text2layer.models import placement
-from text2layer.models.frozen import CUDA, VISIBLE
+from text2layer.models.frozen import CPU, CUDA, VISIBLE, open_session
 from text2layer.models.inpainting import load_inpainter
 from text2layer.models.placement import in_words, merged, place, placements, why_no_gpu
 from text2layer.models.saliency import load_saliency
@@ -77,3 +77,34 @@ def test_nothing_is_said_where_a_gpu_is_used_not_there_or_not_wanted(a_gpu, monk
     monkeypatch.setattr(placement, "NVIDIA", Path("/no/such/device"))
     monkeypatch.setenv("PATH", "")
     assert why_no_gpu(ON_CPU.values()) == ""
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpu", "asked"),
+    [
+        (None, True, [CUDA, CPU]),
+        ("0,1", True, [CUDA, CPU]),
+        ("", True, [CPU]),
+        (None, False, [CPU]),
+    ],
+)
+def test_sessions_ask_for_the_gpu_that_they_may_use(
+    tmp_path: Path, monkeypatch, capsys, visible: str | None, gpu: bool, asked: list[str]
+) -> None:
+    """onnxruntime as it is with CUDA; what its loader prints does not get among the results."""
+    opened = []
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("no cuDNN"), raising=False)
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda path, options, providers: opened.extend(providers)
+    )
+    monkeypatch.delenv(VISIBLE, raising=False)
+    if visible is not None:
+        monkeypatch.setenv(VISIBLE, visible)
+    open_session(toy_onnx.brightness_network(tmp_path / "toy.onnx"), 1, gpu=gpu)
+    names = [one[0] if isinstance(one, tuple) else one for one in opened]
+    assert names == asked
+    if CUDA in asked:
+        assert opened[0][1]["use_tf32"] == "0"
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "no cuDNN\n" if CUDA in asked else "")

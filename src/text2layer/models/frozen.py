@@ -24,8 +24,12 @@ Network = TypeVar("Network")
 # of those that onnxruntime may offer: the ones whose results stay close to the CPU's
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
-# whole float32, as a CPU computes; no trial of every way to convolve for every new batch
-CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+# whole float32, as a CPU computes; no trial of every way to convolve for every new batch; no more
+# memory than is asked for, since workers may share a GPU
+CUDA_OPTIONS = {
+    "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC",
+    "arena_extend_strategy": "kSameAsRequested",
+}  # fmt: skip
 GPU = "cuda"  # devices, as torch calls them
 ONNXRUNTIME, TORCH = "onnxruntime", "torch"  # libraries that run networks
 TF32 = "NVIDIA_TF32_OVERRIDE"  # "0": NVIDIA's libraries compute with whole float32
