@@ -38,11 +38,11 @@ def holes_of(images: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def assert_same_maps(single: SaliencyModel, several: SaliencyModel, count: int = 8) -> None:
-    """Masks within one level of 255."""
+    """Masks within one level of 255; IS-Net's file has 16-bit floats, so its maximum in 1e-4."""
     ones, together = single.predict(photos(count)), several.predict(photos(count))
     assert len(together) == count
     for one, other in zip(ones, together, strict=True):
-        assert other.maximum == pytest.approx(one.maximum, abs=1e-5)
+        assert other.maximum == pytest.approx(one.maximum, abs=1e-4)
         assert np.abs(one.mask.astype(int) - other.mask).max() <= 1
 
 
