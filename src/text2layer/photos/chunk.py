@@ -21,7 +21,6 @@ from text2layer.data.schema import Sample, SampleMetadata, encode_sample
 from text2layer.data.shard_file import ShardFile, writing_shard
 from text2layer.data.statistics import measure_mask
 from text2layer.errors import DataError, InputError, Text2LayerError
-from text2layer.models.placement import placements
 from text2layer.photos.examples import Examples
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.photo import WORKER, Photo, PhotoRef, Rejection, Stage, run_stages
@@ -146,7 +145,7 @@ def process_chunk(
         if source is not None and reasons:
             check_source(source)
     folder.write_journal(number, (lines[ref.key] for ref, _ in entries))
-    return ChunkResult(number, len(entries), kept, reasons, hashes, placements())
+    return ChunkResult(number, len(entries), kept, reasons, hashes)
 
 
 def journal_line(photo: Photo) -> dict[str, Any]:

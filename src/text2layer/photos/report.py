@@ -7,7 +7,6 @@ import base64
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import reduce
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from text2layer import __version__
 from text2layer.data.statistics import Statistics
 from text2layer.errors import DataError
 from text2layer.files import writing
-from text2layer.models.placement import merged
 from text2layer.options import require
 from text2layer.photos.chunk import read_journal
 from text2layer.photos.examples import KEPT, SEPARATOR
@@ -153,7 +151,7 @@ def collect(
         "storage": {"shards": len(shards), "bytes": sum(path.stat().st_size for path in shards)},
         "examples": [_example(path, tally.examples) for path in strips],
         "models": record.get("models", {}),
-        "devices": _devices(record.get("runs", [])),
+        "devices": record.get("devices", {}),
         "packages": {"python": record["python"]} | record["packages"],
         "settings": record["settings"],
         "stages": record["stages"],
@@ -172,11 +170,6 @@ def _rate(runs: list[dict[str, Any]]) -> float | None:
     """Photos per second of all runs, loading the models included; None before the first."""
     seconds = sum(run["seconds"] for run in runs)
     return sum(run["photos"] for run in runs) / seconds if seconds else None
-
-
-def _devices(runs: list[dict[str, Any]]) -> dict[str, str]:
-    """Where each network ran, in all runs."""
-    return reduce(merged, (run.get("devices", {}) for run in runs), dict[str, str]())
 
 
 def _example(path: Path, lines: dict[str, dict[str, Any]]) -> dict[str, Any]:

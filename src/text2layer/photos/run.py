@@ -352,6 +352,7 @@ def _run_chunks(
             run = {"photos": summary.processed, "seconds": round(summary.seconds, 3),
                    "workers": actors or len(guards), "ray": ray is not None,
                    "peak_memory_mb": peak_memory_mb(), "devices": devices}  # fmt: skip
+            record["devices"] = merged(record.get("devices", {}), devices)
             record["runs"] = [*record["runs"], run][-RUNS_KEPT:]
             folder.write_record(record)
 

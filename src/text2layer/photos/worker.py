@@ -3,7 +3,7 @@
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,11 @@ class Worker:
     def chunk(self, number: int, entries: Sequence[Entry], alone: Collection[str]) -> ChunkResult:
         """See `process_chunk`."""
         setup = self._setup
-        return process_chunk(
+        result = process_chunk(
             number, entries, self._stages(), setup.settings, setup.out,
             source=setup.source, alone=alone, looking=self._looking,
         )  # fmt: skip
+        return replace(result, devices=placements())
 
     def attempt(self, ref: PhotoRef) -> None:
         """All that a chunk does with a photo, for nothing but to see whether the process lives."""
