@@ -1,12 +1,14 @@
 """Start of training on very many samples with the index that `dataset index` writes.
 
     python benchmarks/index.py FOLDER [--samples 57000000] [--samples-per-shard 95] [--processes 2]
+                              [--cold]
 
 It makes shards that are empty but for their size (sparse files, no disk space) and an index with
 made-up entries: places, sizes, keys of 25 and captions of about 50 characters. The index is written
 by the classes that `dataset index` uses, without reading shards. Then `--processes` processes at
 once open `ShardComposer(FOLDER)` as a trainer does and look entries up; each is timed, its own
-memory is what the start adds to that of Python with torch. A FOLDER that exists is measured again.
+memory is what the start adds to that of Python with torch. A FOLDER that exists is measured again;
+with `--cold` the system first forgets what it holds of the index file in memory.
 About 135 bytes a sample and one inode a shard are needed, twice the bytes while the index is made.
 """
 
@@ -27,7 +29,6 @@ from text2layer.data.index_file import FileState, ShardColumns
 from text2layer.data.indexing import NAME
 from text2layer.data.shard_index import BLOCK
 
-LOOKUPS = 20_000
 SHARD_BYTES = 26_000_000 // BLOCK * BLOCK
 MEMBERS = np.array([90_000, 60_000, 62_000, 50, 900])  # bytes of a sample's members
 
@@ -65,20 +66,34 @@ def memory(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
-def start(folder: Path) -> dict[str, float]:
+def read_megabytes() -> float:
+    """What this process has read from the disk, in MB."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes")) / 1e6
+
+
+def forget(path: Path) -> None:
+    """Let the system drop what it holds of a file in memory."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def start(folder: Path, look_ups: int) -> dict[str, float]:
     """Open as a trainer does, then look entries up."""
     import torch
 
     from text2layer.data.shards import ShardComposer
 
-    own, mapped = memory("RssAnon"), memory("RssFile")
+    own, mapped, read = memory("RssAnon"), memory("RssFile"), read_megabytes()
     begun, worked = time.perf_counter(), time.process_time()
     source = ShardComposer(folder, progress=False)
     opened, worked = time.perf_counter() - begun, time.process_time() - worked
     begun = time.perf_counter()
     assert len(source.fingerprint) == 64
     fingerprint = time.perf_counter() - begun
-    drawn = torch.randint(len(source), (LOOKUPS,)).tolist()
+    to_open, read = read_megabytes() - read, read_megabytes()
+    drawn = torch.randint(len(source), (look_ups,)).tolist()
     times, worked_once = [], time.process_time()
     for number in drawn:
         begun = time.perf_counter()
@@ -89,8 +104,11 @@ def start(folder: Path) -> dict[str, float]:
         "open, s": opened,
         "of which processor, s": worked,
         "fingerprint, s": fingerprint,
+        "read from the disk for this, MB": to_open,
         "entry, median us": statistics.median(times) * 1e6,
-        "of which processor, mean us": (time.process_time() - worked_once) / LOOKUPS * 1e6,
+        "mean us": statistics.mean(times) * 1e6,
+        "of which processor, mean us": (time.process_time() - worked_once) / look_ups * 1e6,
+        "read for entries, MB": read_megabytes() - read,
         "own memory, MB": memory("RssAnon") - own,
         "shared pages, MB": memory("RssFile") - mapped,
         "samples": len(source),
@@ -104,6 +122,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=57_000_000)
     parser.add_argument("--samples-per-shard", type=int, default=95)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--look-ups", type=int, default=20_000)
+    parser.add_argument("--cold", action="store_true", help="Forget the file in memory first.")
     given = parser.parse_args()
     begun = time.perf_counter()
     if not given.folder.exists():
@@ -113,8 +133,11 @@ def main() -> None:
             f"written in {time.perf_counter() - begun:.0f} s: {size / 1e9:.2f} GB, "
             f"{size / given.samples:.0f} bytes a sample; most memory {memory('VmHWM'):.0f} MB"
         )
+    if given.cold:
+        forget(given.folder / NAME)
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
-        for figures in pool.map(start, [given.folder] * given.processes):
+        asked = [given.look_ups] * given.processes
+        for figures in pool.map(start, [given.folder] * given.processes, asked):
             print(", ".join(f"{name} {value:.6g}" for name, value in figures.items()))
 
 

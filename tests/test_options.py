@@ -92,5 +92,5 @@ def test_taking_a_photo_apart_asks_for_no_server_and_no_plots(monkeypatch):
     project = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"]
     names = {re.match(r"[\w-]+", need)[0] for need in extras["decompose"]}
-    assert names == {"onnxruntime", "opencv-python-headless"}
+    assert names == {"onnx", "onnxruntime", "opencv-python-headless"}
     assert "text2layer[decompose]" in extras["build"]

@@ -125,3 +125,71 @@ def middle_network(path: Path, side: int = 96) -> Path:
     ]
     picture = ("input", FLOAT, (1, 3, side, side))
     return write(path, nodes, [picture], ("output", FLOAT, (1, 1, side, side)), 17)
+
+
+def axes(*numbers: int) -> bytes:
+    """The attribute `axes` of an operator."""
+    listed = b"".join(number(8, one) for one in numbers)
+    return message(5, message(1, "axes") + listed + number(20, 7))
+
+
+def one_picture_network(path: Path) -> Path:
+    """The brightness network with its batch of one written into a node, as some exporters do."""
+    nodes = [
+        integers("shape", [1, 3, 12, 20]),
+        node("Reshape", ["input", "shape"], "same"),
+        node("ReduceMean", ["same"], "mean", axes(1)),
+        node("Sigmoid", ["mean"], "output"),
+    ]
+    shape = (1, 3, 12, 20)
+    return write(path, nodes, [("input", FLOAT, shape)], ("output", FLOAT, (1, 1, 12, 20)), 17)
+
+
+def mixing_network(path: Path) -> Path:
+    """How much brighter a picture is than the mean of its batch."""
+    nodes = [
+        node("ReduceMean", ["input"], "of_batch", axes(0)),
+        node("Sub", ["input", "of_batch"], "above"),
+        node("Add", ["above", "input"], "sum"),
+        node("ReduceMean", ["sum"], "mean", axes(1)),
+        node("Sigmoid", ["mean"], "output"),
+    ]
+    shape = (1, 3, 12, 20)
+    return write(path, nodes, [("input", FLOAT, shape)], ("output", FLOAT, (1, 1, 12, 20)), 17)
+
+
+def migan_like(path: Path, takes: str, gives: str, side: int = 8) -> Path:
+    """The inverted photo, shrunk to `side` and enlarged again; its parts lie as MI-GAN's do.
+
+    Args:
+        path: of the file.
+        takes: name of the tensor (N, 4, side, side) that the network in the middle takes.
+        gives: name of the tensor (N, 3, side, side) that it gives.
+        side: in pixels.
+    """
+
+    def cast(to: int) -> bytes:
+        return message(5, message(1, "to") + number(3, to) + number(20, 2))
+
+    joined = message(5, message(1, "axis") + number(3, 1) + number(20, 2))
+    nodes = [
+        node("Cast", ["image"], "colours", cast(FLOAT)),
+        node("Cast", ["mask"], "covered", cast(FLOAT)),
+        node("Concat", ["colours", "covered"], "both", joined),
+        integers("small", [1, 4, side, side]),
+        node("Resize", ["both", "", "", "small"], takes),
+        integers("no_channel", [0]),
+        integers("three_channels", [3]),
+        integers("channel_axis", [1]),
+        node("Slice", [takes, "no_channel", "three_channels", "channel_axis"], "found"),
+        node("Neg", ["found"], gives),
+        node("Shape", ["image"], "shape"),
+        node("Resize", [gives, "", "", "shape"], "large"),
+        integers("white", [255]),
+        node("Cast", ["white"], "white_level", cast(FLOAT)),
+        node("Add", ["large", "white_level"], "inverted"),
+        node("Cast", ["inverted"], "result", cast(UINT8)),
+    ]
+    image = (1, 3, "height", "width")
+    inputs = [("image", UINT8, image), ("mask", UINT8, (1, 1, "height", "width"))]
+    return write(path, nodes, inputs, ("result", UINT8, image), 18)

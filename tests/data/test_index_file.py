@@ -12,7 +12,8 @@ import torch
 from safetensors import safe_open
 
 from tests.data.test_shards import make_sample, overwrite, write
-from text2layer.data.index_file import ShardIndex
+from text2layer.data.index_builder import IndexBuilder
+from text2layer.data.index_file import FileState, ShardColumns, ShardIndex
 from text2layer.data.indexing import NAME, index_shards, open_index
 from text2layer.data.known_samples import KnownSamples
 from text2layer.data.shards import ShardComposer, ShardReader
@@ -207,6 +208,72 @@ def test_of_very_many_shards_a_spread_choice_is_compared_and_every_name(
     paths[11].unlink()
     with pytest.raises(DataError, match=r"'shard-000011\.tar' is not there"):
         ShardComposer(tmp_path, size=24, progress=False)
+
+
+def made_up(folder: Path, samples: int) -> Path:
+    """An index of one shard that does not exist."""
+    columns = {
+        "blocks": np.arange(5 * samples, dtype="<u4").reshape(samples, 5),
+        "sizes": np.full((samples, 5), 512, "<u4"),
+        "crcs": np.zeros(samples, "<u4"),
+        "kinds": np.zeros(samples, "|u1"),
+        "word_ends": np.arange(1, samples + 1, dtype="<u8") * 4,
+    }
+    builder = IndexBuilder()
+    builder.add(ShardColumns("one.tar", FileState(), columns, b"k\0ab" * samples, found=samples))
+    builder.write(folder / NAME, [])
+    return folder / NAME
+
+
+def read_ahead(path: Path) -> dict[bool, int]:
+    """Bytes of a mapped file by whether the system reads ahead in them."""
+    found = {True: 0, False: 0}
+    mine, size = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, *others = line.split()
+        if "-" in first:
+            mine = bool(others) and line.endswith(str(path))
+            begin, end = (int(edge, 16) for edge in first.split("-"))
+            size = end - begin
+        elif mine and first == "VmFlags:":
+            found["rr" not in others] += size
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux")
+def test_a_look_up_reads_no_megabytes_ahead(tmp_path: Path) -> None:
+    """Of the samples, that is; names of shards and what else is read in a row is read ahead."""
+    path = made_up(tmp_path, 100_000)
+    in_a_row = ShardIndex.open(path)
+    assert not read_ahead(path)[False]
+    del in_a_row
+    index = ShardIndex.open(path, at_random=True)
+    mapped = read_ahead(path)
+    assert mapped[False] > 0.9 * path.stat().st_size
+    assert mapped[True] > 0
+    for number in (0, 54_321, 99_999):
+        places = index.place(number)[1]
+        assert [offset for offset, _ in places.values()] == [
+            512 * (5 * number + n) for n in range(5)
+        ]
+        assert (index.key(number), index.caption(number)) == ("k", "ab")
+
+
+def test_who_draws_samples_opens_an_index_so(tmp_path: Path, monkeypatch) -> None:
+    write(tmp_path, [make_sample(n) for n in range(2)], 1)
+    index_shards(tmp_path, progress=False)
+    opened = []
+    real = ShardIndex.open.__func__  # type: ignore[attr-defined]
+
+    def noting(cls, path: Path, *, at_random: bool = False) -> ShardIndex:
+        opened.append(at_random)
+        return real(cls, path, at_random=at_random)
+
+    monkeypatch.setattr(ShardIndex, "open", classmethod(noting))
+    ShardComposer(tmp_path, progress=False)
+    index_shards(tmp_path, progress=False)
+    assert opened[0] is True
+    assert not any(opened[1:])
 
 
 @pytest.mark.parametrize("cut", [0, 5, 8, 300, 0.5, -1])

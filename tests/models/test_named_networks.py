@@ -18,7 +18,8 @@ from tests.toy_clip import save_clip
 from text2layer.errors import WeightsError
 from text2layer.models.inpainting import load_inpainter
 from text2layer.models.repository import Repository
-from text2layer.models.saliency import TRUST, load_saliency
+from text2layer.models.saliency import load_saliency
+from text2layer.models.torch_saliency import TRUST
 
 CARD = "---\nlicense: other\nlicense_name: bria-rmbg-1.4\n---\n# A network\n"
 RMBG = {"image_mean": [0.5, 0.4, 0.3], "image_std": [1, 1, 2], "size": {"width": 24, "height": 16}}
@@ -293,3 +294,14 @@ def test_a_diffusers_pipeline_fills_a_hole_and_keeps_the_rest(tmp_path: Path) ->
     assert np.array_equal(filled[~hole], image[~hole])
     assert not np.array_equal(filled, image)
     assert np.array_equal(filled, inpainter.fill(image, hole))
+    others = [image, a_wall(48, 36), image[::-1], image[:, ::-1]]
+    covered = [hole, np.zeros((36, 48), bool), hole[::-1], hole[:, ::-1]]
+    covered[1][5:9, 30:44] = True
+    several = load_inpainter(str(tmp_path / "sd"), 1, batch=4)  # of which three have one size
+    calls = []
+    run = several._run
+    several._run = lambda pairs: calls.append(len(pairs)) or run(pairs)
+    together = several.fill_all(others, covered)
+    assert calls == [3, 1]
+    for one, mask, other in zip(others, covered, together, strict=True):
+        assert np.abs(inpainter.fill(one, mask).astype(int) - other).max() <= 1

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 
 from tests import toy_onnx
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.saliency import TorchSaliency, load_saliency, stretch
+from text2layer.models.saliency import load_saliency, stretch
+from text2layer.models.torch_saliency import TorchSaliency
 from text2layer.pretrained import WEIGHTS, resolve
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

@@ -12,7 +12,12 @@ from tests import toy_onnx
 from text2layer import photos
 from text2layer.blend import composite_over
 from text2layer.errors import WeightsError
-from text2layer.models.inpainting import OpencvInpainter
+from text2layer.models.inpainting import (
+    MIGAN_GIVES,
+    MIGAN_TAKES,
+    MiganInpainter,
+    OpencvInpainter,
+)
 from text2layer.models.saliency import SaliencyMap, load_saliency
 from text2layer.photos.photo import Photo, PhotoRef, run_stages
 from text2layer.photos.rules import Agreement, Rules
@@ -181,6 +186,37 @@ def test_layers_of_a_photo_recompose_it(tmp_path: Path) -> None:
     assert stages[0].model_hashes == {"saliency": network.sha256}
     assert stages[3].model_hashes == {}
     assert set(photo.seconds) == {"saliency", "rules", "foreground", "background"}
+
+
+def test_photos_together_give_the_layers_of_single_ones(tmp_path: Path) -> None:
+    """As on a GPU: networks take several, photos differ in size, one leaves the line."""
+    saliency = toy_onnx.brightness_network(tmp_path / "toy.onnx", (1, 3, SIDE, SIDE))
+    migan = toy_onnx.migan_like(tmp_path / "migan.onnx", MIGAN_TAKES, MIGAN_GIVES)
+
+    def through(numbers: Sequence[int], batch: int) -> list[Photo]:
+        photos = []
+        for n in numbers:
+            image = np.full((SIDE + 3 * n, SIDE - 5 * n, 3), 30 + 10 * n, np.uint8)
+            if n != 2:
+                image[60 - n : 110, 60 : 130 - 4 * n] = (250, 230 - 20 * n, 240)
+            photos.append(Photo(PhotoRef(f"key{n}", "nowhere"), image=image))
+        stages = [
+            Saliency(SETTINGS, network=load_saliency(str(saliency), 1, batch=batch)),
+            Rules(SETTINGS),
+            Foreground(SETTINGS),
+            Background(SETTINGS, inpainter=MiganInpainter(migan, 1, batch)),
+        ]
+        run_stages(stages, photos)
+        return photos
+
+    together = through(range(5), 3)
+    assert [photo.rejected is None for photo in together] == [True, True, False, True, True]
+    for n, photo in enumerate(together):
+        (alone,) = through([n], 1)
+        assert photo.scores == pytest.approx(alone.scores, abs=1e-3)
+        if n != 2:
+            assert np.abs(photo.mask.astype(int) - alone.mask).max() <= 1
+            assert np.abs(photo.background.astype(int) - alone.background).max() <= 1
 
 
 ORDER = [

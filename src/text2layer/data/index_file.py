@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,10 @@ COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "names": ("|u1", ()),
     "notes": ("|u1", ()),
 }
+BY_SAMPLE = (
+    "word_ends", "blocks", "sizes", "crcs", "kinds", "words",
+    *(name for name in COLUMNS if name.startswith("order_")),
+)  # fmt: skip
 AGAIN = "run text2layer dataset index again, or delete the file"
 MAX_HEADER = 100 * 2**20  # bytes, as the safetensors library has it
 
@@ -112,8 +117,13 @@ class ShardIndex:
         self._arrays, self._checked, self._complete = arrays, checked, complete
 
     @classmethod
-    def open(cls, path: Path) -> ShardIndex:
+    def open(cls, path: Path, *, at_random: bool = False) -> ShardIndex:
         """Map an index file; nothing of it is read but the header.
+
+        Args:
+            path: of the file.
+            at_random: samples will be looked up in any order, so the system should not read ahead:
+                a look-up needs a few pages, and reading ahead brings megabytes.
 
         Raises:
             DataError: it is cut short, damaged, or no such index.
@@ -131,11 +141,15 @@ class ShardIndex:
                 )
             if size != 8 + length + max(column["data_offsets"][1] for column in header.values()):
                 raise ValueError("its length is wrong")
-            mapped = np.memmap(path, np.uint8, "r").view(np.ndarray)  # a plain array is faster
+            with path.open("rb") as file:
+                pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = np.frombuffer(pages, np.uint8)
             arrays = {}
             for name, (kind, more) in COLUMNS.items():
                 begin, end = (8 + length + edge for edge in header[name]["data_offsets"])
                 arrays[name] = mapped[begin:end].view(kind).reshape(-1, *more)
+                if at_random and name in BY_SAMPLE:
+                    _do_not_read_ahead(pages, begin, end)
             facts = json.loads(said["text2layer"])
             samples, shards = len(arrays["kinds"]), len(arrays["times"])
             whole = (
@@ -282,3 +296,11 @@ class ShardIndex:
     def _text(self, column: str, ends: str, number: int) -> bytes:
         begin, end = (int(edge) for edge in self._arrays[ends][number : number + 2])
         return self._arrays[column][begin:end].tobytes()
+
+
+def _do_not_read_ahead(pages: mmap.mmap, begin: int, end: int) -> None:
+    """Advise the system so about the whole pages of these bytes, where it can be advised."""
+    first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+    last = end // mmap.PAGESIZE * mmap.PAGESIZE
+    if hasattr(mmap, "MADV_RANDOM") and last > first:
+        pages.madvise(mmap.MADV_RANDOM, first, last - first)

@@ -114,7 +114,7 @@ def open_index(shards: Shards) -> ShardIndex | None:
     file = path / NAME if path.is_dir() else path
     if file.suffix != SUFFIX or not file.is_file():
         return None
-    index = ShardIndex.open(file)
+    index = ShardIndex.open(file, at_random=True)
     wrong = _misfits(index)
     if wrong:
         more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""

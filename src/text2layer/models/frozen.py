@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -22,7 +23,16 @@ Network = TypeVar("Network")
 
 # of those that onnxruntime may offer: the ones whose results stay close to the CPU's
 CUDA = "CUDAExecutionProvider"
-PROVIDERS = (CUDA, "CPUExecutionProvider")
+CPU = "CPUExecutionProvider"
+# whole float32, as a CPU computes; no trial of every way to convolve for every new batch; no more
+# memory than is asked for, since workers may share a GPU
+CUDA_OPTIONS = {
+    "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC",
+    "arena_extend_strategy": "kSameAsRequested",
+}  # fmt: skip
+GPU = "cuda"  # devices, as torch calls them
+ONNXRUNTIME, TORCH = "onnxruntime", "torch"  # libraries that run networks
+TF32 = "NVIDIA_TF32_OVERRIDE"  # "0": NVIDIA's libraries compute with whole float32
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # empty: no network of this process runs on a GPU
 GPU_BATCH = (
     8  # pictures that a GPU is given together; on a CPU a batch takes memory, and saves none
@@ -43,12 +53,16 @@ class Held(Generic[Network]):
         self.network = network
 
 
-def open_session(path: Path, threads: int = 0) -> Any:
+def open_session(
+    path: Path, threads: int = 0, *, graph: bytes | None = None, gpu: bool = True
+) -> Any:
     """Open an onnxruntime session, on a GPU where onnxruntime has one.
 
     Args:
         path: the .onnx file.
         threads: of one operator; 0 leaves it to onnxruntime (one for each core).
+        graph: is opened instead of the file that it was made from.
+        gpu: False stays on the CPU.
 
     Raises:
         InputError: onnxruntime is not installed.
@@ -62,17 +76,31 @@ def open_session(path: Path, threads: int = 0) -> Any:
     if threads:
         options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    offered = onnxruntime.get_available_providers()
-    hidden = os.environ.get(VISIBLE) == ""
-    providers = [
-        provider for provider in PROVIDERS
-        if provider in offered and not (hidden and provider == CUDA)
-    ]  # fmt: skip
+    providers: list[Any] = [CPU]
+    if gpu and os.environ.get(VISIBLE) != "" and CUDA in onnxruntime.get_available_providers():
+        providers.insert(0, (CUDA, CUDA_OPTIONS))
+        if hasattr(onnxruntime, "preload_dlls"):  # CUDA as torch's packages bring it
+            with suppress(Exception), redirect_stdout(sys.stderr):
+                onnxruntime.preload_dlls()
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return onnxruntime.InferenceSession(
+            str(path) if graph is None else graph, options, providers=providers
+        )
     except Exception as error:  # onnxruntime has a dozen classes for it, all below Exception
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{path} is not an ONNX network that can be run: {reason}.") from None
+
+
+def device_of(session: Any) -> str:
+    """Where an onnxruntime session runs: "cpu" or "cuda"."""
+    return GPU if CUDA in session.get_providers() else "cpu"
+
+
+def torch_device() -> str:
+    """Where torch runs networks of this process: "cpu" or "cuda"."""
+    import torch
+
+    return GPU if torch.cuda.is_available() else "cpu"
 
 
 def has_cuda() -> bool:

@@ -9,15 +9,17 @@ Outside the hole every result is the photo itself, exactly: networks change thos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from text2layer.blend import extend_edge_colours
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.frozen import module_sha256, open_session
+from text2layer.models.batches import in_batches, part_of_graph
+from text2layer.models.frozen import GPU, GPU_BATCH, ONNXRUNTIME, device_of, open_session
+from text2layer.models.placement import note
 from text2layer.models.repository import Repository, onnx_sha256
 from text2layer.options import require
 from text2layer.pretrained import WEIGHTS, resolve
@@ -25,9 +27,11 @@ from text2layer.pretrained import WEIGHTS, resolve
 NAMES = ("migan", "opencv")
 TELEA_RADIUS = 5  # pixels around a pixel that its fill is made from
 MIGAN_LEAST = 3  # pixels a side: its blur mirrors two pixels beyond each edge
-LAMA_SIDE = 512  # pixels, of a network that leaves its input size open
-DIFFUSION_MULTIPLE = 8  # of height and width: what an autoencoder of factor 8 takes
-DIFFUSION_SEED = 0
+# tensors of MI-GAN's file: what its network takes, (N, 4, 512, 512), and gives, (N, 3, 512, 512)
+MIGAN_TAKES = "/Concat_23_output_0"
+MIGAN_GIVES = "/model/synthesis/b512/Add_1_output_0"
+
+Pair = tuple[np.ndarray, np.ndarray]  # a photo and its hole
 
 
 class Inpainter(Protocol):
@@ -58,8 +62,51 @@ class Inpainter(Protocol):
         """
         ...
 
+    def fill_all(
+        self, images: Sequence[np.ndarray], holes: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """The same for each of several photos, which may differ in size."""
+        ...
 
-def load_inpainter(name: str, threads: int = 0, licence: str = "") -> Inpainter:
+
+class BatchInpainter:
+    """What inpainters have in common; see `Inpainter`. A subclass fills a batch in `_filled`.
+
+    Attributes:
+        batch: photos that it is given together: 1 on a CPU, where more would not be faster.
+        device: "cpu" or "cuda": where its network runs.
+        library: that runs it.
+    """
+
+    name: str
+    sha256: str
+    licence: str
+    batch = 1
+    device = "cpu"
+    library = ONNXRUNTIME
+
+    def fill(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        """See `Inpainter.fill`."""
+        return self.fill_all([image], [hole])[0]
+
+    def fill_all(
+        self, images: Sequence[np.ndarray], holes: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """See `Inpainter.fill_all`."""
+        pairs = list(zip(images, holes, strict=True))
+        asked = [number for number, pair in enumerate(pairs) if check_hole(*pair)]
+        results = [image.copy() for image in images]
+        filled = in_batches(self, [pairs[number] for number in asked], self._filled)
+        for number, result in zip(asked, filled, strict=True):
+            results[number] = paste_kept(*pairs[number], result)
+        return results
+
+    def _filled(self, pairs: Sequence[Pair]) -> list[np.ndarray]:
+        """Photos with new pixels in their holes; what is outside does not count."""
+        raise NotImplementedError
+
+
+def load_inpainter(name: str, threads: int = 0, licence: str = "", batch: int = 0) -> Inpainter:
     """Load an inpainter.
 
     Args:
@@ -69,26 +116,30 @@ def load_inpainter(name: str, threads: int = 0, licence: str = "") -> Inpainter:
             inpainting pipeline.
         threads: of one operator; 0 leaves it to the library.
         licence: of weights whose model card names none.
+        batch: photos that the network is given together, if its graph can be made to take so many;
+            0: 8 on a GPU, 1 on a CPU.
 
     Raises:
         InputError: a library that it needs is not installed, or there is no such inpainter.
         WeightsError: its weights are missing or cannot be used.
     """
     if name == "migan":
-        return MiganInpainter(resolve("migan"), threads)
+        return MiganInpainter(resolve("migan"), threads, batch)
     if name == "opencv":
         return OpencvInpainter()
     path = Path(name).expanduser()
     if path.suffix.lower() == ".onnx":
         if not path.is_file():
             raise WeightsError(f"The inpainter {name} is not there; check the path.")
-        return _own_onnx(name, path, Repository(name), threads, licence)
+        return _own_onnx(name, path, Repository(name), threads, licence, batch)
     if path.is_dir() or name.count("/") == 1:
         repository = Repository(name)
         found = None if repository.file("model_index.json") else repository.onnx()
         if found is not None:
-            return _own_onnx(name, found, repository, threads, licence)
-        return DiffusionInpainter(name, threads, licence or repository.licence())
+            return _own_onnx(name, found, repository, threads, licence, batch)
+        from text2layer.models.diffusion_inpainting import DiffusionInpainter
+
+        return DiffusionInpainter(name, threads, licence or repository.licence(), batch)
     raise InputError(
         f"There is no inpainter {name!r}; give {', '.join(NAMES)}, an .onnx file, or the folder or "
         f"hub id of a LaMa in ONNX or of a diffusers inpainting pipeline."
@@ -96,177 +147,97 @@ def load_inpainter(name: str, threads: int = 0, licence: str = "") -> Inpainter:
 
 
 def _own_onnx(
-    name: str, path: Path, repository: Repository, threads: int, licence: str
+    name: str, path: Path, repository: Repository, threads: int, licence: str, batch: int
 ) -> Inpainter:
     if onnx_sha256(path) == WEIGHTS["migan"].sha256:
-        return MiganInpainter(path, threads)
-    return LamaInpainter(name, path, threads, licence or repository.licence())
+        return MiganInpainter(path, threads, batch)
+    from text2layer.models.lama import LamaInpainter
+
+    return LamaInpainter(name, path, threads, licence or repository.licence(), batch)
 
 
-class MiganInpainter:
+class MiganInpainter(BatchInpainter):
     """The MI-GAN pipeline in one ONNX graph, any size; see `Inpainter`.
 
     The graph itself cuts a square around the hole, runs the network on it at 512 x 512 and blends
     the result in, so a small hole costs as much as a large one. A photo of one or two pixels a side
     is continued to three for it. The graph smooths the photo across the hole's edge, so the hole is
     filled from its edge first: what was in it reaches no new pixel.
+
+    The square depends on the hole, so the graph takes one photo. For batches it is cut in three:
+    what comes before the network and after it is done for each photo on the CPU, the network takes
+    the squares together.
+
+    Args:
+        path: of the .onnx file.
+        threads: of one operator; 0 leaves it to the library.
+        batch: photos that the network is given together; 0: 8 on a GPU, 1 on a CPU.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, path: Path, threads: int = 0, batch: int = 0) -> None:
         self.name, self.licence = "migan", WEIGHTS["migan"].licence
         self.sha256 = WEIGHTS["migan"].sha256
-        self._session = open_session(path, threads)
+        self._whole = open_session(path, threads)
+        self.device = device_of(self._whole)
+        self.batch = batch or (GPU_BATCH if self.device == GPU else 1)
+        note(self)
+        self._parts: list[Any] = []
+        if self.batch > 1:
+            both = ["image", "mask"]
+            self._parts = [
+                open_session(path, threads, graph=part_of_graph(path, *ends), gpu=gpu)
+                for ends, gpu in (
+                    ((both, MIGAN_TAKES), False),
+                    (([MIGAN_TAKES], MIGAN_GIVES), True),
+                    (([*both, MIGAN_GIVES], "result"), False),
+                )
+            ]
 
-    def fill(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        """See `Inpainter.fill`."""
-        if not check_hole(image, hole):
-            return image.copy()
+    def _filled(self, pairs: Sequence[Pair]) -> list[np.ndarray]:
+        feeds = [self._feed(*pair) for pair in pairs]
+        if self._parts:
+            before, network, after = self._parts
+            squares = np.concatenate([before.run(None, feed)[0] for feed in feeds])
+            fills = network.run(None, {MIGAN_TAKES: squares})[0]
+            results = [
+                after.run(None, feed | {MIGAN_GIVES: fills[number : number + 1]})[0]
+                for number, feed in enumerate(feeds)
+            ]
+        else:
+            results = [self._whole.run(["result"], feed)[0] for feed in feeds]
+        return [
+            result[0].transpose(1, 2, 0)[: hole.shape[0], : hole.shape[1]]
+            for result, (_, hole) in zip(results, pairs, strict=True)
+        ]
+
+    def _feed(self, image: np.ndarray, hole: np.ndarray) -> dict[str, np.ndarray]:
+        """What the graph takes."""
         height, width = hole.shape
         emptied = extend_edge_colours(image, np.where(hole, 0, 255).astype(np.uint8))
-        padded, mask = _continued(
+        padded, mask = continued(
             emptied, hole, max(0, MIGAN_LEAST - height), max(0, MIGAN_LEAST - width)
         )
-        feed = {
+        return {
             "image": np.ascontiguousarray(padded.transpose(2, 0, 1)[None]),
             "mask": np.where(mask, 0, 255).astype(np.uint8)[None, None],
         }
-        result = self._session.run(["result"], feed)[0][0].transpose(1, 2, 0)
-        return paste_kept(image, hole, result[:height, :width])
 
 
-class OpencvInpainter:
+class OpencvInpainter(BatchInpainter):
     """Telea's fast marching from OpenCV: smears the surroundings inward; see `Inpainter`."""
 
     def __init__(self) -> None:
         self.name, self.sha256, self.licence = "opencv", "", ""
         self._cv2 = require("cv2", "OpenCV", "The inpainter 'opencv'", extra="decompose")
 
-    def fill(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        """See `Inpainter.fill`."""
-        if not check_hole(image, hole):
-            return image.copy()
-        mask = hole.astype(np.uint8)
-        image = np.ascontiguousarray(image)
-        result = self._cv2.inpaint(image, mask, TELEA_RADIUS, self._cv2.INPAINT_TELEA)
-        return paste_kept(image, hole, result)
-
-
-class LamaInpainter:
-    """LaMa in ONNX, or another network that takes photo and hole as floats; see `Inpainter`.
-
-    It takes (1, 3, H, W) in 0..1 and (1, 1, H, W), 1 in the hole, and gives (1, 3, H, W) in 0..1 or
-    0..255; which of them is found out with a grey photo. A square around the hole, at least twice
-    as large as it, is shrunk or enlarged to the size of the network: 512 pixels a side where the
-    graph leaves that open.
-
-    Args:
-        name: as the user gave it.
-        path: of the .onnx file.
-        threads: of one operator; 0 leaves it to the library.
-        licence: of the weights.
-
-    Raises:
-        WeightsError: the file is not such a network.
-    """
-
-    def __init__(self, name: str, path: Path, threads: int = 0, licence: str = "") -> None:
-        self.name, self.licence, self.sha256 = name, licence, onnx_sha256(path)
-        self._session = open_session(path, threads)
-        inputs = self._session.get_inputs()
-        by_channels = {one.shape[1]: one for one in inputs
-                       if len(one.shape) == 4 and one.type == "tensor(float)"}  # fmt: skip
-        if len(inputs) != 2 or by_channels.keys() != {1, 3}:
-            raise WeightsError(
-                f"{path} is no inpainter: it must take a photo (1, 3, H, W) and a hole "
-                f"(1, 1, H, W) as floats, but takes {[(i.name, i.shape, i.type) for i in inputs]}."
+    def _filled(self, pairs: Sequence[Pair]) -> list[np.ndarray]:
+        return [
+            self._cv2.inpaint(
+                np.ascontiguousarray(image), hole.astype(np.uint8), TELEA_RADIUS,
+                self._cv2.INPAINT_TELEA,
             )
-        self._photo, self._hole = by_channels[3].name, by_channels[1].name
-        height, width = (side if isinstance(side, int) else LAMA_SIDE
-                         for side in by_channels[3].shape[2:])  # fmt: skip
-        self._size = (width, height)
-        self._scale = 1.0
-        grey, hole = np.full((height, width, 3), 0.5, np.float32), np.zeros((height, width), bool)
-        hole[height // 2, width // 2] = True
-        if float(np.median(self._run(grey, hole))) < 2:
-            self._scale = 255.0
-
-    def fill(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        """See `Inpainter.fill`."""
-        if not check_hole(image, hole):
-            return image.copy()
-        rows, columns = _window(hole, max(self._size))
-        part, mask = image[rows, columns], hole[rows, columns]
-        side = max(mask.shape)
-        square, mask = _continued(part, mask, side - mask.shape[0], side - mask.shape[1])
-        small = Image.fromarray(square).resize(self._size, Image.Resampling.LANCZOS)
-        covered = Image.fromarray(mask.astype(np.uint8) * 255).resize(
-            self._size, Image.Resampling.BOX
-        )
-        found = self._run(np.asarray(small, np.float32) / 255, np.asarray(covered) > 0)
-        levels = np.rint(np.clip(found * self._scale, 0, 255)).astype(np.uint8)
-        large = np.asarray(Image.fromarray(levels).resize((side, side), Image.Resampling.LANCZOS))
-        result = image.copy()
-        result[rows, columns] = large[: part.shape[0], : part.shape[1]]
-        return paste_kept(image, hole, result)
-
-    def _run(self, photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        """(h, w, 3) in 0..1 and (h, w) bool -> (h, w, 3)."""
-        feed = {
-            self._photo: np.ascontiguousarray(photo.transpose(2, 0, 1)[None], np.float32),
-            self._hole: np.ascontiguousarray(hole[None, None], np.float32),
-        }
-        found = np.asarray(self._session.run(None, feed)[0])
-        if found.shape != (1, 3, *hole.shape):
-            raise WeightsError(
-                f"The inpainter {self.name!r} gives {found.shape}, not {(1, 3, *hole.shape)}."
-            )
-        return np.nan_to_num(found[0].transpose(1, 2, 0).astype(np.float32))
-
-
-class DiffusionInpainter:
-    """A diffusers inpainting pipeline with an empty prompt, as in the paper; see `Inpainter`.
-
-    Every photo starts from the same seed, so that a build gives the same result again.
-    """
-
-    def __init__(self, name: str, threads: int = 0, licence: str = "") -> None:
-        import torch
-        from diffusers import AutoPipelineForInpainting
-
-        if threads:
-            torch.set_num_threads(threads)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            pipeline = AutoPipelineForInpainting.from_pretrained(name)
-        except Exception as error:  # the hub's client, diffusers or safetensors
-            reason = " ".join(str(error).split())[:200]
-            raise WeightsError(f"The inpainter {name!r} cannot be loaded: {reason}.") from None
-        self._pipeline: Any = pipeline.to(device)
-        self._pipeline.set_progress_bar_config(disable=True)
-        self.name, self.licence = name, licence
-        networks = [part for _, part in sorted(pipeline.components.items())
-                    if isinstance(part, torch.nn.Module)]  # fmt: skip
-        self.sha256 = module_sha256(*networks)
-
-    def fill(self, image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        """See `Inpainter.fill`."""
-        import torch
-
-        if not check_hole(image, hole):
-            return image.copy()
-        height, width = hole.shape
-        padded, mask = _continued(
-            image, hole, -height % DIFFUSION_MULTIPLE, -width % DIFFUSION_MULTIPLE
-        )
-        result = self._pipeline(
-            prompt="",
-            image=Image.fromarray(padded),
-            mask_image=Image.fromarray(mask.astype(np.uint8) * 255),
-            height=padded.shape[0],
-            width=padded.shape[1],
-            generator=torch.Generator().manual_seed(DIFFUSION_SEED),
-        ).images[0]
-        return paste_kept(image, hole, np.asarray(result.convert("RGB"))[:height, :width])
+            for image, hole in pairs
+        ]  # fmt: skip
 
 
 def check_hole(image: np.ndarray, hole: np.ndarray) -> bool:
@@ -281,22 +252,7 @@ def check_hole(image: np.ndarray, hole: np.ndarray) -> bool:
     return bool(hole.any())
 
 
-def _window(hole: np.ndarray, least: int) -> tuple[slice, slice]:
-    """Rows and columns of a square around a hole, as far as the photo goes.
-
-    Its side is twice that of the hole, and `least` or more.
-    """
-    rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
-    side = max(2 * int(max(np.ptp(rows), np.ptp(columns)) + 1), least)
-    slices = []
-    for places, length in ((rows, hole.shape[0]), (columns, hole.shape[1])):
-        start = int(places[0] + places[-1] + 1 - side) // 2
-        start = max(0, min(start, length - side))
-        slices.append(slice(start, min(start + side, length)))
-    return slices[0], slices[1]
-
-
-def _continued(
+def continued(
     image: np.ndarray, hole: np.ndarray, below: int, right: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """A photo and its hole, both repeated by so many pixels beyond their last row and column."""

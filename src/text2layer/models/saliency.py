@@ -11,17 +11,18 @@ brightest value, ImageNet statistics, stretched to 0..1, resized back with Lancz
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.models.frozen import CUDA, GPU_BATCH, module_sha256, open_session
+from text2layer.models.batches import Batched, in_batches, open_for_batches
+from text2layer.models.frozen import GPU, GPU_BATCH, ONNXRUNTIME, device_of, open_session
+from text2layer.models.placement import note
 from text2layer.models.repository import (
     Repository,
     input_size,
@@ -35,7 +36,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 NAMES = ("u2net", "u2netp", "isnet")
 USUAL_SIDE = 1024  # of networks that leave their input size open: BiRefNet, IS-Net, InSPyReNet
 FLAT = 1e-6  # a map with less contrast is not stretched: it would be noise
-TRUST = "TEXT2LAYER_TRUST_REMOTE_CODE"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ RECIPES = {
 }
 
 
-def load_saliency(name: str, threads: int = 0, licence: str = "") -> SaliencyModel:
+def load_saliency(name: str, threads: int = 0, licence: str = "", batch: int = 0) -> SaliencyModel:
     """Load a salient-object network.
 
     Args:
@@ -112,6 +112,8 @@ def load_saliency(name: str, threads: int = 0, licence: str = "") -> SaliencyMod
             for semantic segmentation with one or two classes, the last being the object.
         threads: of one operator; 0 leaves it to the library.
         licence: of weights whose model card names none.
+        batch: photos that the network is given together, if its graph can be made to take so many;
+            0: 8 on a GPU, 1 on a CPU.
 
     `preprocessor_config.json` beside the network says its size and statistics. Without one it gets
     ImageNet statistics and the input size that its graph asks for, or 1024 pixels a side. Of an
@@ -124,18 +126,24 @@ def load_saliency(name: str, threads: int = 0, licence: str = "") -> SaliencyMod
     if not name:
         raise InputError("The saliency network has no name; give u2net, u2netp, isnet or a file.")
     if name in NAMES:
-        return OnnxSaliency(name, resolve(name), threads, licence=WEIGHTS[name].licence)
+        return OnnxSaliency(
+            name, resolve(name), threads, licence=WEIGHTS[name].licence, batch=batch
+        )
     path = Path(name).expanduser()
     if path.suffix.lower() == ".onnx":
         if not path.is_file():
             raise WeightsError(f"The saliency network {name} is not there; check the path.")
-        return _own_onnx(name, path, Repository(name), threads, licence)
+        return _own_onnx(name, path, Repository(name), threads, licence, batch)
     if path.is_dir() or name.count("/") == 1:
         repository = Repository(name)
         found = repository.onnx()
         if found is not None:
-            return _own_onnx(name, found, repository, threads, licence)
-        return _from_transformers(name, repository, threads, licence)
+            return _own_onnx(name, found, repository, threads, licence, batch)
+        from text2layer.models.torch_saliency import from_transformers
+
+        recipe, input_side = asked_input(repository)
+        licence = licence or repository.licence()
+        return from_transformers(name, recipe, input_side, threads, licence, batch)
     raise InputError(
         f"There is no saliency network {name!r}; give {', '.join(NAMES)}, an .onnx file, "
         f"or a hub id such as owner/name."
@@ -152,11 +160,17 @@ class OnnxSaliency:
         licence: of the weights.
         recipe: how it wants its input; networks of the table have their own.
         size: (width, height) of its input if the graph leaves that open.
+        batch: photos that it is given together; 0: 8 on a GPU, 1 on a CPU, where more would not be
+            faster. A graph that was exported for one, as U^2-Net's and IS-Net's were, is made to
+            take more in memory.
 
     Attributes:
-        batch: photos that it is given together: 1 on a CPU, where more would not be faster, and for
-            graphs that were exported for one, as U^2-Net's and IS-Net's were.
+        batch: photos that it is given together; 1 if its graph cannot be made to take more.
+        device: "cpu" or "cuda".
+        library: that runs it.
     """
+
+    library = ONNXRUNTIME
 
     def __init__(
         self,
@@ -167,6 +181,7 @@ class OnnxSaliency:
         licence: str = "",
         recipe: Recipe | None = None,
         size: tuple[int, int] | None = None,
+        batch: int = 0,
     ) -> None:
         self.name, self.licence = name, licence
         self.sha256 = onnx_sha256(path)
@@ -186,14 +201,18 @@ class OnnxSaliency:
             for side, other in zip(shape[2:], (asked[1], asked[0]), strict=True)
         )
         self._size = (width, height)
-        on_gpu = CUDA in self._session.get_providers()
-        self.batch = GPU_BATCH if on_gpu and not isinstance(shape[0], int) else 1
+        self.device = device_of(self._session)
+        self.batch = batch or (GPU_BATCH if self.device == GPU else 1)
+        if self.batch > 1 and isinstance(shape[0], int):
+            several = open_for_batches(path, threads, (height, width))
+            self._session, self.batch = (several, self.batch) if several else (self._session, 1)
         self._input = inputs[0].name
         self._output = self._session.get_outputs()[0].name
+        note(self)
 
     def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:
         """One map for each (H, W, 3) uint8 photo."""
-        return in_batches(images, self.batch, self._recipe, self._size, self._run)
+        return find_maps(self, images, self._recipe, self._size, self._run)
 
     def _run(self, values: np.ndarray) -> np.ndarray:
         output = np.asarray(self._session.run([self._output], {self._input: values})[0])
@@ -204,65 +223,9 @@ class OnnxSaliency:
         return output
 
 
-class TorchSaliency:
-    """A torch network; see `SaliencyModel`.
-
-    Args:
-        name: as the user gave it.
-        network: (N, 3, h, w) float32 -> logits, alone, as `.logits`, or as the last of a sequence
-            (BiRefNet): (N, 1, .., ..) of the object, or (N, 2, .., ..) of ground and object.
-        size: (width, height) of its input.
-        recipe: how it wants its input.
-        licence: of the weights.
-
-    Attributes:
-        batch: photos that it is given together; 1 on a CPU.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        network: Any,
-        size: tuple[int, int] = (USUAL_SIDE, USUAL_SIDE),
-        recipe: Recipe | None = None,
-        licence: str = "",
-    ) -> None:
-        import torch
-
-        self.name, self.licence = name, licence
-        self.sha256 = module_sha256(network)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._network = network.float().eval().to(self._device)
-        self._size, self._recipe = size, recipe or Recipe()
-        self.batch = GPU_BATCH if self._device.type == "cuda" else 1
-
-    def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:
-        """One map for each (H, W, 3) uint8 photo."""
-        return in_batches(images, self.batch, self._recipe, self._size, self._run)
-
-    def _run(self, values: np.ndarray) -> np.ndarray:
-        import torch
-
-        with torch.inference_mode():
-            output = self._network(torch.from_numpy(values).to(self._device))
-        output = getattr(output, "logits", output)
-        logits = output[-1] if isinstance(output, (list, tuple)) else output
-        maps = logits.reshape(len(values), -1, *logits.shape[-2:]).float()
-        classes = maps.shape[1]
-        if classes > 2:
-            raise WeightsError(
-                f"The network {self.name!r} tells {classes} classes apart; a saliency network "
-                "has one or two."
-            )
-        # the softmax of two classes is the sigmoid of their difference
-        probability = (maps[:, -1] - maps[:, 0] * (classes - 1)).sigmoid()
-        found: np.ndarray = probability.cpu().numpy()
-        return found
-
-
-def in_batches(
+def find_maps(
+    network: Batched,
     images: Sequence[np.ndarray],
-    batch: int,
     recipe: Recipe,
     size: tuple[int, int],
     run: Callable[[np.ndarray], np.ndarray],
@@ -270,22 +233,22 @@ def in_batches(
     """A map for each photo.
 
     Args:
+        network: whose batch says how many photos are run together.
         images: (H, W, 3) uint8; they may differ in size.
-        batch: photos that the network is given together.
         recipe: how they are prepared.
         size: (width, height) that the network takes.
         run: (N, 3, height, width) float32 -> N maps of one channel.
     """
-    found = []
-    for first in range(0, len(images), batch):
-        part = images[first : first + batch]
+
+    def maps_of(part: Sequence[np.ndarray]) -> list[SaliencyMap]:
         output = run(np.concatenate([recipe.prepare(image, size) for image in part]))
         maps = output.reshape(len(part), *output.shape[-2:])
-        found += [
+        return [
             stretch(values, (image.shape[1], image.shape[0]))
             for image, values in zip(part, maps, strict=True)
         ]
-    return found
+
+    return in_batches(network, images, maps_of)
 
 
 def stretch(values: np.ndarray, size: tuple[int, int]) -> SaliencyMap:
@@ -307,64 +270,21 @@ def stretch(values: np.ndarray, size: tuple[int, int]) -> SaliencyMap:
 
 
 def _own_onnx(
-    name: str, path: Path, repository: Repository, threads: int, licence: str
+    name: str, path: Path, repository: Repository, threads: int, licence: str, batch: int
 ) -> SaliencyModel:
     """An ONNX network that is none of the table, or is one by its content."""
     for known in NAMES:
         if onnx_sha256(path) == WEIGHTS[known].sha256:
-            return OnnxSaliency(name, path, threads, licence=WEIGHTS[known].licence)
-    recipe, size = _input(repository)
+            return OnnxSaliency(name, path, threads, licence=WEIGHTS[known].licence, batch=batch)
+    recipe, size = asked_input(repository)
     return OnnxSaliency(
-        name, path, threads, licence=licence or repository.licence(), recipe=recipe, size=size
-    )
+        name, path, threads, licence=licence or repository.licence(), recipe=recipe, size=size,
+        batch=batch,
+    )  # fmt: skip
 
 
-def _input(repository: Repository) -> tuple[Recipe, tuple[int, int] | None]:
+def asked_input(repository: Repository) -> tuple[Recipe, tuple[int, int] | None]:
     """What the preprocessing of a repository says: statistics, and the size if it does."""
     said = repository.preprocessing()
     mean, std = input_statistics(said, repository.name, IMAGENET_MEAN, IMAGENET_STD)
     return Recipe(mean, std), input_size(said, repository.name)
-
-
-def _from_transformers(
-    name: str, repository: Repository, threads: int, licence: str
-) -> SaliencyModel:
-    """A network of transformers from a folder or the hub."""
-    import torch
-    from transformers import (
-        MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
-        AutoConfig,
-        AutoModelForImageSegmentation,
-        AutoModelForSemanticSegmentation,
-    )
-
-    if threads:
-        torch.set_num_threads(threads)
-    trusted = os.environ.get(TRUST, "") == "1"
-    try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=trusted)
-        semantic = type(config) in MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING
-        kind = AutoModelForSemanticSegmentation if semantic else AutoModelForImageSegmentation
-        network = kind.from_pretrained(name, trust_remote_code=trusted)
-    except Exception as error:  # the hub's client, transformers or the repository's own code
-        reason = " ".join(str(error).split())[:200]
-        hint = ""
-        if "trust_remote_code" in str(error):
-            reason = "it brings its own code"
-            hint = (
-                f" Set {TRUST}=1 if you trust its authors and want that code run, or take an ONNX "
-                "export of it."
-            )
-        raise WeightsError(
-            f"The saliency network {name!r} cannot be loaded: {reason}.{hint}"
-        ) from None
-    classes = getattr(config, "num_labels", 1) if semantic else 1
-    if classes > 2:
-        raise WeightsError(
-            f"The network {name!r} tells {classes} classes apart; a saliency network has one or "
-            "two."
-        )
-    recipe, size = _input(repository)
-    return TorchSaliency(
-        name, network, size or (USUAL_SIDE, USUAL_SIDE), recipe, licence or repository.licence()
-    )

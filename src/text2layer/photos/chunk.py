@@ -49,6 +49,7 @@ class ChunkResult:
         kept: written to the shard.
         reasons: how many were left out, by (stage, reason).
         model_hashes: SHA-256 of the models that took part, by role.
+        devices: where each network ran; see `placement.placements`.
     """
 
     number: int
@@ -56,6 +57,7 @@ class ChunkResult:
     kept: int
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     model_hashes: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

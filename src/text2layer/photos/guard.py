@@ -105,6 +105,15 @@ class Guard:
         provenance: Provenance = self._asked("provenance")
         return provenance
 
+    def devices(self) -> str:
+        """Which network runs where, in words; see `Worker.devices`."""
+        while True:
+            try:
+                said: str = self._child.call("devices")
+                return said
+            except Died as death:
+                self._count(death)
+
     def close(self) -> None:
         """End the process at once; a call at work in another thread raises `child.Closed`."""
         self._child.close()

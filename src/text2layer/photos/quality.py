@@ -81,12 +81,15 @@ def load_classifiers(settings: BuildSettings, threads: int = 0) -> QualityModel 
     import torch
 
     from text2layer.judges.quality import load_quality
-    from text2layer.models.frozen import GPU_BATCH
+    from text2layer.models.frozen import GPU_BATCH, TORCH, torch_device
+    from text2layer.models.placement import place
 
     if threads:
         torch.set_num_threads(threads)
     model = load_quality()
-    if torch.cuda.is_available():
-        model.to("cuda")
+    device = torch_device()
+    if device != "cpu":
+        model.to(device)
         model.batch = GPU_BATCH
+    place("quality classifiers", TORCH, device, model.batch)
     return model

@@ -151,6 +151,7 @@ def collect(
         "storage": {"shards": len(shards), "bytes": sum(path.stat().st_size for path in shards)},
         "examples": [_example(path, tally.examples) for path in strips],
         "models": record.get("models", {}),
+        "devices": record.get("devices", {}),
         "packages": {"python": record["python"]} | record["packages"],
         "settings": record["settings"],
         "stages": record["stages"],

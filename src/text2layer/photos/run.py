@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from text2layer import __version__
 from text2layer.data.places import is_address, place_of
 from text2layer.errors import DataError, InputError
+from text2layer.models.placement import in_words, merged
 from text2layer.photos.chunk import DEFAULT_STAGES, FORMER_STAGES, ChunkResult, check_source
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.guard import Guard
@@ -323,8 +325,10 @@ def _run_chunks(
             guard.close()
         results = run_on_ray(setup, todo, ray, actors, stop)
     else:
+        if said := guards[0].devices():
+            print(said, file=sys.stderr, flush=True)
         results = run_in_pool(guards[: len(todo)], _tasks(index, todo), stop)
-    begun = perf_counter()
+    begun, devices = perf_counter(), dict[str, str]()
     bar = tqdm(
         total=len(index), initial=summary.done_before, desc="build", unit="photo",
         disable=not progress, smoothing=0.1,
@@ -332,9 +336,12 @@ def _run_chunks(
     try:
         with bar, closing(results):
             for result in results:
+                if ray is not None and merged(devices, result.devices) != devices:
+                    print(in_words(result.devices), file=sys.stderr, flush=True)
                 if "models" not in record:
                     record["models"] = result.model_hashes
                     folder.write_record(record)
+                devices = merged(devices, result.devices)
                 summary.add(result)
                 bar.set_postfix(kept=summary.kept, refresh=False)
                 bar.update(result.photos)
@@ -344,7 +351,8 @@ def _run_chunks(
         if summary.processed:
             run = {"photos": summary.processed, "seconds": round(summary.seconds, 3),
                    "workers": actors or len(guards), "ray": ray is not None,
-                   "peak_memory_mb": peak_memory_mb()}  # fmt: skip
+                   "peak_memory_mb": peak_memory_mb(), "devices": devices}  # fmt: skip
+            record["devices"] = merged(record.get("devices", {}), devices)
             record["runs"] = [*record["runs"], run][-RUNS_KEPT:]
             folder.write_record(record)
 

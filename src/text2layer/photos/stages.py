@@ -135,11 +135,12 @@ class Background:
 
     def run(self, photos: Sequence[Photo]) -> None:
         """Fill the hole that `Rules` has cut into every photo."""
-        for photo in photos:
-            assert photo.image is not None
-            assert photo.hole is not None
-            photo.background = self._inpainter.fill(photo.image, photo.hole)
+        images = [photo.image for photo in photos if photo.image is not None]
+        holes = [photo.hole for photo in photos if photo.hole is not None]
+        fills = self._inpainter.fill_all(images, holes)
+        for photo, image, fill in zip(photos, images, fills, strict=True):
+            photo.background = fill
             if photo.foreground is not None and photo.mask is not None:
-                whole = composite_over(photo.background, photo.foreground, photo.mask)
-                difference = np.abs(whole.astype(np.int16) - photo.image)
+                whole = composite_over(fill, photo.foreground, photo.mask)
+                difference = np.abs(whole.astype(np.int16) - image)
                 photo.scores["recomposition_error"] = round(float(difference.mean()), 3)

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from text2layer.errors import InputError
-from text2layer.models.frozen import VISIBLE, has_cuda
+from text2layer.models.frozen import TF32, VISIBLE, has_cuda
+from text2layer.models.placement import in_words, placements, why_no_gpu
 from text2layer.photos.child import Parent
 from text2layer.photos.chunk import (
     ChunkResult,
@@ -82,10 +83,11 @@ class Worker:
     def chunk(self, number: int, entries: Sequence[Entry], alone: Collection[str]) -> ChunkResult:
         """See `process_chunk`."""
         setup = self._setup
-        return process_chunk(
+        result = process_chunk(
             number, entries, self._stages(), setup.settings, setup.out,
             source=setup.source, alone=alone, looking=self._looking,
         )  # fmt: skip
+        return replace(result, devices=placements())
 
     def attempt(self, ref: PhotoRef) -> None:
         """All that a chunk does with a photo, for nothing but to see whether the process lives."""
@@ -120,6 +122,12 @@ class Worker:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of the models, by role."""
         return hashes_of(self._stages())
+
+    def devices(self) -> str:
+        """Which network runs where, and what to do if a GPU is not used, in words."""
+        self.hashes()  # loads what is loaded when first used
+        places = placements()
+        return f"{in_words(places)} {why_no_gpu(places.values())}".strip()
 
     @contextmanager
     def _looking(self, keys: Sequence[str]) -> Iterator[None]:
@@ -162,6 +170,7 @@ def check_hashes(hashes: dict[str, str], setup: WorkerSetup) -> None:
 def serve() -> None:
     """What a worker process runs from its start to its end."""
     parent = Parent()
+    os.environ.setdefault(TF32, "0")  # results of a GPU stay close to those of a CPU
     if parent.setup.device == "cpu":
         os.environ[VISIBLE] = ""  # before torch or onnxruntime look
     parent.serve(Worker(parent.setup, parent))
