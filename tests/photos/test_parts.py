@@ -127,6 +127,7 @@ def test_networks_in_a_part_of_their_own_give_the_same_bytes(tmp_path: Path) -> 
     assert_same(tmp_path / "out", tmp_path / "one")
     assert result.kept
     assert result.model_hashes.keys() == {"saliency"}
+    assert result.devices.keys() == {str(network)}
 
 
 def test_a_photo_that_kills_any_kind_of_worker_is_set_aside(tmp_path: Path) -> None:

@@ -27,10 +27,12 @@ class Provenance:
     Attributes:
         hashes: SHA-256 of the models, by role.
         made_by: see `chunk.made_by`.
+        devices: where each network runs; see `placement.placements`.
     """
 
     hashes: dict[str, str] = field(default_factory=dict)
     made_by: dict[str, Any] = field(default_factory=dict)
+    devices: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,8 @@ def commit_parts(parts: Iterator[Part], setup: WorkerSetup) -> Iterator[ChunkRes
         if len(there) == part.count:
             entries = read_entries(folder, setup, part.chunk)
             finished = (photo for place in sorted(there) for photo in there[place].photos)
-            yield commit_chunk(part.chunk, entries, finished, hashes, folder, setup.source)
+            result = commit_chunk(part.chunk, entries, finished, hashes, folder, setup.source)
+            yield replace(result, devices=part.provenance.devices)
             folder.forget_aside(part.chunk)
             committed.add(part.chunk)
             del waiting[part.chunk]

@@ -117,7 +117,8 @@ class Worker:
 
     def provenance(self) -> Provenance:
         """What samples say of the models and the build."""
-        return Provenance(self.hashes(), made_by(self._stages(), self._setup.settings))
+        hashes = self.hashes()  # loads what is loaded when first used
+        return Provenance(hashes, made_by(self._stages(), self._setup.settings), placements())
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of the models, by role."""
