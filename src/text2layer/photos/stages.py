@@ -29,7 +29,12 @@ def make_stages(settings: BuildSettings, threads: int = 0) -> list[Stage]:
         WeightsError: weights are missing or damaged.
     """
     from text2layer.photos.decode import Decode
-    from text2layer.photos.quality import FillQuality, MaskQuality, load_classifiers
+    from text2layer.photos.quality import (
+        FillQuality,
+        MaskQuality,
+        PairQuality,
+        load_classifiers,
+    )
 
     classifiers = load_classifiers(settings, threads)
     return [
@@ -41,6 +46,7 @@ def make_stages(settings: BuildSettings, threads: int = 0) -> list[Stage]:
         Foreground(settings),
         Background(settings, threads),
         FillQuality(settings, classifiers),
+        PairQuality(settings, classifiers),
     ]
 
 
