@@ -143,7 +143,7 @@ def test_the_pair_is_learnt_measured_held_out_and_comes_back(tmp_path):
     assert scores[told].min() > scores[np.logical_not(told)].max()
 
 
-def test_its_logit_is_half_of_each_judge_and_its_own(tmp_path):
+def test_its_logit_is_the_sum_of_its_parts(tmp_path):
     train_quality(cases(), tmp_path / "heads", pairs=pairs(), progress=False)
     model = load_quality(tmp_path / "heads")
     sample = layers()

@@ -1,8 +1,8 @@
 """Training of the judge of the pair: one neuron over layers and composite of labelled photos.
 
-Its logit is half the logit of the mask judge, half that of the fill judge, and that of a neuron of
-its own which sees the composite. All three are linear in frozen features, so the sum is one neuron
-again, and is stored as one. Only photos teach it: composed cases have no pair of layers.
+Its logit is half the logit of the mask judge, half that of the fill judge, and a quarter of that of
+a neuron of its own which sees the composite. All three are linear in frozen features, so the sum is
+one neuron again, and is stored as one. Only photos teach it: composed cases have no pair of layers.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from text2layer.judges.quality_training import (
 from text2layer.judges.settings import QualitySettings
 
 LAYER_WEIGHT = 0.5  # of the logits of the mask judge and of the fill judge
+OWN_WEIGHT = 0.25  # of the logit of the neuron that sees the composite
 LEAST = 1e-6  # of a score and of 1 - score, before its logit is taken
 
 
@@ -74,8 +75,9 @@ def train_pair(
     """
     own = fit(pairs, torch.ones(len(pairs.keys), dtype=torch.bool), settings, PAIR)
     weights = [LAYER_WEIGHT * heads[kind].weight.detach() for kind in KINDS]
-    bias = sum(LAYER_WEIGHT * heads[kind].bias.detach() for kind in KINDS) + own.bias
-    joined = torch.cat([*weights, own.weight], dim=1)
+    bias = sum(LAYER_WEIGHT * heads[kind].bias.detach() for kind in KINDS)
+    bias = bias + OWN_WEIGHT * own.bias.detach()
+    joined = torch.cat([*weights, OWN_WEIGHT * own.weight.detach()], dim=1)
     head = nn.Linear(joined.shape[1], 1)
     head.load_state_dict({"weight": joined, "bias": bias})
     scores = held_out_pairs(pairs, tables, settings)
@@ -90,7 +92,7 @@ def held_out_pairs(
     Raises:
         DataError: a photo of the pairs is missing in a table.
     """
-    logits = _logits(cross_validated_scores(pairs, settings, PAIR))
+    logits = OWN_WEIGHT * _logits(cross_validated_scores(pairs, settings, PAIR))
     for kind in KINDS:
         found = cross_validated_scores(tables[kind], settings, kind)
         scores = dict(zip(tables[kind].keys, found, strict=True))
