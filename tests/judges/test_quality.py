@@ -9,7 +9,10 @@ from torch import nn
 
 from text2layer.errors import InputError, WeightsError
 from text2layer.judges import quality
+from text2layer.judges.pair import Layers, pair_scores
 from text2layer.judges.quality import (
+    KINDS,
+    PAIR,
     QualityConfig,
     QualityModel,
     box_around,
@@ -19,6 +22,7 @@ from text2layer.judges.quality import (
     save_quality,
 )
 from text2layer.models.efficientnet import EfficientNetLite0
+from text2layer.photos.settings import BuildSettings
 from text2layer.pretrained import resolve
 
 
@@ -159,7 +163,11 @@ def test_the_shipped_heads_load_and_know_their_labels():
         pytest.skip(str(error))
     shipped = load_quality()
     assert shipped.config.backbone_sha256.startswith("57934424")
-    assert set(shipped.config.thresholds) == set(shipped.config.held_out) == {"mask", "fill"}
+    assert set(shipped.config.thresholds) == set(shipped.config.held_out) == {*KINDS, PAIR}
+    bound = BuildSettings().pair_quality
+    assert bound == pytest.approx(shipped.config.thresholds[PAIR], abs=0.005)
     picture, mask = scene()
     assert 0 <= shipped.mask_scores([picture], [mask])[0] <= 1
     assert 0 <= shipped.fill_scores([picture], [mask])[0] <= 1
+    sample = Layers(picture, mask, picture, picture, mask > 127)
+    assert 0 <= pair_scores(shipped, [sample])[0] <= 1

@@ -11,7 +11,8 @@ from text2layer.errors import InputError
 from text2layer.photos.run import build
 from text2layer.photos.settings import BuildSettings
 
-PLAIN = {"second_saliency": "", "mask_quality": 0.0, "fill_quality": 0.0, "quality_filter": False,
+PLAIN = {"second_saliency": "", "mask_quality": 0.0, "fill_quality": 0.0, "pair_quality": 0.0,
+         "quality_filter": False,
          "min_size": 1, "duplicate_distance": 0, "max_hole": 1.0}  # fmt: skip
 
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from text2layer.judges.pair import MEASURES
 from text2layer.judges.quality import QualityConfig, QualityModel
 from text2layer.photos.photo import Photo, PhotoRef, run_stages
-from text2layer.photos.quality import FillQuality, MaskQuality, load_classifiers
+from text2layer.photos.quality import FillQuality, MaskQuality, PairQuality, load_classifiers
 from text2layer.photos.settings import BuildSettings
 
 
@@ -29,7 +30,14 @@ def model():
         mask_head.weight[0, 6:] = 10.0  # the mask as a picture is the third view
         mask_head.bias += 15.0
         fill_head.weight[0, :3] = 2.0  # inside the hole, first depth
-    return QualityModel(MeanColour(), {"mask": mask_head, "fill": fill_head}, QualityConfig())
+    pair_head = nn.Linear(9 + 27 + 6 + len(MEASURES), 1)
+    nn.init.zeros_(pair_head.weight)
+    nn.init.zeros_(pair_head.bias)
+    with torch.no_grad():
+        pair_head.weight[0, -len(MEASURES)] = 8.0  # likes large objects: from exp(-.75) on
+        pair_head.bias += 6.0
+    heads = {"mask": mask_head, "fill": fill_head, "pair": pair_head}
+    return QualityModel(MeanColour(), heads, QualityConfig())
 
 
 def photo(key, mask_share, fill):
@@ -39,7 +47,9 @@ def photo(key, mask_share, fill):
     background = np.full((64, 64, 3), fill, np.uint8)
     hole = np.zeros((64, 64), bool)
     hole[20:40, 20:40] = True
-    return Photo(PhotoRef(key, key), picture, mask, hole=hole, background=background)
+    return Photo(
+        PhotoRef(key, key), picture, mask, foreground=picture, hole=hole, background=background
+    )
 
 
 def both(settings, model):
@@ -77,7 +87,7 @@ def test_a_bound_of_0_turns_a_head_off(model):
 
 
 def test_with_both_off_no_weights_are_asked_for():
-    settings = BuildSettings(mask_quality=0, fill_quality=0)
+    settings = BuildSettings(mask_quality=0, fill_quality=0, pair_quality=0)
     assert load_classifiers(settings) is None
     photos, stages = three_photos(), both(settings, None)
     run_stages(stages, photos)
@@ -88,3 +98,33 @@ def test_with_both_off_no_weights_are_asked_for():
 def test_the_stages_name_the_model_that_they_use(model):
     stages = both(BuildSettings(fill_quality=0), model)
     assert [stage.model_hashes for stage in stages] == [{"quality": model.sha256}, {}]
+
+
+def test_the_pair_is_judged_where_both_layers_are_good(model):
+    """The same good layers; the judge of the pair sees what they are together."""
+    settings = BuildSettings(pair_quality=0.5)
+    photos = [photo("dark", 0.6, 20), photo("narrow", 0.4, 220), photo("wide", 0.6, 220)]
+    stages = [*both(settings, model), PairQuality(settings, model)]
+    run_stages(stages, photos)
+    reasons = [p.rejected and (p.rejected.stage, p.rejected.reason) for p in photos]
+    assert reasons == [("fill quality", "poor fill"), ("pair quality", "poor pair"), None]
+    assert "at least 0.5" in photos[1].rejected.detail
+    assert "pair_quality" not in photos[0].scores
+    assert photos[1].scores["pair_quality"] < 0.5 < photos[2].scores["pair_quality"]
+    assert stages[-1].model_hashes == {"quality": model.sha256}
+
+
+def test_a_bound_of_0_turns_the_judge_of_the_pair_off(model):
+    settings = BuildSettings(pair_quality=0)
+    photos = [photo("narrow", 0.4, 220)]
+    stage = PairQuality(settings, model)
+    run_stages([stage], photos)
+    assert photos[0].rejected is None
+    assert (photos[0].scores, stage.model_hashes) == ({}, {})
+
+
+def test_without_the_filter_the_pair_is_scored_and_kept(model):
+    photos = [photo("narrow", 0.4, 220)]
+    run_stages([PairQuality(BuildSettings(quality_filter=False), model)], photos)
+    assert photos[0].rejected is None
+    assert photos[0].scores["pair_quality"] < 0.5

@@ -221,7 +221,7 @@ def test_photos_together_give_the_layers_of_single_ones(tmp_path: Path) -> None:
 
 ORDER = [
     "decode", "saliency", "rules", "mask quality", "agreement", "foreground", "background",
-    "fill quality",
+    "fill quality", "pair quality",
 ]  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def test_stages_come_in_the_order_that_the_documents_say(tmp_path: Path) -> None
     network = toy_onnx.brightness_network(tmp_path / "toy.onnx", (1, 3, SIDE, SIDE))
     settings = BuildSettings(
         saliency=str(network), second_saliency="", inpainter="opencv", mask_quality=0,
-        fill_quality=0, licence="CC0-1.0",
+        fill_quality=0, pair_quality=0, licence="CC0-1.0",
     )  # fmt: skip
     assert [stage.name for stage in make_stages(settings, threads=1)] == ORDER
     assert " -> ".join(ORDER) in one_line(photos.__doc__)

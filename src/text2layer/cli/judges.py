@@ -18,6 +18,7 @@ from text2layer.options import require
 
 if TYPE_CHECKING:
     from text2layer.judges.cases import Case
+    from text2layer.judges.pair import Layers
 
 HOST = "127.0.0.1"
 LABELS = "labels.jsonl"
@@ -89,7 +90,7 @@ def quality(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     **given: Any,
 ) -> None:
-    """Train the mask and the fill classifier on labels; print their held-out scores."""
+    """Train the classifiers of mask, fill and pair on labels; print their held-out scores."""
     from text2layer.judges.quality_training import train_quality
 
     if photos is None and library is None:
@@ -102,7 +103,8 @@ def quality(
         if library is not None:
             yield from _composed(library, pictures, objects, seed, saliency, inpainter)
 
-    report = train_quality(cases(), out, settings, progress=on_terminal())
+    pairs = _labelled_pairs(photos, labels) if photos is not None else ()
+    report = train_quality(cases(), out, settings, pairs=pairs, progress=on_terminal())
     typer.echo(json.dumps(report, indent=2) if as_json else _quality_table(report))
 
 
@@ -177,6 +179,13 @@ def _labelled(photos: Path, labels: Path | None) -> Iterator["Case"]:
     if not found:
         raise InputError(f"There are no labels in {file}; make some: text2layer dataset label.")
     yield from photo_cases(photos, found)
+
+
+def _labelled_pairs(photos: Path, labels: Path | None) -> Iterator[tuple[str, bool, "Layers"]]:
+    from text2layer.judges.cases import photo_pairs
+    from text2layer.judges.labels import read_labels
+
+    yield from photo_pairs(photos, read_labels(labels or photos / LABELS))
 
 
 def _composed(

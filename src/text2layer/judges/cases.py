@@ -22,6 +22,7 @@ from text2layer.models.hole import cut_hole
 if TYPE_CHECKING:
     from text2layer.data.composer import Composer
     from text2layer.data.source import Placement
+    from text2layer.judges.pair import Layers
 
 Saliency = Callable[[np.ndarray], np.ndarray]  # picture -> soft mask
 
@@ -133,6 +134,24 @@ def photo_cases(shards: str | Path, labels: Mapping[tuple[str, Kind], Label]) ->
             yield Case(label, sample.image, sample.mask, sample.key)
         if label := labels.get((sample.key, "fill")):
             yield Case(label, sample.background, hole_of(sample.mask), sample.key)
+
+
+def photo_pairs(
+    shards: str | Path, labels: Mapping[tuple[str, Kind], Label]
+) -> Iterator[tuple[str, bool, Layers]]:
+    """Key, verdict and layers of the samples of a build whose mask and fill are both labelled.
+
+    The verdict is whether both are good.
+    """
+    from text2layer.data.shards import ShardReader
+    from text2layer.judges.pair import Layers
+
+    for sample in ShardReader(shards):
+        mask, fill = labels.get((sample.key, "mask")), labels.get((sample.key, "fill"))
+        if mask and fill:
+            hole = hole_of(sample.mask) > 0
+            layers = Layers(sample.image, sample.mask, sample.foreground, sample.background, hole)
+            yield sample.key, bool(mask.good and fill.good), layers
 
 
 def hole_of(mask: np.ndarray) -> np.ndarray:

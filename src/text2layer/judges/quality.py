@@ -1,4 +1,4 @@
-"""The two quality classifiers of the data set: is a mask good, is a fill good.
+"""The quality classifiers of the data set: is a mask good, is a fill good.
 
 Source: Text2Layer (arXiv 2307.09781), section 5.4. A frozen ImageNet network (EfficientNet-lite0
 here, b0 in the paper) looks at a few views of a sample, its features are pooled, and one neuron for
@@ -14,7 +14,7 @@ Here (figures in docs/quality.md):
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +32,7 @@ from text2layer.pretrained import WEIGHTS
 
 HEADS_FILE = "heads.safetensors"
 KINDS = ("mask", "fill")
+PAIR = "pair"  # the head that sees both layers (`judges.pair`); older files lack it
 
 GREY = 127  # nothing, to the network: (127 - 127) / 128
 MASK_LEVEL = 26  # of 255; above .1 a pixel is foreground (the paper's threshold)
@@ -73,7 +74,7 @@ class QualityModel(nn.Module):
 
     Args:
         backbone: gives feature maps.
-        heads: one linear layer to a single logit for "mask" and for "fill".
+        heads: one linear layer to a single logit for "mask", for "fill", and perhaps for "pair".
         config: stored with the heads.
 
     Attributes:
@@ -96,7 +97,7 @@ class QualityModel(nn.Module):
     def sha256(self) -> str:
         """SHA-256 (hex) over the backbone's hash and the heads' values."""
         digest = hashlib.sha256((self.config.backbone + self.config.backbone_sha256).encode())
-        for kind in KINDS:
+        for kind in heads_of(self.heads):
             head = self.heads[kind]
             for values in head.state_dict().values():
                 digest.update(values.cpu().float().numpy().tobytes())
@@ -141,6 +142,12 @@ class QualityModel(nn.Module):
             logits: Tensor = head(features.to(next(head.parameters()).device))
             scores += torch.sigmoid(logits)[:, 0].tolist()
         return scores
+
+
+def heads_of(found: Iterable[str]) -> tuple[str, ...]:
+    """The kinds of heads that are there, in their order."""
+    there = set(found)
+    return tuple(kind for kind in (*KINDS, PAIR) if kind in there)
 
 
 def features_of(kind: str, backbone: Backbone, picture: np.ndarray, mask: np.ndarray) -> Tensor:
@@ -241,7 +248,8 @@ def load_quality(path: str | Path | None = None) -> QualityModel:
     try:
         fields, tensors = read_judge(folder, HEADS_FILE)
         config = QualityConfig(**fields)
-        heads = {kind: _head(tensors[f"{kind}.weight"], tensors[f"{kind}.bias"]) for kind in KINDS}
+        kinds = (*KINDS, PAIR) if f"{PAIR}.weight" in tensors else KINDS
+        heads = {kind: _head(tensors[f"{kind}.weight"], tensors[f"{kind}.bias"]) for kind in kinds}
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise WeightsError(
@@ -258,7 +266,7 @@ def save_quality(model: QualityModel, folder: str | Path) -> None:
     """
     tensors = {
         f"{kind}.{name}": value.detach().contiguous()
-        for kind in KINDS
+        for kind in heads_of(model.heads)
         for name, value in model.heads[kind].state_dict().items()
     }
     write_judge(Path(folder), asdict(model.config), HEADS_FILE, tensors)

@@ -1,4 +1,4 @@
-"""Training of the two quality classifiers: one neuron each on frozen features.
+"""Training of the quality classifiers: one neuron each on frozen features.
 
 The features of all cases are computed once; a neuron on fixed features is logistic regression,
 which L-BFGS solves to its optimum, so that there is no number of epochs or learning rate to choose.
@@ -25,7 +25,9 @@ from tqdm import tqdm
 from text2layer.errors import DataError, InputError
 from text2layer.judges.cases import Case
 from text2layer.judges.labels import KINDS, Kind, count_labels
+from text2layer.judges.pair import Layers
 from text2layer.judges.quality import (
+    PAIR,
     Backbone,
     QualityConfig,
     QualityModel,
@@ -64,15 +66,17 @@ class Table:
 
 def train_quality(
     cases: Iterable[Case], out: str | Path, settings: QualitySettings | None = None, *,
-    progress: bool = True,
+    pairs: Iterable[tuple[str, bool, Layers]] = (), progress: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train both heads, measure them held out, and write them to a folder.
+    """Train the heads, measure them held out, and write them to a folder.
 
     Args:
         cases: labelled pictures of both kinds; composed cases whose group is not "train" are held
             out.
         out: folder that `load_quality` reads.
         settings: see there.
+        pairs: key, verdict and layers of photos whose mask and fill are both among the cases
+            (`cases.photo_pairs`); without any, no judge of the pair is trained.
         progress: draw a bar on stderr.
 
     Returns:
@@ -82,6 +86,8 @@ def train_quality(
         DataError: a kind has no good or no bad cases to train on.
         InputError, FormatError: the folder cannot be written.
     """
+    from text2layer.judges.pair_training import tabulate_pairs, train_pair
+
     settings = settings or QualitySettings()
     backbone = load_backbone(settings.backbone)
     tables, counts = tabulate(cases, backbone, settings.folds, progress=progress)
@@ -99,6 +105,11 @@ def train_quality(
             enough = "photo" in figures and figures["photo"].count >= LEAST_PHOTOS
             source = "photo" if enough or "composed" not in figures else "composed"
             thresholds[kind] = round(figures[source].threshold, 4)
+    together = tabulate_pairs(pairs, backbone, settings.folds, progress=progress)
+    if together is not None:
+        heads[PAIR], ranking = train_pair(together, tables, heads, settings)
+        held_out[PAIR] = {"photo": ranking.to_json()}
+        thresholds[PAIR] = round(ranking.threshold, 4)
     config = QualityConfig(
         settings.backbone, backbone_sha256(settings.backbone), thresholds, counts, held_out
     )
@@ -155,7 +166,7 @@ def held_out_figures(
     return figures
 
 
-def cross_validated_scores(table: Table, settings: QualitySettings, kind: Kind) -> np.ndarray:
+def cross_validated_scores(table: Table, settings: QualitySettings, kind: str) -> np.ndarray:
     """Score (N,) of each photo by a head trained without it; NaN for composed cases."""
     scores = np.full(len(table.good), np.nan)
     for fold in range(settings.folds):
@@ -166,7 +177,7 @@ def cross_validated_scores(table: Table, settings: QualitySettings, kind: Kind) 
     return scores
 
 
-def fit(table: Table, rows: Tensor, settings: QualitySettings, kind: Kind) -> nn.Linear:
+def fit(table: Table, rows: Tensor, settings: QualitySettings, kind: str) -> nn.Linear:
     """One neuron that minimises weighted cross-entropy + decay/2 * |weights|^2.
 
     The features are brought to mean 0 and variance 1 first; that is folded into the weights, so

@@ -1,4 +1,4 @@
-"""The two stages that ask the quality classifiers about mask and fill."""
+"""The three stages that ask the quality classifiers about mask, fill and the pair of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Judge:
         self.model_hashes = {"quality": self._model.sha256} if self._model is not None else {}
 
     def run(self, photos: Sequence[Photo]) -> None:
-        """Write photo.scores["mask_quality"] or ["fill_quality"]; reject."""
+        """Write photo.scores["mask_quality"], ["fill_quality"] or ["pair_quality"]; reject."""
         if self._model is None:
             return
         for photo, score in zip(photos, self._scores(self._model, photos), strict=True):
@@ -65,8 +65,28 @@ class FillQuality(_Judge):
         return model.fill_scores(fills, holes)
 
 
+class PairQuality(_Judge):
+    """Judges layers and composite together; nothing can be known before both layers exist."""
+
+    kind, name = "pair", "pair quality"
+
+    def _scores(self, model: QualityModel, photos: Sequence[Photo]) -> list[float]:
+        from text2layer.judges.pair import Layers, pair_scores
+
+        samples = []
+        for photo in photos:
+            assert photo.image is not None
+            assert photo.mask is not None
+            assert photo.foreground is not None
+            assert photo.background is not None
+            assert photo.hole is not None
+            layers = (photo.image, photo.mask, photo.foreground, photo.background, photo.hole)
+            samples.append(Layers(*layers))
+        return pair_scores(model, samples)
+
+
 def load_classifiers(settings: BuildSettings, threads: int = 0) -> QualityModel | None:
-    """The shipped classifiers, or None if the settings turn both off.
+    """The shipped classifiers, or None if the settings turn all of them off.
 
     Args:
         settings: of the build.
@@ -76,7 +96,7 @@ def load_classifiers(settings: BuildSettings, threads: int = 0) -> QualityModel 
     Raises:
         WeightsError: they or their backbone are missing.
     """
-    if not (settings.mask_quality or settings.fill_quality):
+    if not (settings.mask_quality or settings.fill_quality or settings.pair_quality):
         return None
     import torch
 

@@ -55,6 +55,9 @@ class BuildSettings:
     min_agreement: float = share(0.8, "Minimum IoU of the two saliency networks.")
     mask_quality: float = share(0.5, "Minimum score of the mask classifier; 0 turns it off.")
     fill_quality: float = share(0.5, "Minimum score of the fill classifier; 0 turns it off.")
+    pair_quality: float = share(
+        0.74, "Minimum score of mask and fill seen together; 0 turns it off."
+    )
     quality_filter: bool = setting(True, "Reject by rules and classifiers; off keeps all scored.")
     split: str = setting(
         "train",

@@ -29,7 +29,12 @@ def make_stages(settings: BuildSettings, threads: int = 0) -> list[Stage]:
             wants 1.
     """
     from text2layer.photos.decode import Decode
-    from text2layer.photos.quality import FillQuality, MaskQuality, load_classifiers
+    from text2layer.photos.quality import (
+        FillQuality,
+        MaskQuality,
+        PairQuality,
+        load_classifiers,
+    )
 
     classifiers = cache(lambda: load_classifiers(settings, threads))
     return [
@@ -41,6 +46,7 @@ def make_stages(settings: BuildSettings, threads: int = 0) -> list[Stage]:
         Foreground(settings),
         WithNetworks(Background.name, lambda: Background(settings, threads)),
         WithNetworks(FillQuality.name, lambda: FillQuality(settings, classifiers())),
+        WithNetworks(PairQuality.name, lambda: PairQuality(settings, classifiers())),
     ]
 
 
