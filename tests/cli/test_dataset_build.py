@@ -29,6 +29,20 @@ def built(run, photos: Path, tmp_path: Path) -> Path:
     return out
 
 
+@pytest.mark.parametrize(("kept_from", "noted"), [("photo0003", False), ("photo0008", True)])
+def test_a_judge_that_leaves_little_is_named_with_its_option(
+    run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_from: str, noted: bool
+) -> None:
+    monkeypatch.setenv("TOY_STAGES_KEPT_FROM", kept_from)
+    stages = ("--stages", f"{NAME.partition(':')[0]}:make_judged_stages", *TOY[2:])
+    result = run(
+        "dataset", "build", photos, tmp_path / "out", *stages, "--workers", 1, "--no-report"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "pair quality: poor pair" in result.stderr
+    assert ("--pair-quality 0" in result.stderr) == noted
+
+
 def test_every_setting_is_an_option(run) -> None:
     text = run("dataset", "build", "--help").stdout
     for item in fields(BuildSettings):

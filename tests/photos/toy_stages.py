@@ -89,5 +89,24 @@ class Faulty:
                 raise RuntimeError("this photo is cursed")
 
 
+class Strict:
+    """Stands where the judge of the pair stands."""
+
+    name = "pair quality"
+
+    def __init__(self) -> None:
+        self.model_hashes: dict[str, str] = {}
+
+    def run(self, photos: Sequence[Photo]) -> None:
+        for photo in photos:
+            if photo.ref.key < os.environ.get("TOY_STAGES_KEPT_FROM", ""):
+                photo.reject(self.name, "poor pair", "scored .1")
+
+
+def make_judged_stages(settings: BuildSettings, threads: int) -> list[Stage]:
+    """The stages and a judge that rejects all photos before the key TOY_STAGES_KEPT_FROM."""
+    return [*make_stages(settings, threads), Strict()]
+
+
 def make_stages(settings: BuildSettings, threads: int) -> list[Stage]:
     return [Decode(settings), Bright(settings), Faulty(), Layers()]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from text2layer.parts import Parts
     from text2layer.photos.run import BuildSummary
 
+STRICTEST = ("pair quality", "poor pair")  # stage and reason of the last judge of a build
+
 app = typer.Typer(help="Make and view training data.", no_args_is_help=True)
 app.command("label")(label)
 
@@ -284,6 +286,14 @@ def _say_build(summary: "BuildSummary", with_report: bool) -> None:
     )
     for (stage, reason), count in summary.reasons.most_common():
         typer.echo(f"  {count} {stage}: {reason}", err=True)
+    strict = summary.reasons[STRICTEST]
+    if strict > summary.kept:
+        typer.echo(
+            f"note: {strict} failed at the last judge alone, which is chosen to keep few and good "
+            "samples; --pair-quality 0, into another folder, keeps them (docs/quality.md has the "
+            "shares of good ones)",
+            err=True,
+        )
     typer.echo(summary.out / "report.html" if with_report else summary.out)
 
 
