@@ -160,6 +160,14 @@ def test_links_and_pipes_are_no_trap(folder):
     assert names == ["a.png", "b.jpg", "link.jpg", "a.jpeg"]
 
 
+@pytest.mark.parametrize("target", ["loop.jpg", "x" * 300])
+def test_a_link_that_nothing_can_follow_is_counted_not_the_end(folder, target):
+    (folder / "loop.jpg").symlink_to(target)
+    source = open_photos(folder)
+    assert len(list(source)) == 3
+    assert source.skipped["link not followed"] == 1
+
+
 def test_names_that_are_not_unicode(folder):
     (folder / os.fsdecode(b"\xe9t\xe9.jpg")).write_bytes(jpeg(9))
     refs = list(open_photos(folder))

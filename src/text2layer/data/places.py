@@ -310,15 +310,21 @@ def _check_disk(place: Path, error: OSError, in_shard: bool) -> None:
 
 
 def _local(folder: Path) -> Iterator[Listed]:
-
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield Listed(entry.name, "folder")
-            elif entry.is_file():
+            elif _names_a_file(entry):
                 yield Listed(entry.name, "file")
             else:
                 yield Listed(entry.name, "link" if entry.is_symlink() else "other")
+
+
+def _names_a_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads back to itself, or to where nobody may look
+        return False
 
 
 def _refused(error: Exception) -> bool:
