@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from text2layer.data.places import Listed, Place, check_there, listed, place_of
 from text2layer.errors import DataError, InputError
 from text2layer.photos.counting import (
+    ARCHIVES,
     MAX_TEXT,
     OTHER_PICTURES,
     PICTURES,
@@ -143,6 +144,8 @@ class FolderSource(Counting):
                 yield self._ref(path, f"{inside}{name}", entries)
             elif suffix in OTHER_PICTURES:
                 self.unread(str(path))
+            elif suffix in ARCHIVES:
+                self.packed(str(path))
 
     def _ref(self, path: Place, place: str, beside: Mapping[str, Listed]) -> PhotoRef:
         def read(suffix: str) -> tuple[bytes, str] | None:
