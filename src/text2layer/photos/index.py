@@ -224,7 +224,8 @@ class PhotoIndex:
             yield from self._base.execute(query, values)
         except sqlite3.DatabaseError as error:
             raise DataError(
-                f"'{self.path}' cannot be read ({error}); build into another folder."
+                f"'{self.path}' cannot be read ({error}); delete it, and the same command makes it "
+                "again."
             ) from None
 
     @contextmanager
@@ -255,7 +256,8 @@ class PhotoIndex:
             ) from None
         except sqlite3.DatabaseError as error:
             raise DataError(
-                f"'{self.path}' is not an index of photos ({error}); delete it."
+                f"'{self.path}' is not an index of photos ({error}); delete it, and the same "
+                "command makes it again."
             ) from None
 
 
