@@ -12,6 +12,7 @@ import pytest
 
 from tests.io.stacks import rich
 from text2layer import io
+from text2layer.cli.outputs import in_folder
 from text2layer.errors import FormatError, InputError, WriteError
 from text2layer.files import try_lock, writing, writing_folder, writing_path
 from text2layer.io import pictures
@@ -325,3 +326,16 @@ def test_a_disk_without_locks_is_named(tmp_path, monkeypatch, code):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(InputError, match=r"cannot lock files .* choose a folder on another disk"):
         try_lock(tmp_path / ".lock")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/version"), reason="needs a folder nobody can fill")
+def test_a_folder_that_takes_no_files_is_said_to_be_one():
+    with pytest.raises(WriteError, match=r"could not be written: .*takes no files"):
+        io.save(rich(), "/proc/x.ora")
+    with (
+        pytest.raises(WriteError, match=r"could not be written: .*takes no files"),
+        writing_folder("/proc/x", lambda _: None),
+    ):
+        pass
+    with pytest.raises(WriteError, match=r"could not be written: .*takes no files"):
+        in_folder("/proc/x", ["a"], ".ora")

@@ -32,6 +32,7 @@ WEIGHTS_FILES = "*.safetensors"
 # what a network disk answers that was mounted without locks
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 _REASONS = {
+    errno.ENOENT: "its folder takes no files, or is gone; choose another folder",
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
     errno.EFBIG: "the file would exceed the size limit of this disk or process; raise the limit "
