@@ -62,7 +62,7 @@ Preview = Annotated[
 
 
 def generate(
-    given: Annotated[
+    out: Annotated[
         str,
         typer.Option(
             "--output",
@@ -191,11 +191,11 @@ def generate(
     others = {"saliency": saliency, "inpainter": inpainter, "max-layers": max_layers,
               "dtype": dtype, "offload": offload}  # fmt: skip
     check_options(text_to_image, model, own, others)
-    output = Path(given)
+    output = Path(out)
     lines = read_prompts(prompts) if prompts else [str(prompt)]
     if prompts:
         stems = (slug(number, line) for number, line in enumerate(lines, start=1))
-        results = in_folder(given, stems, to or ".psd")
+        results = in_folder(out, stems, to or ".psd")
     else:
         results = [output]
     for path in results:
