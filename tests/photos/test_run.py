@@ -361,6 +361,15 @@ def test_options_that_nothing_can_be_made_of(photos, tmp_path: Path, more: dict,
         quick(photos, tmp_path / "out", **more)
 
 
+def test_photos_that_a_list_names_twice_are_counted(photos: Path, tmp_path: Path) -> None:
+    names = sorted(photos.glob("*.png"))[:4]
+    lines = [f"{name},a disc" for name in (*names, names[0], names[2])]
+    (tmp_path / "list.csv").write_text("\n".join(["file,caption", *lines]))
+    summary = quick(tmp_path / "list.csv", tmp_path / "out")
+    assert (summary.photos, summary.skipped) == (4, {"named twice": 2})
+    assert quick(tmp_path / "list.csv", tmp_path / "out").skipped == {"named twice": 2}
+
+
 def test_a_damaged_record_is_named(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "build.json").write_text("{")
     with pytest.raises(DataError, match=r"build\.json"):

@@ -277,9 +277,11 @@ def _filled_index(
             )
         return index
 
-    index.fill(source, guard.setup.settings, look=look, progress=progress, stop=stop)
+    given = index.fill(source, guard.setup.settings, look=look, progress=progress, stop=stop)
     if stop():
         return None
+    if given > len(index):  # a list does so, of whose lines the first counts
+        source.skipped["named twice"] = given - len(index)
     if not len(index):
         index.close()
         folder.index.unlink()
