@@ -372,3 +372,15 @@ def test_columns_of_a_file_that_is_no_table_are_shown_briefly(tmp_path):
     with pytest.raises(InputError, match=r"it has \?+(, \?+)+ and 40 more\.$") as raised:
         list(open_photos(table))
     assert len(str(raised.value)) < 800
+
+
+def test_what_a_build_has_written_among_the_photos_is_no_photo(folder):
+    out = folder / "more" / "out"
+    (out / "examples").mkdir(parents=True)
+    (out / "examples" / "kept--a.jpg").write_bytes(jpeg(5))
+    assert len(list(open_photos(folder))) == 4
+    for name in ("build.json", "index.sqlite"):
+        (out / name).touch()
+    source = open_photos(folder)
+    assert [Path(ref.location).name for ref in source] == ["a.png", "b.jpg", "a.jpeg"]
+    assert source.skipped == {"folder of a build": 1}

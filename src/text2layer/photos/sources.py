@@ -29,6 +29,7 @@ from text2layer.photos.tables import ArrowSource, ParquetSource, file_of, holds_
 from text2layer.photos.tars import ShardSource
 
 LISTS = (".csv", ".tsv")
+OF_A_BUILD = {"build.json", "index.sqlite"}  # files of a folder that `dataset build` writes
 DELIMITERS = ",\t;"
 
 
@@ -128,6 +129,9 @@ class FolderSource(Counting):
             raise
         except OSError as error:
             self.skip("folder not readable", f"'{folder}' cannot be read: {error.strerror}.")
+            return
+        if inside and entries.keys() >= OF_A_BUILD:  # its examples are pictures, but no photos
+            self.skip("folder of a build", f"'{folder}' is what a build has written.")
             return
         for name, entry in entries.items():
             path, suffix = folder / name, Path(name).suffix.lower()
