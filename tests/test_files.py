@@ -1,17 +1,20 @@
 """Whole files or none: full disks, Ctrl-C and places that cannot be written."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.io.stacks import rich
 from text2layer import io
+from text2layer.cli.outputs import in_folder
 from text2layer.errors import FormatError, InputError, WriteError
-from text2layer.files import writing, writing_folder, writing_path
+from text2layer.files import try_lock, writing, writing_folder, writing_path
 from text2layer.io import pictures
 from text2layer.layers import Layer, LayeredImage
 
@@ -297,3 +300,42 @@ def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch, w
     before = [name for name, named in synced if not named]
     assert any(name.endswith((".part", "inside")) for name in before)
     assert (str(tmp_path), True) in synced
+
+
+@pytest.mark.parametrize("code", ["EROFS", "ENOSPC"])
+@pytest.mark.parametrize("way", [writing, writing_path])
+def test_a_disk_that_refuses_the_cleaning_up_too_is_named(tmp_path, monkeypatch, way, code):
+    def refuse(*_, **__):
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with (
+        pytest.raises(WriteError, match=r"x\.json could not be written: the disk is"),
+        way(tmp_path / "x.json"),
+    ):
+        refuse()
+
+
+@pytest.mark.parametrize("code", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_disk_without_locks_is_named(tmp_path, monkeypatch, code):
+    fcntl = pytest.importorskip("fcntl", reason="Windows locks in another way")
+
+    def refuse(*_):
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(InputError, match=r"cannot lock files .* choose a folder on another disk"):
+        try_lock(tmp_path / ".lock")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/version"), reason="needs a folder nobody can fill")
+def test_a_folder_that_takes_no_files_is_said_to_be_one():
+    with pytest.raises(WriteError, match=r"could not be written: .*takes no files"):
+        io.save(rich(), "/proc/x.ora")
+    with (
+        pytest.raises(WriteError, match=r"could not be written: .*takes no files"),
+        writing_folder("/proc/x", lambda _: None),
+    ):
+        pass
+    with pytest.raises(WriteError, match=r"could not be written: .*takes no files"):
+        in_folder("/proc/x", ["a"], ".ora")

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ HEAVY = ("torch", "diffusers", "transformers", "accelerate", "psd_tools", "PIL",
 # runs the command line in a fresh interpreter, then reports the heavy modules it has loaded
 REPORT = """
 import sys
+import tomllib
+from pathlib import Path
 try:
     {statement}
 except SystemExit as end:
@@ -94,3 +98,33 @@ def test_lazy_names_are_the_real_ones() -> None:
     assert set(text2layer.__all__) <= set(dir(text2layer))
     with pytest.raises(AttributeError, match="no attribute 'Lasagne'"):
         text2layer.Lasagne  # noqa: B018
+
+
+INTERRUPTED = """
+import builtins, sys
+real, left = builtins.__import__, int(sys.argv[1])
+def counting(*arguments, **more):
+    global left
+    left -= 1
+    if left == 0:
+        raise KeyboardInterrupt
+    return real(*arguments, **more)
+from text2layer.__main__ import main
+builtins.__import__ = counting
+sys.argv = ["text2layer", "weights", "list"]
+main()
+"""
+
+
+@pytest.mark.parametrize("imports", [1, 20, 400])
+def test_an_interruption_while_the_program_loads_is_one_word(imports: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(imports)], capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")
+
+
+def test_the_installed_program_and_the_module_are_the_same() -> None:
+    """So that both say the same when they are interrupted."""
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"text2layer": "text2layer.__main__:main"}

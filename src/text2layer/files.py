@@ -29,10 +29,14 @@ UNFINISHED = ".text2layer-*.part"  # what is left when a process is killed while
 OLD = 24 * 3600  # seconds without a change, from which an unfinished file belongs to nobody
 CHECKSUMS = "SHA256SUMS"
 WEIGHTS_FILES = "*.safetensors"
+# what a network disk answers that was mounted without locks
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 _REASONS = {
+    errno.ENOENT: "its folder takes no files, or is gone; choose another folder",
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
-    errno.EFBIG: "the file would exceed the size limit of this disk or process",
+    errno.EFBIG: "the file would exceed the size limit of this disk or process; raise the limit "
+    "or choose another folder",
     errno.EACCES: "permission is denied; choose a folder that you may write to",
     errno.EPERM: "permission is denied; choose a folder that you may write to",
     errno.EROFS: "the disk is read-only; choose another folder",
@@ -106,6 +110,10 @@ def try_lock(file: Path) -> FileLock | None:
     """Lock a file for this process, or return None if another holds it.
 
     The lock of a process that has died is no obstacle: a soft lock, a mere file, would outlive it.
+
+    Raises:
+        InputError: the disk knows no locks.
+        OSError: the file cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -114,6 +122,14 @@ def try_lock(file: Path) -> FileLock | None:
         lock.acquire(blocking=False)
     except Timeout:
         return None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise InputError(
+            f"'{Path(file).parent}' lies on a disk that cannot lock files "
+            f"({(error.strerror or '').lower()}), so another program could write there at the "
+            "same time; choose a folder on another disk."
+        ) from None
     return lock
 
 
@@ -238,6 +254,15 @@ def _verify_file(file: Path, digest: str) -> None:
 
 
 @contextmanager
+def refusals(path: str | os.PathLike[str]) -> Iterator[None]:
+    """For what writes files of its own on the way to `path`: WriteError if the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise _sentence(path, error) from None
+
+
+@contextmanager
 def _becoming(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     """A name that nothing has yet, whose file becomes the target of `path`; and that target."""
     target = _file_target(path)
@@ -250,7 +275,8 @@ def _becoming(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     except OSError as error:
         raise _sentence(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that refuses once does so again; the first says why
+            temporary.unlink(missing_ok=True)
 
 
 def _copy_mode(target: Path, temporary: Path) -> None:

@@ -102,7 +102,9 @@ def check_fields(settings: Any) -> None:
     for item in fields(settings):
         value, limits = getattr(settings, item.name), limits_of(item)
         if not limits.fit(value):
-            raise InputError(f"{item.name} must {limits}, got {value!r}.")
+            endless = isinstance(value, float) and not math.isfinite(value)
+            what = "be a finite number" if endless and not limits.choices else limits
+            raise InputError(f"{item.name} must {what}, got {value!r}.")
         if limits.presets and settings.preset not in limits.presets and value != item.default:
             raise InputError(
                 f"{item.name} {value!r} cannot be used with preset {settings.preset}; leave it "

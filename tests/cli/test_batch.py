@@ -8,7 +8,7 @@ from PIL import Image
 from tests import toy_onnx
 from tests.cli.outcome import assert_one_sentence
 from tests.toy_photo import two_boxes
-from text2layer import load
+from text2layer import load, save
 
 SIDE = 96
 
@@ -128,3 +128,34 @@ def test_shell_completion_can_be_installed_and_knows_the_commands(run, monkeypat
     shown = run("--show-completion", "bash")
     assert "_TEXT2LAYER_COMPLETE" in shown.stdout
     assert "--install-completion" in run("--help").stdout
+
+
+@pytest.mark.parametrize("name", ["lib.a", "v1.0", "new.psd/", "film.mp4/", "notes.txt/"])
+@pytest.mark.parametrize("command", ["decompose", "convert", "sprites"])
+def test_a_folder_may_have_the_name_of_a_file(
+    run, network: Path, photos: list[Path], layered, tmp_path, monkeypatch, command: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = [photos[0], photos[2]]
+    with_networks = ("--saliency", network, "--inpainter", "opencv")
+    if command == "decompose":
+        result = run("decompose", *whole, "-o", name, *with_networks)
+    else:
+        sources = [tmp_path / f"{path.stem}.psd" for path in whole]
+        for path in sources:
+            save(layered, path)
+        to = "sprites" if command == "sprites" else ".ora"
+        result = run("convert", *sources, name, "--to", to)
+    assert result.exit_code == 0, result.stderr
+    suffix = {"decompose": ".psd", "convert": ".ora", "sprites": ".json"}[command]
+    made = sorted(path.name for path in Path(name).glob(f"*{suffix}"))
+    assert made == [f"a{suffix}", f"b.v2{suffix}"]
+
+
+def test_generate_takes_such_a_folder_too(run, tmp_path: Path, monkeypatch, model: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.txt").write_text("a red fox in front of a wall\n")
+    result = run("generate", "--prompts", "prompts.txt", "-o", "new.psd/", "--model", model,
+                 "--steps", 1, "--device", "cpu")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert len(list(Path("new.psd").glob("*.psd"))) == 1

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.cli.outcome import assert_one_sentence
 from tests.picture_library.own_pictures import write_own_pictures
@@ -108,3 +109,40 @@ def test_a_source_that_cannot_be_had(run, tmp_path, monkeypatch):
     assert "There is no source 'nonesuch'; there are all, fluent3d, noto" in assert_one_sentence(
         result
     )
+
+
+@pytest.mark.parametrize(("split", "advice"), [("val", "--hold-out 0.1"), ("test", "split 'test'")])
+def test_a_split_that_a_library_lacks_is_named_before_a_shard_is_written(
+    run, tmp_path, split: str, advice: str
+) -> None:
+    objects, places = write_own_pictures(tmp_path)
+    made, shards = tmp_path / "library", tmp_path / "shards"
+    result = run("dataset", "library", made, "--cutouts", objects, "--backgrounds", places,
+                 "--license", "mine", "--workers", 1)  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    asked = ("dataset", "compose", made, shards, "--count", 2, "--size", 32)
+    assert advice in assert_one_sentence(run(*asked, f"--{split}-count", 2))
+    assert not shards.exists()
+    assert run(*asked).exit_code == 0
+    sheet = ("dataset", "view", made, "-o", tmp_path / "sheet.png", "--size", 32)
+    assert advice in assert_one_sentence(run(*sheet, "--split", split))
+
+
+def test_pictures_that_a_source_leaves_out_are_counted_in_one_line(run, tmp_path):
+    pytest.importorskip("resvg_py", reason="needs the library extra")
+    objects, places = write_own_pictures(tmp_path)
+    Image.new("RGB", (40, 40)).save(objects / "red square.png")
+    out = tmp_path / "library"
+    (out / "journal").mkdir(parents=True)
+    write_packages(out / "packages")
+    result = run(
+        "dataset", "library", out, "--source", "noto", "--cutouts", objects, "--backgrounds",
+        places, "--license", "mine", "--workers", 1, "--limit", 2,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    listed = json.loads((out / "report.json").read_text())["left_out_pictures"]
+    assert len(listed) > 2
+    said = [line for line in result.stderr.splitlines() if line.startswith("  ")]
+    assert len(said) == 2  # one's own picture, which can be mended, and where all are named
+    assert "red square.png" in said[0]
+    assert said[1] == f"  each is named in {out / 'report.json'}"

@@ -106,3 +106,35 @@ def test_known_things_are_measured_before_grounds_that_training_leaves_out(
     refused = run(*asked, "--drawings", listed)
     assert refused.exit_code == 1
     assert refused.stderr.splitlines()[-1].startswith("Error: None of the listed drawings")
+
+
+def test_networks_run_in_bfloat16_and_scores_in_float32(
+    run, library: Path, model: Path, monkeypatch
+) -> None:
+    torch.manual_seed(4)
+    looks = EfficientNetLite0(pretrained=False)
+    monkeypatch.setattr(evaluation_run, "_objects", looks.to)
+    asked = ("evaluate", model, "--data", library, "--samples", 8, "--steps", 1, "--things", 2,
+             "--seeds", 1, "--protocols", "reconstruct,prompt,objects", "--json")  # fmt: skip
+    exact, rounded = (
+        json.loads(run(*asked, *more).stdout)["results"] for more in ((), ("--dtype", "bfloat16"))
+    )
+    for one, other in zip(exact, rounded, strict=True):
+        assert "dtype" not in one["about"]
+        assert other["about"]["dtype"] == "bfloat16"
+        assert one["metrics"].keys() == other["metrics"].keys()
+    for name in ("psnr_background", "soft_iou"):
+        values = [result[0]["metrics"][name]["value"] for result in (exact, rounded)]
+        assert values[0] != values[1]
+        assert values == pytest.approx([values[0]] * 2, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["no-such-model", "--dtype", "int8"], "must be float32 or bfloat16, not 'int8'"),
+        (["networks", "--dtype", "bfloat16"], "--dtype needs the folder of a whole model"),
+    ],
+)
+def test_dtypes_that_cannot_be_are_one_sentence(run, library: Path, asked, says: str) -> None:
+    assert says in assert_one_sentence(run("evaluate", *asked, "--data", library))

@@ -99,10 +99,3 @@ def test_thumbnails_stand_in_lines_with_a_caption_each() -> None:
     for wrong in (([], []), (pictures, ["a"])):
         with pytest.raises(InputError):
             thumbnails(*wrong)
-
-
-@pytest.mark.parametrize(("accented", "plain_text"), [("grüner", "gruner"), ("café", "cafe")])
-def test_letters_with_accents_are_readable(accented: str, plain_text: str) -> None:
-    picture = [[plain(10, 32, 96, 3)]]
-    sheets = [np.asarray(grid(picture, [caption])) for caption in (accented, plain_text)]
-    assert np.array_equal(*sheets)

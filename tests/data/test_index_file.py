@@ -1,8 +1,12 @@
+import errno
+import gzip
 import json
+import lzma
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,7 +21,7 @@ from text2layer.data.index_file import FileState, ShardColumns, ShardIndex
 from text2layer.data.indexing import NAME, index_shards, open_index
 from text2layer.data.known_samples import KnownSamples
 from text2layer.data.shards import ShardComposer, ShardReader
-from text2layer.errors import DataError, InputError
+from text2layer.errors import DataError, InputError, WriteError
 
 
 def drawn(data: Path, split: str | None = "train") -> tuple[list[str], torch.Tensor, str]:
@@ -364,3 +368,25 @@ def test_out_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
         index_shards(tmp_path, tmp_path / "no" / "x.index", progress=False)
     with pytest.raises(DataError, match="no shard"):
         index_shards([tmp_path / "none"], tmp_path / "x.index", progress=False)
+
+
+def test_a_disk_that_takes_no_columns_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    write(tmp_path, [make_sample(1)])
+
+    def refuse(**_):
+        raise OSError(errno.EROFS, "Read-only file system", "/somewhere/tmpab12")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(WriteError, match=r"shards\.index could not be written: the disk is read-"):
+        index_shards(tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("packed", "said"), [(gzip.compress, "gzip"), (lzma.compress, "xz"), (lambda _: b"", "short")]
+)
+def test_shards_of_which_nothing_is_usable_get_no_index(tmp_path: Path, packed, said) -> None:
+    (shard,) = write(tmp_path, [make_sample(1)])
+    shard.write_bytes(packed(shard.read_bytes()))
+    with pytest.raises(DataError, match=rf"hold no usable sample\. .*{said}"):
+        index_shards(tmp_path, progress=False)
+    assert not (tmp_path / NAME).exists()

@@ -41,7 +41,7 @@ class Reader(nn.Module):
         super().__init__()
         posterior = pipeline.autoencoder.encode(parts.foreground, parts.background, parts.mask)
         self.clean = pipeline.autoencoder.scale_latents(posterior.mode()).detach()
-        self.device = torch.device("cpu")
+        self.device, self.dtype = torch.device("cpu"), torch.float32
         self.blind, self.config = blind, pipeline.denoiser.config
         self.known: dict[tuple[float, ...], int] = {}
 

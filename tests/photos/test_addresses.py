@@ -185,9 +185,45 @@ def test_a_refusal_is_said_at_once(rough, error: Exception):
     assert rough.asked == 1
 
 
+class Response:
+    def __init__(self, status: int) -> None:
+        self.status_code = status
+
+
+class Told(Exception):
+    """As the clients of HTTP have it, in two ways."""
+
+    def __init__(self, status: int, inside: bool) -> None:
+        super().__init__(f"the server said {status}")
+        if inside:
+            self.response = Response(status)
+        else:
+            self.status = status
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize(
+    ("status", "asked", "words"),
+    [(401, 1, "is refused"), (403, 1, "is refused"), (500, places.TRIES, "after 6 tries"),
+     (404, 1, "There is nothing at"), (410, 1, "There is nothing at")],
+)  # fmt: skip
+def test_what_a_client_takes_for_a_missing_file_is_told_by_the_answer(
+    rough, monkeypatch, status, asked, words, inside
+):
+    monkeypatch.setattr(places.time, "sleep", lambda _: None)
+    missing = FileNotFoundError("rough://bucket")
+    missing.__cause__ = Told(status, inside)
+    rough.failures = [missing, None]
+    with pytest.raises(DataError, match=words):
+        open_photos("rough://bucket")
+    assert rough.asked == asked
+
+
 @pytest.mark.parametrize(
     ("address", "error", "words"),
     [
+        ("rough://", InputError, "names no place"),
+        ("s3://", InputError, "names no place"),
         ("rough://bucket/none", DataError, "nothing at"),
         ("nosuch://bucket/x", InputError, "no address that can be opened"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -108,3 +109,17 @@ def test_a_build_that_kept_nothing_has_a_report(tmp_path: Path) -> None:
 def test_no_build_no_report(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no build"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["[]", "{}", '{"kept": false}', "7", "\0"])
+def test_a_journal_of_another_shape_is_named(out: Path, tmp_path: Path, line: str) -> None:
+    shutil.copytree(out, tmp_path / "out")
+    (tmp_path / "out" / "journal" / "000000.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError, match=r"000000\.jsonl' is damaged; delete it"):
+        write_report(tmp_path / "out", progress=False)
+
+
+def test_files_that_are_no_journals_are_no_part_of_a_report(out: Path, tmp_path: Path) -> None:
+    shutil.copytree(out, tmp_path / "out")
+    (tmp_path / "out" / "journal" / "notes.jsonl").write_text("{}\n")
+    assert write_report(tmp_path / "out", progress=False)["complete"]

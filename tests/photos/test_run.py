@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -305,6 +306,68 @@ def test_a_source_without_photos(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="photos"):
         quick(tmp_path / "photos", tmp_path / "out")
     assert not list((tmp_path / "out").glob("*")) or not (tmp_path / "out/build.json").exists()
+
+
+@pytest.mark.parametrize("change", [{"index": {}}, {"index": 3}, {"settings": 7}, {"runs": {}}])
+def test_a_record_of_another_shape_is_named(
+    whole: Path, photos: Path, tmp_path: Path, change: dict
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    record = json.loads((out / "build.json").read_text())
+    (out / "build.json").write_text(json.dumps(record | change))
+    with pytest.raises(DataError, match=r"build\.json' is damaged"):
+        quick(photos, out)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_an_index_that_is_lost_is_made_again(
+    whole: Path, photos: Path, tmp_path: Path, damage
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    damage(out / "index.sqlite")
+    (out / "journal" / "000002.jsonl").unlink()
+    assert quick(photos, out).processed == 5
+    assert_same(out, whole)
+
+
+def test_a_lost_index_of_other_photos_is_refused(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    (out / "index.sqlite").unlink()
+    fewer = write_photos(tmp_path / "photos", 7)
+    record = json.loads((out / "build.json").read_text())
+    (out / "build.json").write_text(json.dumps(record | {"source": str(fewer)}))
+    with pytest.raises(DataError, match="not the index that this build was begun with"):
+        quick(fewer, out)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"photo_timeout": float("inf")}, "photo_timeout must lie"),
+        ({"photo_timeout": float("nan")}, "photo_timeout must lie"),
+        ({"photo_timeout": 1e300}, "photo_timeout must lie"),
+        ({"worker_memory": float("inf")}, "worker_memory must be"),
+        ({"worker_memory": float("nan")}, "worker_memory must be"),
+        ({"stages": "os:path"}, "is not a callable object"),
+        ({"stages": "os:getpid"}, "too many positional arguments"),
+        ({"stages": "tests.photos.broken_stages:make_stages"}, "division by zero"),
+    ],
+)
+def test_options_that_nothing_can_be_made_of(photos, tmp_path: Path, more: dict, says: str):
+    with pytest.raises(InputError, match=says):
+        quick(photos, tmp_path / "out", **more)
+
+
+def test_photos_that_a_list_names_twice_are_counted(photos: Path, tmp_path: Path) -> None:
+    names = sorted(photos.glob("*.png"))[:4]
+    lines = [f"{name},a disc" for name in (*names, names[0], names[2])]
+    (tmp_path / "list.csv").write_text("\n".join(["file,caption", *lines]))
+    summary = quick(tmp_path / "list.csv", tmp_path / "out")
+    assert (summary.photos, summary.skipped) == (4, {"named twice": 2})
+    assert quick(tmp_path / "list.csv", tmp_path / "out").skipped == {"named twice": 2}
 
 
 def test_a_damaged_record_is_named(photos: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Sources of photos: folders, lists, shards, Parquet; what they say, and what they leave out."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import tarfile
 from pathlib import Path
@@ -158,6 +161,14 @@ def test_links_and_pipes_are_no_trap(folder):
     (folder / "link.jpg").symlink_to(folder / "b.jpg")
     names = [Path(ref.location).name for ref in open_photos(folder)]
     assert names == ["a.png", "b.jpg", "link.jpg", "a.jpeg"]
+
+
+@pytest.mark.parametrize("target", ["loop.jpg", "x" * 300])
+def test_a_link_that_nothing_can_follow_is_counted_not_the_end(folder, target):
+    (folder / "loop.jpg").symlink_to(target)
+    source = open_photos(folder)
+    assert len(list(source)) == 3
+    assert source.skipped["link not followed"] == 1
 
 
 def test_names_that_are_not_unicode(folder):
@@ -320,3 +331,56 @@ def test_keys_are_readable_unique_and_stable():
     assert key == photo_key("Rüdiger's fox (2)", "a/Rüdiger's fox (2).jpg")
     assert key != photo_key("Rüdiger's fox (2)", "b/Rüdiger's fox (2).jpg")
     assert KEY.fullmatch(photo_key("…" * 300, "x"))
+
+
+@pytest.mark.parametrize("name", ["b.tar.gz", "b.tgz", "b.tar.zst"])
+def test_packed_shards_are_counted_beside_others_and_alone(tmp_path, folder, name):
+    root = tmp_path / "shards"
+    root.mkdir()
+    (root / name).write_bytes(b"packed")
+    for beside in ("", "a.tar"):
+        if beside:
+            with tarfile.open(root / beside, "w") as tar:
+                tar.add(folder / "a.png", "a.png")
+        source = open_photos(root)
+        assert len(list(source)) == bool(beside)
+        assert source.skipped == {"archive not read": 1}
+        assert name in source.messages[0]
+        assert "unpack it" in source.messages[0]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_packed_shard_under_a_plain_name_is_told_from_a_cut_one(tmp_path, pack):
+    (tmp_path / "a.tar").write_bytes(pack(bytes(20_000)))
+    source = open_photos(tmp_path)
+    assert not list(source)
+    assert source.skipped == {"compressed shard": 1}
+
+
+def test_a_shard_that_is_a_link_to_nothing_is_counted(tmp_path, folder):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(folder / "a.png", "a.png")
+    (tmp_path / "b.tar").symlink_to("gone.tar")
+    source = open_photos(tmp_path)
+    assert len(list(source)) == 1
+    assert source.skipped["link not followed"] == 1
+
+
+def test_columns_of_a_file_that_is_no_table_are_shown_briefly(tmp_path):
+    table = tmp_path / "list.csv"
+    table.write_bytes(b",".join(b"\xff\x1b" * 60 for _ in range(50)) + b"\n")
+    with pytest.raises(InputError, match=r"it has \?+(, \?+)+ and 40 more\.$") as raised:
+        list(open_photos(table))
+    assert len(str(raised.value)) < 800
+
+
+def test_what_a_build_has_written_among_the_photos_is_no_photo(folder):
+    out = folder / "more" / "out"
+    (out / "examples").mkdir(parents=True)
+    (out / "examples" / "kept--a.jpg").write_bytes(jpeg(5))
+    assert len(list(open_photos(folder))) == 4
+    for name in ("build.json", "index.sqlite"):
+        (out / name).touch()
+    source = open_photos(folder)
+    assert [Path(ref.location).name for ref in source] == ["a.png", "b.jpg", "a.jpeg"]
+    assert source.skipped == {"folder of a build": 1}

@@ -207,3 +207,11 @@ def test_datasets_itself_writes_what_is_read(tmp_path: Path) -> None:
     assert [(ref.caption, ref.read()) for ref in refs] == list(
         zip("abcdefg", PICTURES, strict=True)
     )
+
+
+def test_what_pyarrow_says_of_a_table_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(bytes(100))
+    source = open_photos(tmp_path)
+    assert not list(source)
+    assert source.messages[0].startswith("'a.parquet' cannot be read: ")
+    assert source.messages[0].rstrip(".") + "." == source.messages[0]

@@ -12,7 +12,7 @@ from text2layer.data.library import Library
 from text2layer.errors import DataError, InputError
 from text2layer.picture_library import build
 from text2layer.picture_library.build import build_library
-from text2layer.picture_library.own import caption_of, concept_of, own_folders
+from text2layer.picture_library.own import caption_of, noun_of, own_folders
 from text2layer.picture_library.picture import LONGEST_SIDE
 
 
@@ -79,7 +79,7 @@ def test_cut_outs_are_cropped_shrunk_and_continued(own, tmp_path):
 )
 def test_caption_and_concept(stem, caption, concept):
     assert caption_of(stem) == caption
-    assert concept_of(caption) == concept
+    assert noun_of(caption) == concept
 
 
 def test_words_beside_pictures_win_over_names(own, tmp_path):

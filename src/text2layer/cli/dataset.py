@@ -132,8 +132,11 @@ def library(
     if as_json:
         typer.echo(json.dumps(figures, indent=2, ensure_ascii=False))
         return
-    said = [item.said or f"'{item.file}': {item.reason}." for item in built.left_out]
-    report_skipped(Counter(item.reason for item in built.left_out), said[:10])
+    # what a person can mend in words, what a source does not offer as a count
+    said = [item.said for item in built.left_out if item.said][:10]
+    report_skipped(Counter(item.reason for item in built.left_out), said)
+    if len(built.left_out) > len(said):
+        typer.echo(f"  each is named in {out / 'report.json'}", err=True)
     for kind in ("foregrounds", "backgrounds"):
         typer.echo(f"{figures[kind]} {kind}", err=True)
     if built.made and built.seconds:

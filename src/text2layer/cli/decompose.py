@@ -1,6 +1,5 @@
 """`text2layer decompose`: photographs taken apart into layers."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,7 @@ from text2layer.cli.generate import (
     load_pipeline,
     seeded,
 )
-from text2layer.cli.outputs import To, each, in_folder
+from text2layer.cli.outputs import To, each, ends_as_folder, in_folder
 from text2layer.errors import FormatError, InputError
 
 if TYPE_CHECKING:
@@ -105,14 +104,14 @@ def decompose(
     unfit = [name for name, value in (networks if model else drawing).items() if value is not None]
     if unfit:
         raise InputError(f"--{unfit[0]} goes {'without' if model else 'with'} --model.")
-    several = len(photos) > 1 or output.endswith(("/", os.sep))
+    several = len(photos) > 1 or ends_as_folder(output)
     if several and preview:
         raise InputError("--preview goes with one photo and one result.")
     if to and not several:
         raise InputError("--to goes with several photos, or -o FOLDER/.")
     by = model or saliency or "u2net"
     if several:
-        results = in_folder(Path(output), (path.stem for path in photos), to or ".psd")
+        results = in_folder(output, (path.stem for path in photos), to or ".psd")
         loaded = {}
     else:
         results = [Path(output)]

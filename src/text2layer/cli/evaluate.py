@@ -77,6 +77,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Samples at a time.", min=1)] = 16,
     seed: Annotated[int, typer.Option(help="Which samples are taken.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="Of a model's networks: float32 or bfloat16.")
+    ] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Measure a model on samples with known layers: the benchmark (docs/benchmark.md).
@@ -117,6 +120,7 @@ def evaluate(
         batch_size=batch_size,
         seed=seed,
         device=choose_device(device),
+        dtype=dtype,
         progress=on_terminal(),
     )
     done = run_evaluation(model, data, settings, report=report_skipped)

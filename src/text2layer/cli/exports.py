@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from text2layer.cli.outputs import check_writable, each, echo_name, in_folder, is_named_as_file
+from text2layer.cli.outputs import (
+    check_writable,
+    each,
+    echo_name,
+    ends_as_folder,
+    in_folder,
+    is_named_as_file,
+)
 from text2layer.errors import FormatError, InputError
 
 if TYPE_CHECKING:
@@ -59,7 +66,7 @@ Size = Annotated[
 
 def export(
     sources: Sequence[Path],
-    target: Path,
+    given: str,
     to: str,
     options: dict[str, Any],
     read: Callable[[Path], LayeredImage],
@@ -68,7 +75,7 @@ def export(
 
     Args:
         sources: layered files.
-        target: a file whose suffix belongs to `to`, or a folder.
+        given: a file whose suffix belongs to `to`, or a folder.
         to: a key of `SUFFIXES`.
         options: what was given, see `export_options`.
         read: opens a source.
@@ -77,6 +84,7 @@ def export(
     from text2layer.io.parallax import save_parallax
     from text2layer.io.sprites import save_sprites
 
+    target = Path(given)
     if io.is_standard(target):
         raise InputError(f"--to {to} writes files: give the name of a folder.")
 
@@ -90,19 +98,20 @@ def export(
         for path in written:
             echo_name(path, path)
 
-    if target.suffix.lower() in SUFFIXES[to] and not target.is_dir():
+    is_folder = target.is_dir() or ends_as_folder(given)
+    if target.suffix.lower() in SUFFIXES[to] and not is_folder:
         if len(sources) > 1:
             raise InputError(f"{target} is one file; give a folder for {len(sources)} sources.")
         check_writable(target)
         one(sources[0], target)
         return
-    if is_named_as_file(target):
+    if is_named_as_file(given):
         raise FormatError(
             f"{target} cannot be written: --to {to} needs a folder, or a name in "
             f"{' or '.join(SUFFIXES[to])}."
         )
     stems = ("stdin" if io.is_standard(source) else source.stem for source in sources)
-    results = in_folder(target, stems, SUFFIXES[to][0], check_writable)
+    results = in_folder(given, stems, SUFFIXES[to][0], check_writable)
     each(list(zip(sources, results, strict=True)), one)
 
 

@@ -86,7 +86,7 @@ def convert(
         if part != "composite" or alpha != "transparency":
             raise InputError(f"--part and --alpha do not go with --to {to}.")
         exports.export(
-            sources, Path(target), to, options, lambda path: open_layered(path, merge, max_pixels)
+            sources, target, to, options, lambda path: open_layered(path, merge, max_pixels)
         )
         return
     if to is None:
@@ -95,7 +95,7 @@ def convert(
         check_output(Path(target))
         one(sources[0], Path(target))
         return
-    results = in_folder(Path(target), (source.stem for source in sources), to)
+    results = in_folder(target, (source.stem for source in sources), to)
     each(list(zip(sources, results, strict=True)), one)
 
 

@@ -62,7 +62,16 @@ Preview = Annotated[
 
 
 def generate(
-    output: Output,
+    out: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="<path>",
+            show_default=False,
+            help="Where to write; the suffix chooses the format. FOLDER/ with --prompts.",
+        ),
+    ],
     prompt: Annotated[
         str | None, typer.Argument(help="What to draw, in English.", show_default=False)
     ] = None,
@@ -182,10 +191,11 @@ def generate(
     others = {"saliency": saliency, "inpainter": inpainter, "max-layers": max_layers,
               "dtype": dtype, "offload": offload}  # fmt: skip
     check_options(text_to_image, model, own, others)
+    output = Path(out)
     lines = read_prompts(prompts) if prompts else [str(prompt)]
     if prompts:
         stems = (slug(number, line) for number, line in enumerate(lines, start=1))
-        results = in_folder(output, stems, to or ".psd")
+        results = in_folder(out, stems, to or ".psd")
     else:
         results = [output]
     for path in results:

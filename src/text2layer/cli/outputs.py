@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from text2layer.errors import FormatError, InputError
+from text2layer.files import refusals
 
 if TYPE_CHECKING:
     from text2layer.layers import LayeredImage
@@ -118,8 +119,13 @@ To = Annotated[
 ]
 
 
+# kinds of files for which a folder's name is taken by mistake; `lib.a` is none of them
+FILE_KINDS = ("image/", "video/", "audio/", "text/html", "text/plain", "text/css", "text/csv",
+              "application/json", "application/zip", "application/pdf")  # fmt: skip
+
+
 def in_folder(
-    folder: Path,
+    given: str | Path,
     stems: Iterable[str],
     suffix: str,
     check: Callable[[Path], None] = check_output,
@@ -127,7 +133,8 @@ def in_folder(
     """Make the folder of several results, and return a name in it for each.
 
     Args:
-        folder: it may exist.
+        given: the folder; it may exist. A name like that of a file, as `out.psd`, needs a slash at
+            its end.
         stems: of the names.
         suffix: of all names.
         check: raises for a name that cannot be written.
@@ -137,8 +144,19 @@ def in_folder(
             picture's.
         InputError: two results would have one name, or the folder cannot be made.
     """
-    if is_named_as_file(folder) or (folder / "manifest.json").is_file():
-        raise FormatError(f"{folder} is no folder for several results; give -o FOLDER/.")
+    folder = Path(given)
+    if is_named_as_file(given):
+        raise FormatError(
+            f"{folder} is no folder for several results; give the name of one, or with a slash at "
+            f"its end: {folder.name}/."
+            if not folder.exists()
+            else f"{folder} is no folder for several results; give the name of one."
+        )
+    if (folder / "manifest.json").is_file():
+        raise FormatError(
+            f"{folder} is the folder of one layered picture, no folder for several results; give "
+            "another."
+        )
     dotted = suffix if suffix.startswith(".") else f".{suffix}"
     paths = [folder / f"{stem}{dotted}" for stem in stems]
     twice = next((path for place, path in enumerate(paths) if path in paths[:place]), None)
@@ -146,21 +164,33 @@ def in_folder(
         raise InputError(f"Two of the results would be {twice}; do them one after another.")
     if not folder.exists():
         check_writable(folder)
-        folder.mkdir()
+        with refusals(folder):
+            folder.mkdir()
     for path in paths:
         check(path)
     return paths
 
 
-def is_named_as_file(path: Path) -> bool:
-    """Whether a path is a file, or does not exist and has the suffix of one: `film.avi`."""
+def is_named_as_file(given: str | Path) -> bool:
+    """Whether a path is a file, or does not exist and has the suffix of one: `film.avi`.
+
+    A slash at its end says that a folder is meant.
+    """
     from text2layer import io
 
+    path = Path(given)
     if path.exists():
         return not path.is_dir()
+    if ends_as_folder(given):
+        return False
     # of Python's own table alone, so that every computer has the same suffixes
-    known = MimeTypes(filenames=()).types_map[True]
-    return path.suffix.lower() in io.FORMATS or path.suffix.lower() in known
+    kind = MimeTypes(filenames=()).types_map[True].get(path.suffix.lower(), "")
+    return path.suffix.lower() in io.FORMATS or kind.startswith(FILE_KINDS)
+
+
+def ends_as_folder(given: str | Path) -> bool:
+    """Whether a name was given with a slash at its end, which `Path` forgets."""
+    return str(given).endswith(("/", os.sep))
 
 
 def slug(number: int, prompt: str) -> str:

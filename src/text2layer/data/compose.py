@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from text2layer.data.captions import background_caption, caption, foreground_caption
-from text2layer.data.composer import Composer
+from text2layer.data.composer import Composer, check_split
 from text2layer.data.library import BackgroundRecord, ForegroundRecord, Library
 from text2layer.data.schema import Sample, SampleMetadata
 from text2layer.data.shard_file import MARK, finished_shards, marked_unfinished
@@ -89,6 +89,9 @@ def compose_shards(
             f"'{folder}' holds the unfinished shards of other arguments or another library; give "
             "those again, or choose a new folder."
         )
+    for split in counts:  # all of them before the first shard of one
+        wanted = [r for r in library.foregrounds_of(split) if styles is None or r.style in styles]
+        check_split(library, split, wanted, library.backgrounds_of(split), styles)
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = try_lock(folder / LOCK)

@@ -35,6 +35,31 @@ DEFAULT_ELEVATION = 14.0  # degrees; for objects whose camera is unknown
 WIDE = World()
 CHUNK = {"cpu": 16, "cuda": 128}  # samples rendered at once: bounds the float copies
 
+# where a split comes from, for those who have none
+ADVICE = {
+    "val": "; `dataset library --hold-out 0.1` puts that share of your concepts there.",
+    "test": "; give some of its records the split 'test' (docs/data-format.md).",
+    DRAWINGS: "; mark some of its records as held_out_drawing (docs/data-format.md).",
+}
+
+
+def check_split(
+    library: Library,
+    split: str | None,
+    foregrounds: Sequence[ForegroundRecord],
+    backgrounds: Sequence[BackgroundRecord],
+    styles: Sequence[str] | None = None,
+) -> None:
+    """DataError if there is no foreground, or no background, to compose a split of."""
+    for kind, records in (("foreground", foregrounds), ("background", backgrounds)):
+        if not records:
+            raise DataError(
+                f"No {kind} of split '{split}'"
+                + (f" and styles {list(styles)}" if styles else "")
+                + f" can be used from '{library.root}' ({library.summary()})"
+                + ADVICE.get(split or "", ".")
+            )
+
 
 class Composer:
     """Draws and renders layered pictures from a library.
@@ -104,13 +129,7 @@ class Composer:
         )
         self.foregrounds: list[ForegroundRecord] = self._foreground_store.records
         self.backgrounds: list[BackgroundRecord] = self._background_store.records
-        for kind, records in (("foreground", self.foregrounds), ("background", self.backgrounds)):
-            if not records:
-                raise DataError(
-                    f"No {kind} of split '{split}'"
-                    + (f" and styles {list(styles)}" if styles else "")
-                    + f" can be used from '{library.root}' ({library.summary()})."
-                )
+        check_split(library, split, self.foregrounds, self.backgrounds, styles)
         self._style_shares = _shares(self.foregrounds, style_weights)
         self._enter(world)
 

@@ -1,12 +1,12 @@
 """Pictures side by side on one sheet, with their captions: for eyes, not for machines."""
 
 import textwrap
-import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from text2layer.data.lettering import lettered
 from text2layer.errors import InputError
 from text2layer.parts import Parts, pictures_of
 
@@ -149,23 +149,19 @@ def _opaque(picture: np.ndarray) -> np.ndarray:
     raise InputError(f"A picture of shape {picture.shape} cannot be shown; use (H, W[, 3 or 4]).")
 
 
-def _printable(text: str) -> str:
-    """The text without accents: the font that comes with Pillow has no letters but plain ones."""
-    letters = unicodedata.normalize("NFKD", text)
-    return "".join(letter for letter in letters if not unicodedata.combining(letter))
-
-
 def _block(pictures: Sequence[np.ndarray], text: str) -> Image.Image:
     """Pictures in a row with wrapped text below."""
     width = sum(picture.shape[1] + GAP for picture in pictures) - GAP
     height = max(picture.shape[0] for picture in pictures)
-    lines = textwrap.wrap(_printable(text), max(int(width / (TEXT_SIZE * 0.55)), 8))
+    shown, font = lettered(text, TEXT_SIZE)
+    letter = max(TEXT_SIZE * 0.55, font.getlength(shown.replace("\n", " ")) / max(len(shown), 1))
+    lines = textwrap.wrap(shown, max(int(width / letter), 8))
     block = Image.new("RGB", (width, height + (LINE * len(lines) + 4 if lines else 0)), PAPER)
     left = 0
     for picture in pictures:
         block.paste(Image.fromarray(np.ascontiguousarray(picture)), (left, 0))
         left += picture.shape[1] + GAP
-    draw, font = ImageDraw.Draw(block), ImageFont.load_default(TEXT_SIZE)
+    draw = ImageDraw.Draw(block)
     for number, line in enumerate(lines):
         draw.text((0, height + 3 + LINE * number), line, fill=INK, font=font)
     return block

@@ -70,11 +70,14 @@ class IndexBuilder:
 
     Args:
         spool: gives a place for one column: memory, or a temporary file.
+
+    Attributes:
+        skipped: what the shards leave out.
     """
 
     def __init__(self, spool: Callable[[], BinaryIO] = io.BytesIO) -> None:
         self._spools = {name: spool() for name in COLUMNS}
-        self._skip = Skipped(every=DAMAGE)
+        self.skipped = Skipped(every=DAMAGE)
         self._samples = self._shards = self._words = self._names = 0
         for name in ("word_ends", "firsts", "name_ends"):
             self._put(name, np.zeros(1, "<u8"))
@@ -82,9 +85,9 @@ class IndexBuilder:
     def add(self, shard: ShardColumns) -> None:
         """Append a shard."""
         for reason, message in shard.cases:
-            self._skip(reason, message)
+            self.skipped(reason, message)
         for reason, count in shard.counts.items():
-            self._skip.counts[reason] += count - sum(one == reason for one, _ in shard.cases)
+            self.skipped.counts[reason] += count - sum(one == reason for one, _ in shard.cases)
         for column in ("blocks", "sizes", "crcs", "kinds"):
             self._put(column, shard.columns[column])
         self._put("word_ends", shard.columns["word_ends"] + np.uint64(self._words))
@@ -119,7 +122,7 @@ class IndexBuilder:
             spool.seek(0)
             kind, more = COLUMNS[name]
             arrays[name] = np.frombuffer(spool.read(), kind).reshape(-1, *more)
-        return ShardIndex(root, arrays, self._skip.counts, self._skip.messages, checked=False)
+        return ShardIndex(root, arrays, self.skipped.counts, self.skipped.messages, checked=False)
 
     def write(self, path: Path, folders: Sequence[str]) -> None:
         """Write the file, whole or not at all.
@@ -136,7 +139,8 @@ class IndexBuilder:
             if name.startswith("order_") and lengths[name] == 4 * self._samples:
                 lengths[name] = 0  # all of them: a range says the same
         said = {
-            "counts": self._skip.counts, "messages": self._skip.messages, "folders": list(folders),
+            "counts": self.skipped.counts, "messages": self.skipped.messages,
+            "folders": list(folders),
             "complete": [s for s in (*SPLITS, ALL) if self._drawn(s) == self._samples],
         }  # fmt: skip
         header: dict[str, Any] = {

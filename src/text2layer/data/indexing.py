@@ -17,8 +17,9 @@ from text2layer.data.index_builder import IndexBuilder, columns_of, temporary_fi
 from text2layer.data.index_file import AGAIN, FileState, ShardColumns, ShardIndex
 from text2layer.data.shard_file import MARK
 from text2layer.data.shard_index import scan_shard, shard_paths
+from text2layer.data.shard_tools import no_usable_sample
 from text2layer.errors import DataError, InputError
-from text2layer.files import file_sha256
+from text2layer.files import file_sha256, refusals
 
 NAME = "shards.index"  # of the file in a folder of shards
 SUFFIX = ".index"
@@ -83,18 +84,21 @@ def index_shards(
     states = {id(index): index.states() for (index, _), _ in reused if index is not None}
     fresh = [tar for (index, number), tar in reused
              if index is None or not _fits(index, number, states[id(index)][number])]  # fmt: skip
-    builder = IndexBuilder(temporary_files(path.parent))
     made = _scanned(fresh, workers)
     bar = tqdm(reused, desc="index shards", unit="shard", disable=not progress)
     left, samples = set(fresh), 0
-    for (index, number), tar in bar:
-        columns = next(made) if index is None or tar in left else index.part(number)
-        columns.name = Path(os.path.relpath(tar, path.parent)).as_posix()
-        samples += len(columns.columns["kinds"])
-        builder.add(columns)
-    folders = [Path(os.path.relpath(one.absolute(), path.parent)).as_posix()
-               for one in given if one.is_dir()]  # fmt: skip
-    builder.write(path, ["" if folder == "." else folder for folder in folders])
+    with refusals(path):
+        builder = IndexBuilder(temporary_files(path.parent))
+        for (index, number), tar in bar:
+            columns = next(made) if index is None or tar in left else index.part(number)
+            columns.name = Path(os.path.relpath(tar, path.parent)).as_posix()
+            samples += len(columns.columns["kinds"])
+            builder.add(columns)
+        if not samples:
+            raise no_usable_sample([str(one) for one in given], builder.skipped)
+        folders = [Path(os.path.relpath(one.absolute(), path.parent)).as_posix()
+                   for one in given if one.is_dir()]  # fmt: skip
+        builder.write(path, ["" if folder == "." else folder for folder in folders])
     index = ShardIndex.open(path)
     return Indexed(path, samples, len(tars), len(fresh), index.counts, index.messages)
 

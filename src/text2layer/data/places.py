@@ -37,6 +37,7 @@ REFUSED = (
     "UnauthorizedSSOTokenError",
 )  # fmt: skip
 REFUSING_STATUS = (401, 403)
+MISSING_STATUS = (404, 410)
 # a disk of this machine that is gone: unmounted, or its server does not answer
 GONE = (errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENXIO)
 BACK = "when it is back, the same command goes on"
@@ -71,6 +72,8 @@ class Address:
     def __init__(self, address: str) -> None:
         fsspec = require("fsspec", "fsspec", "Reading from an address", extra="build")
         self.address = address.rstrip("/")
+        if address.endswith("://"):
+            raise InputError(f"'{address}' names no place; put a bucket or folder behind it.")
         try:
             self._fs, self._path = fsspec.url_to_fs(self.address)
         except ImportError as error:
@@ -171,11 +174,12 @@ class Address:
         for number in range(TRIES):
             try:
                 return call()
-            except MISSING:
-                raise FileNotFoundError(errno.ENOENT, "is not there", self.address) from None
             except FINAL:
                 raise
-            except Exception as error:  # each client has its own
+            except Exception as raised:  # each client has its own
+                error = _hidden(raised)
+                if isinstance(error, MISSING):
+                    raise FileNotFoundError(errno.ENOENT, "is not there", self.address) from None
                 said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 if _refused(error):
                     raise DataError(
@@ -310,22 +314,46 @@ def _check_disk(place: Path, error: OSError, in_shard: bool) -> None:
 
 
 def _local(folder: Path) -> Iterator[Listed]:
-
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield Listed(entry.name, "folder")
-            elif entry.is_file():
+            elif _names_a_file(entry):
                 yield Listed(entry.name, "file")
             else:
                 yield Listed(entry.name, "link" if entry.is_symlink() else "other")
 
 
+def _names_a_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads back to itself, or to where nobody may look
+        return False
+
+
+def _hidden(error: Exception) -> Exception:
+    """What a client calls a missing file although the server said another thing; else the error.
+
+    fsspec's HTTP client does so with every answer, a refusal and a server at fault included.
+    """
+    cause = error.__cause__ or error.__context__
+    if not isinstance(error, MISSING) or not isinstance(cause, Exception):
+        return error
+    statuses = _statuses(cause)
+    known = type(cause).__name__ in REFUSED or isinstance(cause, PermissionError)
+    return cause if known or (statuses and not statuses & set(MISSING_STATUS)) else error
+
+
 def _refused(error: Exception) -> bool:
-    response = getattr(error, "response", None)
-    statuses = (getattr(error, "status", None), getattr(response, "status_code", None))
     return (
         isinstance(error, PermissionError)
         or type(error).__name__ in REFUSED
-        or any(status in REFUSING_STATUS for status in statuses)
+        or bool(_statuses(error) & set(REFUSING_STATUS))
     )
+
+
+def _statuses(error: Exception) -> set[int]:
+    """The status of the answer that an error is about, as its client names it; mostly one."""
+    response = getattr(error, "response", None)
+    found = (getattr(error, "status", None), getattr(response, "status_code", None))
+    return {status for status in found if isinstance(status, int)}

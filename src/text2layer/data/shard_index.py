@@ -28,9 +28,14 @@ Skip = Callable[[str, str], None]  # takes a reason to count and a sentence abou
 BLOCK = 512  # bytes of a header, and what everything in a tar is padded to
 END_OF_ARCHIVE = 2 * BLOCK  # a whole tar ends in two empty blocks
 MOST_PADDING = 2**16  # empty bytes behind them: 10,240 in all by default; more is taken for damage
+# files that begin so; offsets in them would be those of the packed bytes
+COMPRESSED = {
+    b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd",
+}  # fmt: skip
 PIECE = 2**20  # bytes read at a time where a header is looked for
 # reasons of what damage takes away: for these every case is named, see `Skipped`
-DAMAGE = ("truncated shard", "damaged shard", "oversized member", "bad sample")
+DAMAGED = ("truncated shard", "compressed shard", "damaged shard")
+DAMAGE = (*DAMAGED, "oversized member", "bad sample")
 
 
 def shard_paths(shards: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -85,6 +90,11 @@ def tar_members(path: Place, skip: Skip) -> Iterator[tarfile.TarInfo]:
     Every gap, and an end that is missing, is reported to `skip`. Nothing is raised.
     """
     try:
+        with path.open("rb") as file:
+            if (kind := _compression(file.read(6))) is not None:
+                said = f"'{path.name}' is compressed with {kind}; unpack it to a plain tar."
+                skip("compressed shard", said)
+                return
         truncated, size = _is_truncated(path), size_of(path)
         if truncated:
             skip("truncated shard", f"'{path.name}' is cut short; samples at its end are lost.")
@@ -146,7 +156,7 @@ class IndexedShard:
     @property
     def damaged(self) -> bool:
         """Whether more samples may be missing than are known."""
-        return any(reason in ("damaged shard", "truncated shard") for reason, _ in self.cases)
+        return any(reason in DAMAGED for reason, _ in self.cases)
 
 
 def scan_shard(path: Path, *, whole: bool = False) -> IndexedShard:
@@ -256,6 +266,11 @@ def _holds_data(file: BinaryIO, start: int) -> bool:
         if piece.strip(b"\0"):
             return True
     return False
+
+
+def _compression(head: bytes) -> str | None:
+    """How a file is compressed, by its first bytes; None for another file."""
+    return next((name for start, name in COMPRESSED.items() if head.startswith(start)), None)
 
 
 def _is_truncated(path: Place) -> bool:

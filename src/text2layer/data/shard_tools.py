@@ -42,7 +42,7 @@ def shard_statistics(shards: Shards, *, progress: bool = True) -> tuple[dict[str
     Every sample is decoded, one at a time; damaged ones are counted and left out.
 
     Raises:
-        DataError: there is no shard.
+        DataError: there is no shard, or no usable sample.
     """
     statistics, skipped = Statistics(), Skipped(every=DAMAGE)
     splits: Counter[str] = Counter()
@@ -60,6 +60,8 @@ def shard_statistics(shards: Shards, *, progress: bool = True) -> tuple[dict[str
         licenses[sample.metadata.license or "unknown"] += 1
         sides[str(max(sample.mask.shape))] += 1
         size += sum(map(len, members.values()))
+    if not splits:
+        raise no_usable_sample(shards, skipped)
     figures = statistics.to_json()
     del figures["word_correlation"]  # shards do not hold the captions of what was left out
     return figures | {
@@ -203,11 +205,25 @@ def _names(by: str, key: str, source: str, extra: Mapping[str, Any]) -> list[str
     return [f"{role}/{part['id']}" for role, part in parts.items()]
 
 
+def no_usable_sample(shards: Shards, skipped: Skipped, of: str = "") -> DataError:
+    """The error that shards have nothing to use, with what the first case of damage was.
+
+    Args:
+        shards: that were read.
+        skipped: what was left out of them.
+        of: what was asked for, like " of split 'val'".
+    """
+    given = [shards] if isinstance(shards, str | Path) else shards
+    first = f" {skipped.messages[0]}" if skipped.messages else ""
+    named = ", ".join(f"'{path}'" for path in given)
+    return DataError(f"The shards in {named} hold no usable sample{of}.{first}")
+
+
 def _written(
     series: Sequence[ShardSeries], samples: dict[str, int], skipped: Skipped, shards: Shards
 ) -> Written:
     if not sum(samples.values()):
-        raise DataError(f"The shards in '{shards}' hold no usable sample.")
+        raise no_usable_sample(shards, skipped)
     return Written([path for one in series for path in one.paths], samples, skipped)
 
 

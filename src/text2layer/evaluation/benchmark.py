@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias, cast
 
+import torch
 from PIL import Image
 
 from text2layer.data.known_samples import KnownSamples, Report, is_library, open_samples
@@ -51,6 +52,9 @@ Autoencoder: TypeAlias = CaT2IAutoencoder | PlainAutoencoder
 Model: TypeAlias = Text2LayerPipeline | Autoencoder | PhotoLayers
 Protocol: TypeAlias = Callable[[KnownSamples, Networks, Run], ProtocolResult]
 
+FLOAT32 = "float32"
+DTYPES = {FLOAT32: torch.float32, "bfloat16": torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -78,6 +82,7 @@ class EvaluationSettings:
         batch_size: samples at a time; changes no figure.
         seed: which samples are taken.
         device: where models run.
+        dtype: of a whole model's networks, one of DTYPES; scores are computed in float32 anyway.
         progress: show progress bars on stderr.
     """
 
@@ -100,6 +105,7 @@ class EvaluationSettings:
     batch_size: int = 16
     seed: int = 0
     device: str = "cpu"
+    dtype: str = FLOAT32
     progress: bool = False
 
 
@@ -163,6 +169,8 @@ def evaluate(
     chosen = choose(asked.protocols, tuple(protocols))
     known = _open_data(data, chosen, size, asked, report)
     about: dict[str, object] = {"split": asked.split, "size": size}
+    if asked.dtype != FLOAT32:
+        about["dtype"] = asked.dtype
     if asked.style_weights:
         pairs = (f"{name}={share:g}" for name, share in asked.style_weights.items())
         about["style_weights"] = ",".join(pairs)
@@ -181,12 +189,16 @@ def open_model(
     """The protocols that a model can be measured by, and the size that it is measured at.
 
     Raises:
-        InputError: the adapter for few steps is wanted of what is no whole model.
+        InputError: the adapter for few steps, or another dtype, is wanted of what is no whole
+            model; or there is no such dtype.
         WeightsError: the model cannot be loaded.
     """
+    if settings.dtype not in DTYPES:
+        raise InputError(f"The dtype must be {' or '.join(DTYPES)}, not {settings.dtype!r}.")
     opened = _loaded(model, settings) if isinstance(model, str | Path) else model
-    if settings.fast and not (isinstance(opened, Text2LayerPipeline) and opened is not model):
-        raise InputError(f"--fast needs the folder of a whole model, and {model} is none.")
+    for option, wanted in (("fast", settings.fast), ("dtype", settings.dtype != FLOAT32)):
+        if wanted and not (isinstance(opened, Text2LayerPipeline) and opened is not model):
+            raise InputError(f"--{option} needs the folder of a whole model, and {model} is none.")
     if isinstance(opened, PhotoLayers):
         return {"decompose": partial(decompose, opened)}, settings.size or 256
     if not isinstance(opened, Text2LayerPipeline):
@@ -246,7 +258,10 @@ def _loaded(model: str | Path, settings: EvaluationSettings) -> Model:
     if (folder / "config.json").is_file() and not (folder / "model_index.json").is_file():
         return load_autoencoder(folder)
     folder = released_model() if model == RELEASED else folder
-    pipeline: Text2LayerPipeline = Text2LayerPipeline.from_pretrained(folder, fast=settings.fast)
+    other = {} if settings.dtype == FLOAT32 else {"torch_dtype": DTYPES[settings.dtype]}
+    pipeline: Text2LayerPipeline = Text2LayerPipeline.from_pretrained(
+        folder, fast=settings.fast, **other
+    )
     return pipeline
 
 

@@ -99,3 +99,20 @@ class Drawer:
             layers = [self.take_apart(picture) for picture in pictures]
         self.seconds += time.perf_counter() - begun
         return Parts.from_layered(layers, pictures)
+
+
+@torch.no_grad()
+def reconstructed(autoencoder: Any, parts: Parts) -> Parts:
+    """Layers that went through an autoencoder of any dtype.
+
+    Args:
+        autoencoder: on its device.
+        parts: foreground, background and mask, float32; on any device.
+
+    Returns:
+        The same three and the picture that it predicts, float32, on the autoencoder's device.
+    """
+    layers = (parts.foreground, parts.background, parts.mask)
+    made = autoencoder(*(layer.to(autoencoder.device, autoencoder.dtype) for layer in layers))
+    image = None if made.image is None else made.image.float()
+    return Parts(made.foreground.float(), made.background.float(), made.mask.float(), image)

@@ -17,7 +17,7 @@ from text2layer.data.known_samples import KnownBatch, KnownSamples
 from text2layer.errors import InputError
 from text2layer.evaluation import matting
 from text2layer.evaluation.collector import Collector
-from text2layer.evaluation.drawing import Drawer
+from text2layer.evaluation.drawing import Drawer, reconstructed
 from text2layer.evaluation.halo import halo
 from text2layer.evaluation.layer_edits import layer_edit_scores
 from text2layer.evaluation.mask_overlap import OPAQUE, hard_iou, mean_absolute_error, soft_iou
@@ -78,7 +78,7 @@ def reconstruct(
     with Collector() as collector:
         for batch in run.batches(known, "reconstruct"):
             target = batch.to_float().to(autoencoder.device)
-            output = autoencoder(target.foreground, target.background, target.mask)
+            output = reconstructed(autoencoder, target)
             rows = reconstruction_rows(target, output, networks.get("lpips"))
             if flat:
                 rows = {name: row for name, row in rows.items() if name.endswith("_composite")}

@@ -22,7 +22,7 @@ from torch import Tensor
 from text2layer.data.named_things import AskedThings
 from text2layer.errors import InputError, WeightsError
 from text2layer.evaluation.collector import NEUTRAL, Collector, is_first_process, on_neutral
-from text2layer.evaluation.drawing import Drawer
+from text2layer.evaluation.drawing import Drawer, reconstructed
 from text2layer.evaluation.results import ProtocolResult
 from text2layer.evaluation.run import Networks, Run
 from text2layer.models.efficientnet import network_input
@@ -138,11 +138,7 @@ def make_gallery(asked: AskedThings, network: Any, run: Run, autoencoder: Any = 
 
 def decoded_features(autoencoder: Any, parts: Parts, network: Any) -> Tensor:
     """Features (B, D) of real drawings that went through the autoencoder."""
-    device = autoencoder.device
-    with torch.no_grad():
-        made = autoencoder(
-            parts.foreground.to(device), parts.background.to(device), parts.mask.to(device)
-        )
+    made = reconstructed(autoencoder, parts)
     return object_features(network, colour_to_bytes(made.foreground), made.mask)
 
 

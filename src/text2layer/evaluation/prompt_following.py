@@ -91,9 +91,11 @@ def prompt_rows(
         pipeline.tokenizer, pipeline.text_encoder, texts, pipeline.config.max_prompt_tokens
     )
     chosen = torch.tensor([[texts.index(text) for text in row] for row in captions])  # (B, K)
-    posterior = pipeline.autoencoder.encode(parts.foreground, parts.background, parts.mask)
+    own = pipeline.autoencoder.dtype
+    layers = (parts.foreground, parts.background, parts.mask)
+    posterior = pipeline.autoencoder.encode(*(layer.to(own) for layer in layers))
     device = pipeline.denoiser.device
-    latents = pipeline.autoencoder.scale_latents(posterior.mode()).to(device)
+    latents = pipeline.autoencoder.scale_latents(posterior.mode()).to(device).float()
     noises = torch.stack(
         [
             torch.randn(
@@ -137,8 +139,9 @@ def _error(
         steps = pipeline.scheduler.config.num_train_timesteps
         timestep = torch.full((count,), int(level * steps), device=latents.device)
         noisy, target = pipeline.scheduler.add_noise(latents, noise, timestep), noise
+    noisy, states = (part.to(pipeline.denoiser.dtype) for part in (noisy, states))
     output = denoise(
-        pipeline.denoiser, noisy, torch.zeros_like(latents), latents.new_zeros(count, 3), timestep,
+        pipeline.denoiser, noisy, torch.zeros_like(noisy), noisy.new_zeros(count, 3), timestep,
         states, mask,
     )  # fmt: skip
     return (output.float() - target).square().mean((1, 2, 3))

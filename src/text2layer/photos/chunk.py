@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ BATCH = 8  # photos that go through the stages together
 NO_CAPTION = (
     "a photo"  # stands for a caption where the settings allow none: the schema asks for one
 )
+# of a journal's line, and of one about a photo that was left out
+OF_EVERY_LINE = {"key", "kept", "caption", "license", "source", "scores", "seconds"}
+OF_REJECTED = {"stage", "reason", "detail"}
 WRITE = "write"  # named as the stage of photos that the schema cannot hold
 
 
@@ -79,16 +83,19 @@ def load_stages(name: str, settings: BuildSettings, threads: int) -> list[Stage]
     """The stages that `module:function` makes, called with the settings and a number of threads.
 
     Raises:
-        InputError: there is no such function.
+        InputError: there is no such function, or it cannot be called so.
     """
     module, colon, function = name.partition(":")
     try:
         if not colon:
             raise ImportError("it has no colon")
         factory: StagesFactory = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
+        signature(factory).bind(settings, threads)
+    except Exception as error:  # what a module of another does when it is imported
+        said = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"The stages '{name}' cannot be loaded: {error}; give MODULE:FUNCTION, importable here."
+            f"The stages '{name}' cannot be loaded: {said}; give MODULE:FUNCTION, importable here, "
+            "of a function that takes the settings and a number of threads."
         ) from None
     return list(factory(settings, threads))
 
@@ -330,9 +337,14 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a journal; DataError if it was damaged after it was written."""
     try:
         with path.open(encoding="utf-8") as file:
-            for line in file:
-                yield json.loads(line)
-    except (ValueError, RecursionError):
+            for text in file:
+                line = json.loads(text)
+                if not isinstance(line, dict) or not line.keys() >= OF_EVERY_LINE:
+                    raise ValueError(text)
+                if not line["kept"] and not line.keys() >= OF_REJECTED:
+                    raise ValueError(text)
+                yield line
+    except (OSError, ValueError, RecursionError):
         raise DataError(
             f"The journal '{path}' is damaged; delete it and build again to repeat its photos."
         ) from None

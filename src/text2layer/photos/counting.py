@@ -22,6 +22,7 @@ OTHER_PICTURES = (
     ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".cr2", ".cr3", ".nef", ".arw", ".dng",
     ".orf", ".raf", ".rw2",
 )  # fmt: skip
+ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")  # counted, not unpacked
 MAX_TEXT = 2**20  # bytes of a caption or of a picture's JSON; more is taken for damage
 NOT_IN_KEYS = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -70,6 +71,11 @@ class Counting:
         """Count a picture of a format that the builder does not decode."""
         said = f"'{where}' is not decoded; save it as JPEG, PNG or TIFF."
         self.skip("format not read", said)
+
+    def packed(self, where: str) -> None:
+        """Count an archive that the builder does not unpack."""
+        said = f"'{where}' is compressed and not read; unpack it, shards to plain .tar files."
+        self.skip("archive not read", said)
 
 
 def photo_in_file(path: Place, place: str, size: int, said: Mapping[str, Any]) -> PhotoRef:

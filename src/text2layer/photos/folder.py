@@ -95,7 +95,7 @@ class BuildFolder:
             record = json.loads(self.record.read_text(encoding="utf-8"))
         except (ValueError, RecursionError):
             record = None
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or not _has_shape(record):
             raise DataError(f"'{self.record}' is damaged; build into another folder.")
         return record
 
@@ -166,6 +166,19 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file for people and programs, whole or not at all."""
     with writing(path) as file:
         file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def _has_shape(record: Mapping[str, Any]) -> bool:
+    """Whether a record is built as `run.build` writes it; parts that come later may be missing."""
+    index = record.get("index", {"photos": 0, "fingerprint": "", "skipped": {}})
+    return (
+        isinstance(record.get("settings"), dict)
+        and isinstance(record.get("runs", []), list)
+        and isinstance(index, dict)
+        and isinstance(index.get("photos"), int)
+        and isinstance(index.get("fingerprint"), str)
+        and isinstance(index.get("skipped"), dict)
+    )
 
 
 def _owner(lock: Path) -> str:

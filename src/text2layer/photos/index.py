@@ -95,7 +95,7 @@ class PhotoIndex:
         look: Callable[[Sequence[PhotoRef]], list[Look]] | None = None,
         progress: bool = True,
         stop: Callable[[], bool] = lambda: False,
-    ) -> None:
+    ) -> int:
         """Take in the photos of a source; those that are here already are passed over.
 
         The verdict of a photo is that of the first reason that holds: "opted out", "no licence",
@@ -108,21 +108,27 @@ class PhotoIndex:
             progress: show a bar on stderr.
             stop: asked before each batch; true ends the pass early.
 
+        Returns:
+            How many photos the source gave; more than are here if it named some twice.
+
         Raises:
             WriteError: the file cannot be written, for example because the disk is full.
             DataError: it is damaged.
         """
         look = look or (lambda refs: look_at_all(refs, settings))
+        given = 0
         with tqdm(desc="index", unit="photo", disable=not progress, mininterval=1.0) as bar:
             for batch in _batches(source):
                 if stop():
-                    return
+                    return given
                 new = self._unknown(batch)
                 looks = look(new) if new else []
                 with self._transaction():
                     for ref, (cells, rejection) in zip(new, looks, strict=True):
                         self._add(ref, cells, rejection, settings.duplicate_distance)
+                given += len(batch)
                 bar.update(len(batch))
+        return given
 
     def chunks(self, size: int) -> int:
         """Number of chunks of `size` consecutive photos; `chunk` then gives those."""
@@ -224,7 +230,8 @@ class PhotoIndex:
             yield from self._base.execute(query, values)
         except sqlite3.DatabaseError as error:
             raise DataError(
-                f"'{self.path}' cannot be read ({error}); build into another folder."
+                f"'{self.path}' cannot be read ({error}); delete it, and the same command makes it "
+                "again."
             ) from None
 
     @contextmanager
@@ -255,7 +262,8 @@ class PhotoIndex:
             ) from None
         except sqlite3.DatabaseError as error:
             raise DataError(
-                f"'{self.path}' is not an index of photos ({error}); delete it."
+                f"'{self.path}' is not an index of photos ({error}); delete it, and the same "
+                "command makes it again."
             ) from None
 
 

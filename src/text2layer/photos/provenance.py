@@ -15,6 +15,7 @@ NAMES = {
     "author": ("author", "creator", "artist", "photographer", "credit"),
     "source": ("source", "url", "original_url", "page"),
 }
+NAME_SHOWN, NAMES_SHOWN = 40, 10  # characters of a column's name, and columns, in a sentence
 FILE_NAMES = ("file", "path", "filename", "file_name", "image", "image_path")
 # any value but a plain no counts; the last is that of the TDM Reservation Protocol
 OPT_OUT_NAMES = ("opt_out", "optout", "noai", "noimageai", "do_not_train", "tdm_reservation")
@@ -75,9 +76,14 @@ def file_column(names: Iterable[Any], table: object) -> str:
     for name in FILE_NAMES:
         if name in by_lower:
             return by_lower[name]
+    found = [  # a file of another kind has "columns" too, long ones and no text
+        "".join(letter if letter.isprintable() else "?" for letter in str(name)[:NAME_SHOWN])
+        for name in names
+    ]
+    more = f" and {len(found) - NAMES_SHOWN} more" if len(found) > NAMES_SHOWN else ""
     raise InputError(
         f"'{table}' has no column of files (one of {', '.join(FILE_NAMES)}); it has "
-        f"{', '.join(map(str, names)) or 'none'}."
+        f"{', '.join(found[:NAMES_SHOWN]) or 'none'}{more}."
     )
 
 

@@ -161,7 +161,7 @@ def collect(
 
 
 def _lines(folder: BuildFolder, progress: bool) -> Iterator[dict[str, Any]]:
-    journals = sorted(folder.journals.glob("*.jsonl"))
+    journals = sorted(path for path in folder.journals.glob("*.jsonl") if path.stem.isdigit())
     for path in tqdm(journals, desc="report", unit="chunk", disable=not progress):
         yield from read_journal(path)
 

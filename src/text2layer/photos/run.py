@@ -1,5 +1,6 @@
 """`dataset build`: the index, then chunk after chunk, then the report; goes on where it stopped."""
 
+import math
 import os
 import platform
 import sys
@@ -30,6 +31,7 @@ from text2layer.photos.worker import DEVICES, PHOTO_SECONDS, WorkerSetup
 
 # packages whose version may change what a build gives
 PACKAGES = ("numpy", "pillow", "onnxruntime", "opencv-python-headless", "scipy", "torch")
+MOST_SECONDS = 1_000_000  # that a photo may take; a batch gets a multiple, which alarm() takes
 RUNS_KEPT = 50  # of the record; older ones are forgotten
 
 
@@ -123,10 +125,16 @@ def build(
     cores = available_cores()
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}.")
-    if not photo_timeout > 0:
-        raise InputError(f"photo_timeout must be above 0 seconds, got {photo_timeout:g}.")
-    if worker_memory is not None and not worker_memory > 0:
-        raise InputError(f"worker_memory must be above 0 GB, got {worker_memory:g}.")
+    if not 0 < photo_timeout <= MOST_SECONDS:
+        raise InputError(
+            f"photo_timeout must lie above 0 and at most at {MOST_SECONDS:,} seconds, "
+            f"got {photo_timeout:g}."
+        )
+    if worker_memory is not None and not (worker_memory > 0 and math.isfinite(worker_memory)):
+        raise InputError(
+            f"worker_memory must be above 0 GB and finite, got {worker_memory:g}; leave it out for "
+            "no bound."
+        )
     if device not in DEVICES:
         raise InputError(f"There is no device '{device}'; give {', '.join(DEVICES)}.")
     if is_address(out):
@@ -252,13 +260,6 @@ def _filled_index(
     None when it was asked to stop before the index was complete.
     """
     index = PhotoIndex(folder.index)
-    if "index" in record:
-        if index.fingerprint() != record["index"]["fingerprint"]:
-            raise DataError(
-                f"'{folder.index}' is not the index that this build was begun with; "
-                "build into another folder."
-            )
-        return index
 
     def look(refs: Sequence[PhotoRef]) -> list[Look]:
         looks = guard.look(refs)
@@ -266,9 +267,23 @@ def _filled_index(
             check_source(guard.setup.source)
         return looks
 
-    index.fill(source, guard.setup.settings, look=look, progress=progress, stop=stop)
+    if "index" in record:
+        if len(index) < record["index"]["photos"]:  # it was deleted; the same photos give the same
+            index.fill(source, guard.setup.settings, look=look, progress=progress, stop=stop)
+            if stop():
+                return None
+        if index.fingerprint() != record["index"]["fingerprint"]:
+            raise DataError(
+                f"'{folder.index}' is not the index that this build was begun with; "
+                "build into another folder."
+            )
+        return index
+
+    given = index.fill(source, guard.setup.settings, look=look, progress=progress, stop=stop)
     if stop():
         return None
+    if given > len(index):  # a list does so, of whose lines the first counts
+        source.skipped["named twice"] = given - len(index)
     if not len(index):
         index.close()
         folder.index.unlink()
@@ -276,8 +291,9 @@ def _filled_index(
         left_out = ", ".join(f"{n} {reason}" for reason, n in source.skipped.items())
         raise DataError(
             f"No photo was found in '{record['source']}'"
-            + (f" (left out: {left_out})." if left_out else ".")
-        )
+            + (f" (left out: {left_out}). {source.messages[0]}" if left_out
+               else "; name a folder of pictures, .tar shards or Parquet, or a list of files.")
+        )  # fmt: skip
     check_source(guard.setup.source)  # it may have vanished between two folders
     record["index"] = {
         "photos": len(index),
@@ -353,7 +369,7 @@ def _run_chunks(
                    "workers": actors or len(guards), "ray": ray is not None,
                    "peak_memory_mb": peak_memory_mb(), "devices": devices}  # fmt: skip
             record["devices"] = merged(record.get("devices", {}), devices)
-            record["runs"] = [*record["runs"], run][-RUNS_KEPT:]
+            record["runs"] = [*record.get("runs", []), run][-RUNS_KEPT:]
             folder.write_record(record)
 
 

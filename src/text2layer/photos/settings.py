@@ -22,7 +22,9 @@ class BuildSettings:
         2.5, "Longest over shortest side that a photo may have.", at_least=1
     )
     min_colour: float = setting(
-        8.0, "Mean chroma (0..255) of the most colourful 5 %, below which a photo counts as grey."
+        8.0,
+        "Mean chroma (0..255) of the most colourful 5 %, below which a photo counts as grey.",
+        at_least=0,
     )
     duplicate_distance: int = setting(
         6, "Bits of 64 by which near-duplicates' hashes may differ.", at_least=0, at_most=15
@@ -48,7 +50,7 @@ class BuildSettings:
     min_object: float = share(0.04, "Minimum share of the picture that the object covers.")
     max_object: float = share(0.6, "Largest share of the picture that the object covers.")
     max_hole: float = share(0.4, "Largest share of the picture that may be filled in.")
-    max_border: float = setting(0.25, "Largest share of the picture's border that it touches.")
+    max_border: float = share(0.25, "Largest share of the picture's border that it touches.")
     max_components: int = setting(
         3, "Most parts (of 100 pixels or more) that it falls into.", at_least=1
     )

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from text2layer.data.places import Listed, Place, check_there, listed, place_of
 from text2layer.errors import DataError, InputError
 from text2layer.photos.counting import (
+    ARCHIVES,
     MAX_TEXT,
     OTHER_PICTURES,
     PICTURES,
@@ -28,6 +29,7 @@ from text2layer.photos.tables import ArrowSource, ParquetSource, file_of, holds_
 from text2layer.photos.tars import ShardSource
 
 LISTS = (".csv", ".tsv")
+OF_A_BUILD = {"build.json", "index.sqlite"}  # files of a folder that `dataset build` writes
 DELIMITERS = ",\t;"
 
 
@@ -128,6 +130,9 @@ class FolderSource(Counting):
         except OSError as error:
             self.skip("folder not readable", f"'{folder}' cannot be read: {error.strerror}.")
             return
+        if inside and entries.keys() >= OF_A_BUILD:  # its examples are pictures, but no photos
+            self.skip("folder of a build", f"'{folder}' is what a build has written.")
+            return
         for name, entry in entries.items():
             path, suffix = folder / name, Path(name).suffix.lower()
             if name.startswith("."):
@@ -143,6 +148,8 @@ class FolderSource(Counting):
                 yield self._ref(path, f"{inside}{name}", entries)
             elif suffix in OTHER_PICTURES:
                 self.unread(str(path))
+            elif suffix in ARCHIVES:
+                self.packed(str(path))
 
     def _ref(self, path: Place, place: str, beside: Mapping[str, Listed]) -> PhotoRef:
         def read(suffix: str) -> tuple[bytes, str] | None:

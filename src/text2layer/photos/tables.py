@@ -114,8 +114,7 @@ class ParquetSource(_TableSource):
                     yield from self._of_table(path, path.name, table.schema_arrow, batches)
             except (ArrowException, OSError) as error:
                 check_there(path)
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                self.skip("list not readable", f"'{path.name}' cannot be read: {reason}.")
+                self.skip("list not readable", _not_read(path.name, error))
 
 
 class ArrowSource(_TableSource):
@@ -148,8 +147,7 @@ class ArrowSource(_TableSource):
                 yield from self._of_table(path, label, table.schema, batches)
             except (ArrowException, OSError) as error:
                 check_there(path)
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                self.skip("table not readable", f"'{label}' cannot be read: {reason}.")
+                self.skip("table not readable", _not_read(label, error))
 
     def _files(self) -> Iterator[str]:
         """The Arrow files in order, relative to the root."""
@@ -262,7 +260,7 @@ def rows_by_key(path: Place, skip: Callable[[str, str], None]) -> dict[str, dict
                 return {}
             rows = table.read(columns=wanted).to_pylist()
     except (ArrowException, OSError) as error:
-        skip("list not readable", f"'{path.name}' cannot be read: {str(error).splitlines()[0]}.")
+        skip("list not readable", _not_read(path.name, error))
         return {}
     return {str(row.pop(KEY)): row for row in rows}
 
@@ -341,6 +339,12 @@ def _arrow_table(location: str) -> Any:
     except pa.ArrowInvalid:
         source.seek(0)
         return pa.ipc.open_file(source).read_all()
+
+
+def _not_read(name: str, error: Exception) -> str:
+    """The first line of what pyarrow says, whose sentences may end in a full stop or hold none."""
+    first = (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
+    return f"'{name}' cannot be read: {first}."
 
 
 def _arrow(what: str) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 
 from text2layer.data.places import Address, Place, check_there, listed
 from text2layer.data.shard_index import read_members, tar_members
-from text2layer.photos.counting import MAX_TEXT, OTHER_PICTURES, PICTURES, Counting, photo_key
+from text2layer.photos.counting import (
+    ARCHIVES,
+    MAX_TEXT,
+    OTHER_PICTURES,
+    PICTURES,
+    Counting,
+    photo_key,
+)
 from text2layer.photos.photo import PhotoRef
 from text2layer.photos.provenance import clean_text, known_fields
 from text2layer.photos.tables import rows_by_key
@@ -37,6 +44,10 @@ class ShardSource(Counting):
                 if Path(entry.name).suffix.lower() in (*PICTURES, *OTHER_PICTURES):
                     said = f"'{entry.name}' lies beside shards; name a folder without any for it."
                     self.skip("picture beside shards", said)
+                elif entry.kind == "link" and entry.name.endswith(".tar"):
+                    self.skip("link not followed", f"'{entry.name}' links to no file.")
+                elif Path(entry.name).suffix.lower() in ARCHIVES and ".t" in entry.name.lower():
+                    self.packed(entry.name)
         for path in self.paths:
             check_there(path)
             self._rows: dict[str, dict[str, Any]] | None = None

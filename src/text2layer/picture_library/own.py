@@ -116,7 +116,7 @@ class OwnFolder:
             "source_file": inner,
         }
         if self.kind == FOREGROUND:
-            record |= {"concept": concept_of(caption), "style": self.style, "tags": []}
+            record |= {"concept": noun_of(caption), "style": self.style, "tags": []}
             record |= {"nameable": True}
         else:
             record |= {"scene": scene_of(caption), "time": time_of(caption), "has_subject": False}
@@ -167,11 +167,15 @@ def caption_of(stem: str) -> str:
     return f"some {said}" if PLURAL.search(head) else with_article(said)
 
 
-def concept_of(caption: str) -> str:
-    """The noun that a caption is about: the last word before the first word that joins.
+def noun_of(caption: str) -> str:
+    """The noun that a caption is about, as it stands: the last word before one that joins.
+
+    A picture of one's own gets it for its concept. `phrases.concept_of` maps the nouns of public
+    sources further, to the name that drawings of one thing share ("keys" to "key").
+
 
     Example:
-        >>> concept_of("a red apple"), concept_of("a cup of tea"), concept_of("a pair of scissors")
+        >>> noun_of("a red apple"), noun_of("a cup of tea"), noun_of("a pair of scissors")
         ('apple', 'cup', 'scissors')
     """
     caption = SEVERAL.sub("", caption)

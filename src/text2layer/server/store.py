@@ -140,10 +140,6 @@ class Store:
             state, time.time(), error, json.dumps(list(pictures)), job_id,
         )  # fmt: skip
 
-    def forget_job(self, job_id: str) -> None:
-        """Take out a job that was never queued after all."""
-        self._write("DELETE FROM jobs WHERE id = ?", job_id)
-
     # pictures
 
     def add_picture(self, layered: LayeredImage) -> str:
