@@ -6,7 +6,7 @@ import pytest
 
 from tests.photos.test_addresses import quick, tar_of
 from tests.photos.toy_photos import write_photos
-from text2layer.data import places
+from text2layer.data import retries
 from text2layer.errors import DataError
 from text2layer.photos.sources import open_photos
 
@@ -23,7 +23,7 @@ def s3(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(places, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(retries, "FIRST_DELAY", 0.01)
     s3fs.S3FileSystem.clear_instance_cache()
     try:
         yield running

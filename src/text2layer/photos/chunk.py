@@ -12,11 +12,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from text2layer import __version__
-from text2layer.data.places import listed, place_of
+from text2layer.data.places import Place, listed, place_of
 from text2layer.data.schema import Sample, SampleMetadata, encode_sample
 from text2layer.data.shard_file import ShardFile, writing_shard
 from text2layer.data.statistics import measure_mask
@@ -92,7 +91,7 @@ def process_chunk(
     entries: Sequence[Entry],
     stages: Sequence[Stage],
     settings: BuildSettings,
-    out: Path,
+    out: str | Place,
     *,
     source: str | None = None,
     alone: Collection[str] = (),
@@ -105,7 +104,7 @@ def process_chunk(
         entries: its photos in order; those that the index rejected are only noted.
         stages: see `run_stages`.
         settings: of the build; the same photos, stages and settings give the same shard.
-        out: folder of the build.
+        out: folder of the build, or its address.
         source: where the photos come from, if it must be there when the chunk is committed.
         alone: keys of photos that go through the stages without others.
         looking: called with the keys of photos; the context that it gives holds while they are
@@ -142,6 +141,7 @@ def process_chunk(
             lines[photo.ref.key] = journal_line(photo)
         if source is not None and reasons:
             check_source(source)
+    examples.write()
     folder.write_journal(number, (lines[ref.key] for ref, _ in entries))
     return ChunkResult(number, len(entries), kept, reasons, hashes)
 
@@ -293,12 +293,11 @@ def journal_result(number: int, folder: BuildFolder, hashes: dict[str, str]) -> 
     return ChunkResult(number, photos, kept, reasons, hashes)
 
 
-def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+def read_journal(path: Place) -> Iterator[dict[str, Any]]:
     """The lines of a journal; DataError if it was damaged after it was written."""
     try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                yield json.loads(line)
+        for line in path.read_bytes().splitlines():
+            yield json.loads(line)
     except (ValueError, RecursionError):
         raise DataError(
             f"The journal '{path}' is damaged; delete it and build again to repeat its photos."

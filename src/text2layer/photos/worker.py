@@ -4,7 +4,6 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from text2layer.errors import InputError
@@ -34,7 +33,7 @@ class WorkerSetup:
     Attributes:
         stages: `module:function` that makes the stages.
         settings: of the build.
-        out: folder of the build.
+        out: folder of the build, or its address.
         source: folder, file or address that the photos come from.
         threads: that a worker may use.
         model_hashes: of the models that earlier chunks were made with; empty before the first.
@@ -45,7 +44,7 @@ class WorkerSetup:
 
     stages: str
     settings: BuildSettings
-    out: Path
+    out: str
     source: str
     threads: int = 1
     model_hashes: Mapping[str, str] = field(default_factory=dict)
