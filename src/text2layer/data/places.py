@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -285,6 +286,17 @@ def writing_to(place: Place) -> Iterator[BinaryIO]:
         with path.open("x+b") as file:
             yield file
         place.put(path)
+
+
+@contextmanager
+def on_this_machine(place: Place) -> Iterator[Path]:
+    """A file to be read as a whole; what lies at an address is copied for the time of the block."""
+    if isinstance(place, Path):
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="text2layer-") as folder:
+        place.fetch(Path(folder) / place.name)
+        yield Path(folder) / place.name
 
 
 def check_there(place: Place) -> None:
