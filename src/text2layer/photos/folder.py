@@ -101,7 +101,12 @@ class BuildFolder:
             return
         with held(file) as lost:
             self.remove_unfinished()
-            yield lost
+            try:
+                yield lost
+            finally:
+                if self._work is not None:
+                    self._work.cleanup()
+                    self._work = None
 
     @contextmanager
     def _locked(self, file: Path) -> Iterator[None]:
