@@ -143,11 +143,13 @@ class Address:
         )
 
     def read_bytes(self) -> bytes:
-        """The whole file; FileNotFoundError if there is none."""
+        """The whole file as it is now; FileNotFoundError if there is none."""
+        self._fs.invalidate_cache(self._path)  # another machine may have written it
         return bytes(self._asked(lambda: self._fs.cat_file(self._path)))
 
     def fetch(self, file: Path) -> None:
         """Copy the file to one of this machine; FileNotFoundError if there is none."""
+        self._fs.invalidate_cache(self._path)
         self._asked(lambda: self._fs.get_file(self._path, str(file)))
 
     def put(self, file: Path) -> None:
