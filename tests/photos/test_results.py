@@ -189,10 +189,12 @@ def _in_this_process(guards, tasks, stop):
         yield process_chunk(number, entries, stages, setup.settings, setup.out)
 
 
-def test_two_builds_into_one_address(photos, shelf: Path, capfd) -> None:
+def test_two_builds_into_one_address(photos, shelf: Path, monkeypatch, capfd) -> None:
     lock = Address(f"{OUT}/.lock")
-    with held(lock), pytest.raises(InputError, match=rf"Another build \(process {os.getpid()} on"):
-        quick(photos, OUT)
+    with monkeypatch.context() as patch:
+        patch.setattr(hold, "SILENT", 20)  # a busy machine may let the holder wait
+        with held(lock), pytest.raises(InputError, match=rf"build \(process {os.getpid()} on"):
+            quick(photos, OUT)
     assert "watching" in capfd.readouterr().err
     assert not (shelf / "bucket" / "out" / "build.json").exists()
     with writing_to(lock) as file:  # of one that was killed
@@ -233,7 +235,7 @@ def test_two_that_come_in_one_moment_do_not_both_stay(shelf: Path) -> None:
         barrier.wait()
         try:
             with held(lock) as lost:
-                until = time.monotonic() + 1
+                until = time.monotonic() + 3
                 while not lost() and time.monotonic() < until:
                     time.sleep(0.01)
             ended.append("")
