@@ -1,10 +1,12 @@
 """Does a build that is killed again and again give the samples of one that nobody disturbs?
 
-    python recipes/kills.py FOLDER [--kills 50] [--photos 64] [--saliency u2netp]
+    python recipes/kills.py FOLDER [--kills 50] [--photos 64] [--saliency u2netp] [--out s3://bucket]
 
 Draws photographs, builds from them once in peace, and then with SIGKILL at random moments: to the
 build, to one of its workers, or to both. Each time the same command is started again; a build that
-ends whole is compared (keys, shards byte for byte, verdicts), and the next begins. Linux only.
+ends whole is compared (keys, shards byte for byte, verdicts), and the next begins. With --out the
+builds are written to an address; a build that was killed is watched for 3 seconds there, not 30.
+Linux only.
 """
 
 import argparse
@@ -20,8 +22,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from text2layer.data.places import Place, named, place_of
+
 SIDE = 256  # pixels of a photograph
 LATEST = 15.0  # seconds after the start of a build, until which it is killed
+PROGRAM = """
+from text2layer.cli import main
+from text2layer.photos import hold
+hold.RENEWED, hold.SILENT = 0.5, 3.0
+main()
+"""
 
 
 def draw(number: int) -> Image.Image:
@@ -37,10 +47,10 @@ def draw(number: int) -> Image.Image:
     return Image.fromarray(picture)
 
 
-def command(photos: Path, out: Path, saliency: str) -> list[str]:
+def command(photos: Path, out: Place, saliency: str) -> list[str]:
     """The build: real stages, OpenCV's fill, all that is found is kept."""
     return [
-        sys.executable, "-m", "text2layer", "dataset", "build", str(photos), str(out),
+        sys.executable, "-c", PROGRAM, "dataset", "build", str(photos), str(out),
         "--saliency", saliency, "--second-saliency", "", "--inpainter", "opencv",
         "--mask-quality", "0", "--fill-quality", "0", "--pair-quality", "0",
         "--no-quality-filter",
@@ -54,20 +64,23 @@ def children(pid: int) -> list[int]:
     return [int(word) for path in listed for word in path.read_text().split()]
 
 
-def verdicts(out: Path) -> list[dict[str, object]]:
+def verdicts(out: Place) -> list[dict[str, object]]:
     """All journal lines, without the times."""
+    journals = [out / "journal" / entry.name for entry in named(out / "journal", "*.jsonl")]
     return [
         json.loads(line) | {"seconds": {}}
-        for path in sorted((out / "journal").glob("*.jsonl"))
-        for line in path.read_text(encoding="utf-8").splitlines()
+        for journal in journals
+        for line in journal.read_bytes().splitlines()
     ]
 
 
-def same(out: Path, peaceful: Path) -> bool:
+def same(out: Place, peaceful: Path) -> bool:
     """The same shards, the same verdicts, nothing unfinished."""
-    shards = [{path.name: path.read_bytes() for path in one.glob("*.tar")}
+    shards = [{entry.name: (one / entry.name).read_bytes() for entry in named(one, "*.tar")}
               for one in (out, peaceful)]  # fmt: skip
-    left = [path for path in out.rglob("*") if path.name.endswith((".part", ".aside.json"))]
+    folders = (out, out / "journal", out / "examples")
+    left = [entry.name for folder in folders for entry in named(folder)
+            if entry.name.endswith((".part", ".aside.json", ".unfinished.sqlite"))]  # fmt: skip
     return shards[0] == shards[1] and verdicts(out) == verdicts(peaceful) and not left
 
 
@@ -78,6 +91,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--photos", type=int, default=64)
     parser.add_argument("--saliency", default="u2netp")
+    parser.add_argument("--out", help="An address for the builds; by default FOLDER.")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     photos, rng = given.folder / "photos", random.Random(given.seed)
@@ -90,7 +104,7 @@ def main() -> None:
     killed: Counter[str] = Counter()
     builds = equal = 0
     while killed.total() < given.kills or builds == 0:
-        out = given.folder / f"build-{builds:02d}"
+        out = place_of(given.out or given.folder) / f"build-{builds:02d}"
         process = subprocess.Popen(command(photos, out, given.saliency), stderr=subprocess.DEVNULL)
         until = time.monotonic() + rng.uniform(0, LATEST)
         while process.poll() is None:

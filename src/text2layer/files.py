@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
@@ -92,7 +93,7 @@ def writing_folder(
             raise InputError(f"{path} is a file: give the name of a folder.")
         may_replace(target)
     _remove_old(target.parent)
-    temporary = target.parent / _temporary_name()
+    temporary = target.parent / temporary_name()
     try:
         temporary.mkdir()
         yield temporary
@@ -104,6 +105,26 @@ def writing_folder(
         raise _sentence(path, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def temporary_file() -> Iterator[Path]:
+    """The name of a file of this machine that is gone after the block.
+
+    What a killed process leaves is removed by another one, a day later.
+
+    Raises:
+        WriteError: the system refused, for example because the disk is full.
+    """
+    folder = Path(tempfile.gettempdir())
+    _remove_old(folder)
+    path = folder / temporary_name()
+    try:
+        yield path
+    except OSError as error:
+        raise _sentence(path, error) from None
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def try_lock(file: Path) -> FileLock | None:
@@ -167,7 +188,7 @@ def _remove_old(folder: Path) -> None:
 
 def _clock_of(folder: Path) -> float:
     """The time as the disk tells it, seconds since 1970; the clock of this machine may be off."""
-    probe = folder / _temporary_name()
+    probe = folder / temporary_name()
     try:
         probe.touch()
         return probe.stat().st_mtime
@@ -267,7 +288,7 @@ def _becoming(path: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     """A name that nothing has yet, whose file becomes the target of `path`; and that target."""
     target = _file_target(path)
     _remove_old(target.parent)
-    temporary = target.parent / _temporary_name()
+    temporary = target.parent / temporary_name()
     try:
         yield temporary, target
         os.replace(temporary, target)
@@ -290,7 +311,7 @@ def _swap_in(temporary: Path, target: Path) -> None:
     if not os.path.exists(target):
         temporary.rename(target)
         return
-    old = target.parent / _temporary_name()
+    old = target.parent / temporary_name()
     target.rename(old)
     try:
         temporary.rename(target)
@@ -316,7 +337,8 @@ def _check_parent(path: str | os.PathLike[str], target: Path) -> None:
         raise InputError(f"The folder for {path} does not exist: make it first.")
 
 
-def _temporary_name() -> str:
+def temporary_name() -> str:
+    """A name of no file yet, that `UNFINISHED` fits."""
     return f".text2layer-{secrets.token_hex(6)}.part"
 
 

@@ -147,6 +147,23 @@ def test_photos_and_actors_that_die(cluster: Any, tmp_path: Path, monkeypatch) -
     }
 
 
+def test_actors_write_to_an_address(cluster: Any, tmp_path: Path, monkeypatch) -> None:
+    """They fetch the index from there, and put shards and journals there themselves."""
+    photos, out = write_photos(tmp_path / "photos", 20), tmp_path / "ray"
+    summary = build(photos, f"local://{out}", SETTINGS, ray=cluster.address, stages=NAME,
+                    progress=False)  # fmt: skip
+    assert (summary.processed, str(summary.out)) == (20, f"local://{out}")
+    here = tmp_path / "here"
+    monkeypatch.setenv("TOY_STAGES_SECONDS", "0")
+    build(photos, here, SETTINGS, workers=1, stages=NAME, report=False, progress=False)
+    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
+        path.name: path.read_bytes() for path in here.glob("*.tar")
+    }
+    assert verdicts(out) == verdicts(here)
+    assert (out / "report.html").exists()
+    assert not [path for path in out.rglob("*") if path.name.startswith(".")]
+
+
 def test_nodes_that_join_do_their_share(cluster: Any, workers: Path, tmp_path: Path) -> None:
     """A second node of one core comes during the run; from then on the rate is nearly twice."""
     photos, out = write_photos(tmp_path / "photos", 240), tmp_path / "ray"

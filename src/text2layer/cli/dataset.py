@@ -146,7 +146,10 @@ def library(
 
 @app.command("view")
 def view(
-    data: Annotated[Path, typer.Argument(help="A picture library, or shards.", show_default=False)],
+    data: Annotated[
+        str,
+        typer.Argument(help="A picture library or shards, also s3://...", show_default=False),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The sheet, a PNG.", show_default=False)
     ],
@@ -173,7 +176,7 @@ def view(
 
 
 def _composed(
-    library: Path, split: str | None, size: int, count: int, seed: int
+    library: str, split: str | None, size: int, count: int, seed: int
 ) -> tuple[list["Parts"], list[str]]:
     """Samples composed from a library, with one caption each."""
     import torch
@@ -187,7 +190,7 @@ def _composed(
 
 
 def _stored(
-    shards: Path, split: str | None, count: int, seed: int
+    shards: str, split: str | None, count: int, seed: int
 ) -> tuple[list["Parts"], list[str]]:
     """The first samples of shards, or for a seed above 0 a shuffled choice of them."""
     from text2layer.data.shards import ShardReader
@@ -207,7 +210,7 @@ def _stored(
 
 
 PHOTOS_HELP = "A folder of pictures, WebDataset shards, Parquet, or an address (s3://...)."
-OUT_HELP = "A new or empty folder, or one that the same command has begun."
+OUT_HELP = "A new or empty folder, or one that this command has begun; or an address (s3://...)."
 
 PLACES: list[Described] = [
     ("photos", str, ..., typer.Argument(help=PHOTOS_HELP, show_default=False)),
@@ -265,16 +268,17 @@ takes(build, [*PLACES, *options_of(BuildSettings), *RUNNING])
 
 @app.command("report")
 def report(
-    out: Annotated[Path, typer.Argument(help="Folder of a build.", show_default=False)],
+    out: Annotated[
+        str, typer.Argument(help="Folder of a build, or its address.", show_default=False)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Write report.html and report.json of a build again, finished or not."""
     from text2layer.photos.report import write_report
 
     figures = write_report(out, progress=on_terminal())
-    typer.echo(
-        json.dumps(figures, indent=2, ensure_ascii=False) if as_json else out / "report.html"
-    )
+    where = f"{out.rstrip('/')}/report.html"
+    typer.echo(json.dumps(figures, indent=2, ensure_ascii=False) if as_json else where)
 
 
 def _say_build(summary: "BuildSummary", with_report: bool) -> None:
@@ -301,7 +305,7 @@ def _say_build(summary: "BuildSummary", with_report: bool) -> None:
 
 
 Shards = Annotated[
-    list[Path], typer.Argument(help="Folders of shards, or tars.", show_default=False)
+    list[str], typer.Argument(help="Folders of shards, or tars.", show_default=False)
 ]
 Out = Annotated[Path, typer.Argument(help="A new or empty folder.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]

@@ -24,7 +24,7 @@ def evaluate(
             show_default=False,
         ),
     ],
-    data: Annotated[Path, typer.Option(help="A picture library or shards, with known layers.")],
+    data: Annotated[str, typer.Option(help="A picture library or shards, with known layers.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for results.json, table, plots and sheets.")
     ] = None,

@@ -70,8 +70,8 @@ def index_shards(
         InputError: several folders and no `out`, or `out` cannot be written.
         WriteError: the system refused, for example because the disk is full.
     """
+    tars = [tar.absolute() for tar in shard_paths(shards)]  # first: a wrong path is named as such
     given = [Path(one) for one in ([shards] if isinstance(shards, str | Path) else shards)]
-    tars = [tar.absolute() for tar in shard_paths(given)]  # first: a wrong path is named as such
     if out is None and (len(given) > 1 or not given[0].is_dir()):
         raise InputError("An index of several folders, or of tars, needs a name: --out FILE.index.")
     path = Path(given[0] / NAME if out is None else out).absolute()

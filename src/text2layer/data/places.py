@@ -1,9 +1,8 @@
 """Where photos lie: paths of this machine, and addresses of any fsspec file system (s3://, hf://).
 
 An address stands where a path would, with the few methods of `pathlib.Path` that sources need. What
-fails for a moment is asked for again: six tries, with waits of about .5, 1, 2, 4 and 8 seconds
-between them, and none after a minute. A file that is missing, a refusal and a mistake in the
-address are said at once.
+fails for a moment is asked for again (`data/retries.py`). A file that is written there appears
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -11,36 +10,28 @@ from __future__ import annotations
 import errno
 import io
 import os
-import random
-import time
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
+from text2layer.data.retries import BACK, ask
 from text2layer.errors import DataError, InputError
+from text2layer.files import temporary_file, temporary_name, writing
 from text2layer.options import require
 
 T = TypeVar("T")
 
-TRIES = 6
-FIRST_DELAY = 0.5  # seconds; each is twice the one before, give or take a quarter
-LONGEST = 60.0  # seconds, after which nothing is asked for again: clients have waits of their own
 BUFFER = 4 * 2**20  # bytes of a remote file that are asked for at a time
-MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-# other errors that asking again does not mend
-FINAL = (TypeError, AttributeError, NotImplementedError, MemoryError)
-# how clients call it that nobody may read; they share no class
-REFUSED = (
-    "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
-    "DefaultCredentialsError", "TokenRetrievalError", "NoAuthTokenError", "GatedRepoError",
-    "UnauthorizedSSOTokenError",
-)  # fmt: skip
-REFUSING_STATUS = (401, 403)
-MISSING_STATUS = (404, 410)
+# file systems whose files appear whole: elsewhere one is renamed into place
+OBJECT_STORES = {
+    "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "r2", "hf", "memory",
+}  # fmt: skip
 # a disk of this machine that is gone: unmounted, or its server does not answer
 GONE = (errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENXIO)
-BACK = "when it is back, the same command goes on"
 
 
 @dataclass(frozen=True)
@@ -70,10 +61,10 @@ class Address:
     """
 
     def __init__(self, address: str) -> None:
-        fsspec = require("fsspec", "fsspec", "Reading from an address", extra="build")
+        fsspec = require("fsspec", "fsspec", "An address", extra="build")
         self.address = address.rstrip("/")
-        if address.endswith("://"):
-            raise InputError(f"'{address}' names no place; put a bucket or folder behind it.")
+        if not self.address.partition("://")[2]:
+            raise InputError(f"'{address}' names no place; give one, such as s3://bucket/folder.")
         try:
             self._fs, self._path = fsspec.url_to_fs(self.address)
         except ImportError as error:
@@ -151,6 +142,53 @@ class Address:
             self._asked(lambda: self._fs.cat_file(self._path, start=offset, end=offset + size))
         )
 
+    def read_bytes(self) -> bytes:
+        """The whole file as it is now; FileNotFoundError if there is none."""
+        self._fs.invalidate_cache(self._path)  # another machine may have written it
+        return bytes(self._asked(lambda: self._fs.cat_file(self._path)))
+
+    def fetch(self, file: Path) -> None:
+        """Copy the file to one of this machine; FileNotFoundError if there is none."""
+        self._fs.invalidate_cache(self._path)
+        self._asked(lambda: self._fs.get_file(self._path, str(file)))
+
+    def put(self, file: Path) -> None:
+        """Make the file, or replace it, with the content of one of this machine.
+
+        Raises:
+            WriteError: there is no such bucket, access is refused, the store is full, or it cannot
+                be reached.
+            InputError: nothing can be written there.
+        """
+        self._asked(lambda: self._put(str(file)), writes=True)
+
+    def _put(self, file: str) -> None:
+        protocols = self._fs.protocol
+        if not OBJECT_STORES.isdisjoint((protocols,) if isinstance(protocols, str) else protocols):
+            self._fs.put_file(file, self._path)
+            return
+        folder = self._path.rpartition("/")[0]
+        self._fs.makedirs(folder, exist_ok=True)
+        part = f"{folder}/{temporary_name()}"
+        try:
+            self._fs.put_file(file, part)
+            self._fs.mv(part, self._path)
+        except BaseException:
+            with suppress(Exception):
+                self._fs.rm_file(part)
+            raise
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Delete the file."""
+        try:
+            self._asked(lambda: self._fs.rm_file(self._path))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
+        """Nothing: folders come with their first file."""
+
     def open(self, mode: str = "rb") -> BinaryIO:
         """The file, to be read and searched; every piece is asked for with retries."""
         assert mode == "rb"
@@ -163,36 +201,9 @@ class Address:
         except FileNotFoundError:
             return None
 
-    def _asked(self, call: Callable[[], T]) -> T:
-        """What a call gives, asked for again where that can help.
-
-        Raises:
-            FileNotFoundError: it is not there.
-            DataError: access is refused, or it cannot be reached.
-        """
-        begun = time.monotonic()
-        for number in range(TRIES):
-            try:
-                return call()
-            except FINAL:
-                raise
-            except Exception as raised:  # each client has its own
-                error = _hidden(raised)
-                if isinstance(error, MISSING):
-                    raise FileNotFoundError(errno.ENOENT, "is not there", self.address) from None
-                said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                if _refused(error):
-                    raise DataError(
-                        f"Access to '{self.address}' is refused ({said}); give credentials that "
-                        "may read it, and the same command goes on."
-                    ) from None
-                if number == TRIES - 1 or time.monotonic() - begun > LONGEST:
-                    tries = "one try" if number == 0 else f"{number + 1} tries"
-                    raise DataError(
-                        f"'{self.address}' cannot be read after {tries} ({said}); {BACK}."
-                    ) from None
-            time.sleep(FIRST_DELAY * 2**number * random.uniform(0.75, 1.25))
-        raise AssertionError("unreachable")
+    def _asked(self, call: Callable[[], T], *, writes: bool = False) -> T:
+        """See `retries.ask`."""
+        return ask(call, self.address, writes=writes)
 
 
 Place = Path | Address
@@ -250,6 +261,44 @@ def listed(folder: Place) -> list[Listed]:
     if isinstance(folder, Address):
         return folder.listed()
     return sorted(_local(folder), key=lambda entry: entry.name)
+
+
+def named(folder: Place, pattern: str = "*") -> list[Listed]:
+    """The entries of a folder whose names fit a pattern; none if there is no such folder."""
+    try:
+        return [entry for entry in listed(folder) if fnmatch(entry.name, pattern)]
+    except FileNotFoundError:
+        return []
+
+
+@contextmanager
+def writing_to(place: Place) -> Iterator[BinaryIO]:
+    """A binary file that becomes `place` when the block ends, and leaves nothing if it fails.
+
+    For an address it is made on this machine first.
+
+    Raises:
+        InputError, WriteError: see `files.writing` and `Address.put`.
+    """
+    if isinstance(place, Path):
+        with writing(place) as file:
+            yield file
+        return
+    with temporary_file() as path:
+        with path.open("x+b") as file:
+            yield file
+        place.put(path)
+
+
+@contextmanager
+def on_this_machine(place: Place) -> Iterator[Path]:
+    """A file to be read as a whole; what lies at an address is copied for the time of the block."""
+    if isinstance(place, Path):
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="text2layer-") as folder:
+        place.fetch(Path(folder) / place.name)
+        yield Path(folder) / place.name
 
 
 def check_there(place: Place) -> None:
@@ -329,31 +378,3 @@ def _names_a_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:  # a link that leads back to itself, or to where nobody may look
         return False
-
-
-def _hidden(error: Exception) -> Exception:
-    """What a client calls a missing file although the server said another thing; else the error.
-
-    fsspec's HTTP client does so with every answer, a refusal and a server at fault included.
-    """
-    cause = error.__cause__ or error.__context__
-    if not isinstance(error, MISSING) or not isinstance(cause, Exception):
-        return error
-    statuses = _statuses(cause)
-    known = type(cause).__name__ in REFUSED or isinstance(cause, PermissionError)
-    return cause if known or (statuses and not statuses & set(MISSING_STATUS)) else error
-
-
-def _refused(error: Exception) -> bool:
-    return (
-        isinstance(error, PermissionError)
-        or type(error).__name__ in REFUSED
-        or bool(_statuses(error) & set(REFUSING_STATUS))
-    )
-
-
-def _statuses(error: Exception) -> set[int]:
-    """The status of the answer that an error is about, as its client names it; mostly one."""
-    response = getattr(error, "response", None)
-    found = (getattr(error, "status", None), getattr(response, "status_code", None))
-    return {status for status in found if isinstance(status, int)}

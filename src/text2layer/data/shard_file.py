@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from text2layer.data.places import Place, writing_to
 from text2layer.errors import DataError, InputError
 from text2layer.files import writing
 
@@ -68,16 +69,16 @@ class ShardFile:
 
 
 @contextmanager
-def writing_shard(path: Path) -> Iterator[ShardFile]:
+def writing_shard(path: Place) -> Iterator[ShardFile]:
     """A shard that becomes `path` when the block ends, and leaves nothing if it fails.
 
     The format is that of POSIX 2001: the same bytes as older ones for names up to 100 characters,
     and longer names, which keys of the schema may give, are held too.
 
     Raises:
-        InputError, FormatError: `path` cannot be written (see `files.writing`).
+        InputError, FormatError: `path` cannot be written (see `places.writing_to`).
     """
-    with writing(path) as handle, tarfile.open(
+    with writing_to(path) as handle, tarfile.open(
         fileobj=handle, mode="w", format=tarfile.PAX_FORMAT
     ) as tar:  # fmt: skip
         yield ShardFile(tar)

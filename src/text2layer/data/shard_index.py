@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from text2layer.data.places import Place, size_of
+from text2layer.data.places import Place, is_address, named, place_of, size_of
 from text2layer.data.schema import (
     BACKGROUNDS,
     FOREGROUND,
@@ -39,29 +39,50 @@ DAMAGE = (*DAMAGED, "oversized member", "bad sample")
 
 
 def shard_paths(shards: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The tars that a folder, a path or several paths name, in order; DataError if none.
+    """The tars of this machine that a folder, a path or several name, in order; DataError if none.
 
     A folder whose shards are not all written, because a tool was killed, is refused too.
     """
-    given = [shards] if isinstance(shards, str | Path) else list(shards)
-    paths: list[Path] = []
-    for path in map(Path, given):
-        if path.is_dir():
-            if (path / MARK).is_file():
+    for one in _several(shards):
+        if is_address(one):
+            raise DataError(
+                f"The shards at '{one}' cannot be used from there: they are read in any order, "
+                "again and again; copy them to a folder of this machine first."
+            )
+    return [place for place in shard_places(shards) if isinstance(place, Path)]
+
+
+def shard_places(shards: str | Path | Sequence[str | Path]) -> list[Place]:
+    """The same, addresses included, for those that read a shard once from its beginning to its end.
+
+    Raises:
+        DataError: see `shard_paths`; or an address cannot be reached.
+    """
+    given = _several(shards)
+    found: list[Place] = []
+    for path in given:
+        place = place_of(path) if is_address(path) else Path(path)
+        if place.is_dir():
+            names = [entry.name for entry in named(place)]
+            if MARK in names:
                 raise DataError(
                     f"The shards in '{path}' are not all written: the tool that '{MARK}' there "
                     "names was stopped. Run it again, or delete that file to use what is there."
                 )
-            paths += sorted(path.glob("*.tar"))
-        elif path.suffix == ".index":
+            found += [place / name for name in names if name.endswith(".tar")]
+        elif place.suffix == ".index":
             raise DataError(f"'{path}' is an index; name the folders of its shards here.")
-        elif path.is_file():
-            paths.append(path)
+        elif place.is_file():
+            found.append(place)
         else:
             raise DataError(f"There is no shard at '{path}'; give a folder of .tar files.")
-    if not paths:
+    if not found:
         raise DataError(f"There is no .tar file in {', '.join(map(str, given))}.")
-    return paths
+    return found
+
+
+def _several(shards: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [shards] if isinstance(shards, str | Path) else list(shards)
 
 
 def index_shard(path: Path, skip: Skip) -> Iterator[tuple[str, Places]]:

@@ -11,9 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from text2layer.data.places import on_this_machine
 from text2layer.data.schema import METADATA, SPLITS, decode_metadata, decode_sample
 from text2layer.data.shard_file import ShardSeries, marked_unfinished
-from text2layer.data.shard_index import DAMAGE, index_shard, read_members, shard_paths
+from text2layer.data.shard_index import DAMAGE, index_shard, read_members, shard_places
 from text2layer.data.statistics import Statistics, measure_mask
 from text2layer.errors import DataError, InputError, Skipped
 
@@ -185,14 +186,15 @@ def _samples(
     shards: Shards, skipped: Skipped, doing: str, progress: bool
 ) -> Iterator[tuple[Path, str, dict[str, bytes]]]:
     """(shard, key, members) of every sample; one whose members are cut off is counted instead."""
-    paths = shard_paths(shards)
-    for path in tqdm(paths, desc=doing, unit="shard", disable=not progress):
-        for key, places in index_shard(path, skipped):
-            members = read_members(path, places)
-            if METADATA in members and members.keys() == places.keys():
-                yield path, key, members
-            else:
-                skipped("bad sample", f"Sample '{key}' of '{path.name}' is cut short.")
+    found = shard_places(shards)
+    for place in tqdm(found, desc=doing, unit="shard", disable=not progress):
+        with on_this_machine(place) as path:
+            for key, places in index_shard(path, skipped):
+                members = read_members(path, places)
+                if METADATA in members and members.keys() == places.keys():
+                    yield path, key, members
+                else:
+                    skipped("bad sample", f"Sample '{key}' of '{path.name}' is cut short.")
 
 
 def _names(by: str, key: str, source: str, extra: Mapping[str, Any]) -> list[str]:

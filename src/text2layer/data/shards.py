@@ -17,9 +17,16 @@ from torch import Tensor
 from text2layer.blend import composite_over, resize_colour, resize_colour_and_alpha
 from text2layer.data.index_file import ShardIndex
 from text2layer.data.indexing import open_index, scanned_index
+from text2layer.data.places import Place, on_this_machine
 from text2layer.data.schema import Sample, decode_sample, encode_sample
 from text2layer.data.shard_file import ShardSeries
-from text2layer.data.shard_index import DAMAGE, index_shard, read_members, shard_paths
+from text2layer.data.shard_index import (
+    DAMAGE,
+    index_shard,
+    read_members,
+    shard_paths,
+    shard_places,
+)
 from text2layer.data.source import EVERY, Composition, Part
 from text2layer.errors import DataError, InputError, Skipped
 from text2layer.tensors import bytes_to_colour, bytes_to_mask
@@ -104,7 +111,7 @@ class ShardReader:
     the shards is set aside and counted.
 
     Args:
-        shards: a folder of tars, one tar, or several; or an index.
+        shards: a folder of tars, one tar, or several, also at an address; or an index.
         split: keep one of "train", "val", "test"; None keeps all.
         shuffle_buffer: samples held back for shuffling; 0 keeps the order on disk.
         seed: of the shuffling.
@@ -134,7 +141,7 @@ class ShardReader:
             if not isinstance(shards, str | Path) or not Path(shards).is_dir():
                 raise  # the index itself was named
             self._skip("index set aside", str(error))
-        self.paths = shard_paths(shards) if self._index is None else [
+        self.paths: list[Place] = shard_places(shards) if self._index is None else [
             self._index.path(shard) for shard in range(self._index.shards)
         ]  # fmt: skip
 
@@ -159,15 +166,16 @@ class ShardReader:
         if self._index is not None:
             yield from self._indexed_samples(self._index)
             return
-        for path in self.paths:
-            for key, places in index_shard(path, self._skip):
-                try:
-                    sample = decode_sample(key, read_members(path, places))
-                except DataError as error:
-                    self._skip("bad sample", f"{path.name}: {error}")
-                    continue
-                if self.split is None or sample.metadata.split == self.split:
-                    yield sample
+        for place in self.paths:
+            with on_this_machine(place) as path:
+                for key, places in index_shard(path, self._skip):
+                    try:
+                        sample = decode_sample(key, read_members(path, places))
+                    except DataError as error:
+                        self._skip("bad sample", f"{path.name}: {error}")
+                        continue
+                    if self.split is None or sample.metadata.split == self.split:
+                        yield sample
 
     def _indexed_samples(self, index: ShardIndex) -> Iterator[Sample]:
         for shard in range(index.shards):

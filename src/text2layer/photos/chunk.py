@@ -13,11 +13,10 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 from text2layer import __version__
-from text2layer.data.places import listed, place_of
+from text2layer.data.places import Place, listed, place_of
 from text2layer.data.schema import Sample, SampleMetadata, encode_sample
 from text2layer.data.shard_file import ShardFile, writing_shard
 from text2layer.data.statistics import measure_mask
@@ -116,7 +115,7 @@ def process_chunk(
     entries: Sequence[Entry],
     stages: Sequence[Stage],
     settings: BuildSettings,
-    out: Path,
+    out: str | Place,
     *,
     source: str | None = None,
     alone: Collection[str] = (),
@@ -129,7 +128,7 @@ def process_chunk(
         entries: its photos in order; those that the index rejected are only noted.
         stages: see `run_stages`.
         settings: of the build; the same photos, stages and settings give the same shard.
-        out: folder of the build.
+        out: folder of the build, or its address.
         source: where the photos come from, if it must be there when the chunk is committed.
         alone: keys of photos that go through the stages without others.
         looking: called with the keys of photos; the context that it gives holds while they are
@@ -148,6 +147,7 @@ def process_chunk(
             yield finish(photo, hashes, made, settings)
             if photo.rejected is None or photo.rejected.stage != WORKER:
                 examples.offer(photo)
+        examples.write()
 
     return commit_chunk(number, entries, finished(), hashes, folder, source)
 
@@ -333,17 +333,16 @@ def journal_result(number: int, folder: BuildFolder, hashes: dict[str, str]) -> 
     return ChunkResult(number, photos, kept, reasons, hashes)
 
 
-def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+def read_journal(path: Place) -> Iterator[dict[str, Any]]:
     """The lines of a journal; DataError if it was damaged after it was written."""
     try:
-        with path.open(encoding="utf-8") as file:
-            for text in file:
-                line = json.loads(text)
-                if not isinstance(line, dict) or not line.keys() >= OF_EVERY_LINE:
-                    raise ValueError(text)
-                if not line["kept"] and not line.keys() >= OF_REJECTED:
-                    raise ValueError(text)
-                yield line
+        for text in path.read_bytes().splitlines():
+            line = json.loads(text)
+            if not isinstance(line, dict) or not line.keys() >= OF_EVERY_LINE:
+                raise ValueError(text)
+            if not line["kept"] and not line.keys() >= OF_REJECTED:
+                raise ValueError(text)
+            yield line
     except (OSError, ValueError, RecursionError):
         raise DataError(
             f"The journal '{path}' is damaged; delete it and build again to repeat its photos."

@@ -6,12 +6,11 @@ Which ones are taken depends on who comes first, not on the settings alone: they
 import io
 import re
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from text2layer.files import writing
+from text2layer.data.places import Place, named, writing_to
 from text2layer.io.srgb import upright_srgb
 from text2layer.photos.decode import open_picture
 from text2layer.photos.photo import Photo
@@ -27,28 +26,47 @@ MOST_PIXELS = 64_000_000  # of a photo that is decoded for a strip alone
 
 
 class Examples:
-    """Writes strips into a folder, PER_KIND of each kind and a few more when workers race."""
+    """Strips of photos, written when these are done: PER_KIND of each kind in the folder.
 
-    def __init__(self, folder: Path) -> None:
+    A few more may come when workers write at the same time.
+    """
+
+    def __init__(self, folder: Place) -> None:
         self.folder = folder
-        self._counts: Counter[str] = Counter()
+        self._counts = Counter(map(_kind_in, self._names()))
+        self._strips: dict[str, bytes] = {}
 
     def offer(self, photo: Photo) -> None:
-        """Keep a strip of the photo if there are too few of its kind."""
+        """Take a strip of the photo if there are too few of its kind."""
         kind = kind_of(photo)
-        if self._counts[kind] >= PER_KIND:
-            return
-        self.folder.mkdir(exist_ok=True)
-        self._counts[kind] = sum(1 for _ in self.folder.glob(f"{kind}{SEPARATOR}*.jpg"))
         if self._counts[kind] >= PER_KIND:
             return
         strip = strip_of(photo)
         if strip is not None:
             buffer = io.BytesIO()
             Image.fromarray(strip).save(buffer, "JPEG", quality=JPEG_QUALITY)
-            with writing(self.folder / f"{kind}{SEPARATOR}{photo.ref.key}.jpg") as file:
-                file.write(buffer.getvalue())
+            self._strips[f"{kind}{SEPARATOR}{photo.ref.key}.jpg"] = buffer.getvalue()
             self._counts[kind] += 1
+
+    def write(self) -> None:
+        """Write those that other workers have not made superfluous meanwhile."""
+        if not self._strips:
+            return
+        self.folder.mkdir(exist_ok=True)
+        counts = Counter(map(_kind_in, self._names()))
+        for name, strip in self._strips.items():
+            if counts[_kind_in(name)] < PER_KIND:
+                with writing_to(self.folder / name) as file:
+                    file.write(strip)
+                counts[_kind_in(name)] += 1
+        self._counts, self._strips = counts, {}
+
+    def _names(self) -> list[str]:
+        return [entry.name for entry in named(self.folder, f"*{SEPARATOR}*.jpg")]
+
+
+def _kind_in(name: str) -> str:
+    return name.partition(SEPARATOR)[0]
 
 
 def kind_of(photo: Photo) -> str:

@@ -1,15 +1,31 @@
-"""The folder that a build writes: names, lock, record of the settings, what is done."""
+"""The folder that a build writes: names, lock, record of the settings, what is done.
+
+It is a folder of this machine, or an address. There the index, an SQLite file, is worked on as a
+copy on this machine, and the folder is held as `photos/hold.py` says.
+"""
 
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from text2layer.data.places import (
+    Address,
+    Listed,
+    Place,
+    is_address,
+    named,
+    place_of,
+    writing_to,
+)
 from text2layer.errors import DataError, InputError
-from text2layer.files import UNFINISHED, remove_unfinished, try_lock, writing
+from text2layer.files import UNFINISHED, remove_unfinished, try_lock
+from text2layer.photos.hold import held
 from text2layer.photos.photo import WORKER
 
 LOCK = ".lock"
@@ -18,23 +34,34 @@ LOCK = ".lock"
 class BuildFolder:
     """Where the files of a build lie.
 
+    Args:
+        root: the folder, or its address.
+
     Attributes:
-        root: the folder; it holds shards, `build.json`, `index.sqlite`, `report.json`,
-            `report.html` and the folders `journal` and `examples`.
+        root: it holds shards, `build.json`, `index.sqlite`, `report.json`, `report.html` and the
+            folders `journal` and `examples`.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.journals = root / "journal"
-        self.examples = root / "examples"
-        self.record = root / "build.json"
-        self.index = root / "index.sqlite"
+    def __init__(self, root: str | Place) -> None:
+        self.root: Place = (
+            Path(root) if isinstance(root, str | Path) and not is_address(root) else place_of(root)
+        )
+        self.journals = self.root / "journal"
+        self.examples = self.root / "examples"
+        self.record = self.root / "build.json"
+        self.index = self.root / "index.sqlite"
+        self._unfinished = self.root / "index.unfinished.sqlite"  # at an address, while it is made
+        self._work: tempfile.TemporaryDirectory[str] | None = None  # with a copy of the index
 
-    def shard(self, number: int) -> Path:
+    def __str__(self) -> str:
+        """The folder as another process can be told of it, wherever it works."""
+        return str(self.root.absolute() if isinstance(self.root, Path) else self.root)
+
+    def shard(self, number: int) -> Place:
         """The shard of a chunk; absent when none of its photos was kept."""
         return self.root / f"shard-{number:06d}.tar"
 
-    def journal(self, number: int) -> Path:
+    def journal(self, number: int) -> Place:
         """The journal of a chunk; present when the chunk is done."""
         return self.journals / f"{number:06d}.jsonl"
 
@@ -42,8 +69,11 @@ class BuildFolder:
         """Make the folder, or check that it holds a build; InputError says what is wrong."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            ours = self.record.exists() or all(
-                file.name == LOCK or file.match(UNFINISHED) for file in self.root.iterdir()
+            if self.root.is_file():
+                raise FileExistsError
+            names = {entry.name for entry in named(self.root)}
+            ours = self.record.name in names or all(
+                name == LOCK or fnmatch(name, UNFINISHED) for name in names
             )
         except (FileExistsError, NotADirectoryError):
             raise InputError(f"'{self.root}' is a file: give the name of a folder.") from None
@@ -55,13 +85,31 @@ class BuildFolder:
             )
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[Callable[[], bool]]:
         """Hold the folder alone; the lock of a process that has died is no obstacle.
+
+        Gives a function that says whether another build has taken it over, which happens at an
+        address alone.
 
         Raises:
             InputError: another build is at work here, or the folder cannot be written to.
         """
         file = self.root / LOCK
+        if isinstance(file, Path):
+            with self._locked(file):
+                yield lambda: False
+            return
+        with held(file) as lost:
+            self.remove_unfinished()
+            try:
+                yield lost
+            finally:
+                if self._work is not None:
+                    self._work.cleanup()
+                    self._work = None
+
+    @contextmanager
+    def _locked(self, file: Path) -> Iterator[None]:
         try:
             lock = try_lock(file)
         except OSError as error:
@@ -85,14 +133,52 @@ class BuildFolder:
     def remove_unfinished(self) -> None:
         """Delete temporary files that a killed build has left."""
         for folder in (self.root, self.journals, self.examples):
-            remove_unfinished(folder)
+            if isinstance(folder, Path):
+                remove_unfinished(folder)
+                continue
+            for entry in named(folder, UNFINISHED):
+                (folder / entry.name).unlink(missing_ok=True)
+
+    def index_here(self) -> Path:
+        """The index as a file of this machine; of an address it is a copy, fetched once."""
+        if isinstance(self.index, Path):
+            return self.index
+        if self._work is None:
+            self._work = tempfile.TemporaryDirectory(prefix="text2layer-")
+            for place in (self.index, self._unfinished):
+                try:
+                    assert isinstance(place, Address)
+                    place.fetch(self._copy)
+                    break
+                except FileNotFoundError:
+                    self._copy.unlink(missing_ok=True)
+        return self._copy
+
+    @property
+    def _copy(self) -> Path:
+        assert self._work is not None
+        return Path(self._work.name) / self.index.name
+
+    def save_index(self, *, finished: bool = True) -> None:
+        """Bring the copy of the index to its address; on disk there is none.
+
+        An unfinished one has a name of its own: what a build that was taken over still writes
+        must not replace a finished one.
+        """
+        if isinstance(self.index, Path):
+            return
+        place = self.index if finished else self._unfinished
+        assert isinstance(place, Address)
+        place.put(self._copy)
+        if finished:
+            self._unfinished.unlink(missing_ok=True)
 
     def read_record(self) -> dict[str, Any]:
         """What `build.json` says; empty for a new folder; DataError if it is damaged."""
-        if not self.record.exists():
-            return {}
         try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
+            record = json.loads(self.record.read_bytes())
+        except FileNotFoundError:
+            return {}
         except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict) or not _has_shape(record):
@@ -105,14 +191,14 @@ class BuildFolder:
 
     def write_journal(self, number: int, lines: Iterable[Mapping[str, Any]]) -> None:
         """Commit a chunk."""
-        with writing(self.journal(number)) as file:
+        with writing_to(self.journal(number)) as file:
             for line in lines:
                 file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
     def read_aside(self, number: int) -> dict[str, str]:
         """Photos of a chunk in work that are set aside already: reason by key."""
         try:
-            return dict(json.loads(self._aside(number).read_text(encoding="utf-8")))
+            return dict(json.loads(self._aside(number).read_bytes()))
         except (OSError, ValueError, TypeError):  # none; or damaged, and they are found again
             return {}
 
@@ -124,16 +210,15 @@ class BuildFolder:
         """The journal says it now, or they shall be tried again."""
         self._aside(number).unlink(missing_ok=True)
 
-    def _aside(self, number: int) -> Path:
+    def _aside(self, number: int) -> Place:
         return self.journals / f"{number:06d}.aside.json"
 
     def with_set_aside(self) -> set[int]:
         """Numbers of the chunks, done or not, that have set photos aside."""
-        said = f'"stage": "{WORKER}"'
-        journals = [path for path in self.journals.glob("*.jsonl") if path.stem.isdigit()]
-        done = {int(path.stem) for path in journals if said in path.read_text(encoding="utf-8")}
+        said = f'"stage": "{WORKER}"'.encode()
+        done = {n for n in self._with_journal() if said in self.journal(n).read_bytes()}
         return done | {
-            int(path.name.partition(".")[0]) for path in self.journals.glob("*.aside.json")
+            int(entry.name.partition(".")[0]) for entry in named(self.journals, "*.aside.json")
         }
 
     def undo(self, number: int) -> None:
@@ -146,8 +231,8 @@ class BuildFolder:
 
         A chunk whose shard was deleted after it was written is not: its journal is deleted too.
         """
-        shards = {path.name for path in self.root.glob("shard-*.tar")}
-        numbers = {int(path.stem) for path in self.journals.glob("*.jsonl") if path.stem.isdigit()}
+        shards = {entry.name for entry in self.shards()}
+        numbers = self._with_journal()
         lost = {
             number
             for number in numbers
@@ -157,14 +242,21 @@ class BuildFolder:
             self.journal(number).unlink()
         return numbers - lost
 
+    def shards(self) -> list[Listed]:
+        """The shards that are there, by name."""
+        return named(self.root, "shard-*.tar")
+
+    def _with_journal(self) -> set[int]:
+        names = [Path(entry.name).stem for entry in named(self.journals, "*.jsonl")]
+        return {int(name) for name in names if name.isdigit()}
+
     def _kept_any(self, number: int) -> bool:
-        with self.journal(number).open(encoding="utf-8") as file:
-            return any('"kept": true' in line for line in file)
+        return b'"kept": true' in self.journal(number).read_bytes()
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Place, content: Mapping[str, Any]) -> None:
     """Write a JSON file for people and programs, whole or not at all."""
-    with writing(path) as file:
+    with writing_to(path) as file:
         file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
@@ -188,6 +280,6 @@ def _owner(lock: Path) -> str:
         return "unknown"
 
 
-def _not_writable(folder: Path, error: OSError) -> InputError:
+def _not_writable(folder: Place, error: OSError) -> InputError:
     said = error.strerror or str(error)
     return InputError(f"'{folder}' cannot be written to ({said.lower()}); choose another folder.")

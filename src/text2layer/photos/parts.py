@@ -107,4 +107,5 @@ def work_on_part(
             if photo.rejected is None or photo.rejected.stage != WORKER:
                 examples.offer(photo)
             photo.drop_pictures()
+    examples.write()
     return finished if kind == ENCODE else photos

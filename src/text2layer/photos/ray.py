@@ -1,12 +1,12 @@
 """The same chunks on a Ray cluster: actors, fed by Ray Data.
 
-PHOTOS and OUT must be folders that every machine sees under the same path: actors read the index
-and the photos themselves. On a cluster with GPUs the work on a chunk is divided (see `ray_parts`).
-On others each actor works on whole chunks and writes shards and journals; only numbers of chunks
-and their results travel, no pictures. When a machine is lost, Ray gives its chunks to another
-actor, and a chunk that is done twice gives the same bytes and is renamed into place twice. A photo
-that kills its worker does not kill the actor, which holds a `Guard`. Machines that come during the
-run get actors too.
+PHOTOS and OUT must be addresses, or folders that every machine sees under the same path: actors
+read the index and the photos themselves. On a cluster with GPUs the work on a chunk is divided (see
+`ray_parts`). On others each actor works on whole chunks and writes shards and journals; only
+numbers of chunks and their results travel, no pictures. When a machine is lost, Ray gives its
+chunks to another actor, and a chunk that is done twice gives the same bytes and is renamed into
+place twice. A photo that kills its worker does not kill the actor, which holds a `Guard`. Machines
+that come during the run get actors too.
 """
 
 import json
@@ -41,6 +41,7 @@ class ChunkActor:
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
         self._guard = Guard(setup)
+        self._folder = BuildFolder(setup.out)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """{"id": numbers of chunks} -> {"result": what became of each, as text}.
@@ -50,7 +51,7 @@ class ChunkActor:
         return {"result": [self._done(int(number)) for number in batch["id"]]}
 
     def _done(self, number: int) -> str:
-        folder = BuildFolder(self._setup.out)
+        folder = self._folder
         try:
             if folder.journal(number).exists():  # a machine was lost after it had done this one
                 return _packed(journal_result(number, folder, self._guard.hashes()))

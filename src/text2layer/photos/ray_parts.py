@@ -96,6 +96,7 @@ class DecodeActor(PartActor):
 
     def __init__(self, setup: WorkerSetup) -> None:
         super().__init__(DECODE, setup)
+        self._folder = BuildFolder(setup.out)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[bytes]]]:  # type: ignore[override]
         """{"id": numbers of chunks} -> {"part": a part, pickled}, one after the other."""
@@ -105,9 +106,8 @@ class DecodeActor(PartActor):
 
     def _parts(self, number: int) -> Iterator[Part]:
         try:
-            folder = BuildFolder(self._setup.out)
-            parts = parts_of(read_entries(folder, self._setup, number))
-            aside = folder.read_aside(number)
+            parts = parts_of(read_entries(self._folder, self._setup, number))
+            aside = self._folder.read_aside(number)
         except Exception as error:
             yield Part(number, error=said_of(error, number))
             return
@@ -200,7 +200,7 @@ def _remember_aside(folder: BuildFolder, part: Part) -> None:
 
 def read_entries(folder: BuildFolder, setup: WorkerSetup, number: int) -> list[Entry]:
     """The photos of a chunk, from the index of the build."""
-    with closing(PhotoIndex(folder.index)) as index:
+    with closing(PhotoIndex(folder.index_here())) as index:
         index.chunks(setup.settings.photos_per_shard)
         return index.chunk(number)
 

@@ -14,9 +14,9 @@ from typing import Any
 from tqdm import tqdm
 
 from text2layer import __version__
+from text2layer.data.places import Place, named, size_of, writing_to
 from text2layer.data.statistics import Statistics
 from text2layer.errors import DataError
-from text2layer.files import writing
 from text2layer.options import require
 from text2layer.photos.chunk import read_journal
 from text2layer.photos.examples import KEPT, SEPARATOR
@@ -94,21 +94,22 @@ class _Range:
         return {"mean": mean, "least": self.least, "largest": self.largest, "count": self.count}
 
 
-def write_report(out: str | Path, *, progress: bool = True) -> dict[str, Any]:
+def write_report(out: str | Place, *, progress: bool = True) -> dict[str, Any]:
     """Read all journals of a build, finished or not; write both reports and return the figures.
 
     Raises:
         DataError: the folder holds no build, or a journal is damaged.
+        WriteError: the reports cannot be written.
         InputError: a package that draws the report is missing.
     """
-    folder = BuildFolder(Path(out))
+    folder = BuildFolder(out)
     record = folder.read_record()
     if not record:
         raise DataError(f"There is no build in '{out}'; name the folder that a build has made.")
     figures = collect(folder, record, progress=progress)
     page = draw_report(figures, folder.examples)
     write_json(folder.root / "report.json", figures)
-    with writing(folder.root / "report.html") as file:
+    with writing_to(folder.root / "report.html") as file:
         file.write(page.encode())
     return figures
 
@@ -117,15 +118,16 @@ def collect(
     folder: BuildFolder, record: dict[str, Any], *, progress: bool = True
 ) -> dict[str, Any]:
     """The figures of `report.json`."""
-    strips = sorted(folder.examples.glob(f"*{SEPARATOR}*.jpg"))
-    tally = Tally({path.stem.partition(SEPARATOR)[2] for path in strips})
+    strips = [entry.name for entry in named(folder.examples, f"*{SEPARATOR}*.jpg")]
+    tally = Tally({Path(name).stem.partition(SEPARATOR)[2] for name in strips})
     for line in _lines(folder, progress):
         tally.add(line)
     stages: dict[str, dict[str, int]] = {}
     for (stage, reason), count in tally.reasons.most_common():
         stages.setdefault(stage, {})[reason] = count
     spent = sum(tally.seconds.values())
-    shards = list(folder.root.glob("shard-*.tar"))
+    sizes = [entry.size if entry.size >= 0 else size_of(folder.root / entry.name)
+             for entry in folder.shards()]  # fmt: skip
     expected = record.get("index", {}).get("photos", 0)
     return {
         "text2layer": __version__,
@@ -148,8 +150,8 @@ def collect(
             "photos_per_second": _rate(record.get("runs", [])),
             "runs": record.get("runs", []),
         },
-        "storage": {"shards": len(shards), "bytes": sum(path.stat().st_size for path in shards)},
-        "examples": [_example(path, tally.examples) for path in strips],
+        "storage": {"shards": len(sizes), "bytes": sum(sizes)},
+        "examples": [_example(name, tally.examples) for name in strips],
         "models": record.get("models", {}),
         "devices": record.get("devices", {}),
         "packages": {"python": record["python"]} | record["packages"],
@@ -161,9 +163,10 @@ def collect(
 
 
 def _lines(folder: BuildFolder, progress: bool) -> Iterator[dict[str, Any]]:
-    journals = sorted(path for path in folder.journals.glob("*.jsonl") if path.stem.isdigit())
-    for path in tqdm(journals, desc="report", unit="chunk", disable=not progress):
-        yield from read_journal(path)
+    journals = [entry.name for entry in named(folder.journals, "*.jsonl")]
+    journals = [name for name in journals if name.partition(".")[0].isdigit()]
+    for name in tqdm(journals, desc="report", unit="chunk", disable=not progress):
+        yield from read_journal(folder.journals / name)
 
 
 def _rate(runs: list[dict[str, Any]]) -> float | None:
@@ -172,17 +175,17 @@ def _rate(runs: list[dict[str, Any]]) -> float | None:
     return sum(run["photos"] for run in runs) / seconds if seconds else None
 
 
-def _example(path: Path, lines: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _example(name: str, lines: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What the report says next to a strip; a strip of a chunk that is not done says less."""
-    kind, _, key = path.stem.partition(SEPARATOR)
+    kind, _, key = Path(name).stem.partition(SEPARATOR)
     line = lines.get(key, {})
     wanted = ("stage", "reason", "detail", "caption", "license", "source", "scores")
-    return {"file": path.name, "kind": kind, "key": key} | {
-        name: line[name] for name in wanted if line.get(name)
+    return {"file": name, "kind": kind, "key": key} | {
+        field: line[field] for field in wanted if line.get(field)
     }
 
 
-def draw_report(figures: dict[str, Any], examples: Path) -> str:
+def draw_report(figures: dict[str, Any], examples: Place) -> str:
     """The page for the figures of `collect`.
 
     Args:
@@ -202,21 +205,22 @@ def draw_report(figures: dict[str, Any], examples: Path) -> str:
     )
 
 
-def _grouped(examples: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+def _grouped(examples: Sequence[dict[str, Any]], folder: Place) -> list[dict[str, Any]]:
     """Examples by kind, what was kept first, each with its strip as a data address."""
     kinds: dict[str, dict[str, Any]] = {}
     for example in sorted(examples, key=lambda one: one["kind"] != KEPT):
-        strip = folder / example["file"]
-        if not strip.is_file():
-            continue
         if example["kind"] == KEPT:
             title = "Kept"
         elif "reason" in example:
             title = f"{example['stage']}: {example['reason']}"
         else:
             continue  # of a chunk that was cut off before its journal
+        try:
+            strip = (folder / example["file"]).read_bytes()
+        except FileNotFoundError:
+            continue
         group = kinds.setdefault(example["kind"], {"title": title, "strips": []})
-        address = "data:image/jpeg;base64," + base64.b64encode(strip.read_bytes()).decode()
+        address = "data:image/jpeg;base64," + base64.b64encode(strip).decode()
         group["strips"].append(example | {"address": address})
     return list(kinds.values())
 

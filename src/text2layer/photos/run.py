@@ -10,13 +10,13 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from tqdm import tqdm
 
 from text2layer import __version__
-from text2layer.data.places import is_address, place_of
+from text2layer.data.places import Place, place_of
 from text2layer.errors import DataError, InputError
 from text2layer.models.placement import in_words, merged
 from text2layer.photos.chunk import DEFAULT_STAGES, FORMER_STAGES, ChunkResult, check_source
@@ -32,6 +32,7 @@ from text2layer.photos.worker import DEVICES, PHOTO_SECONDS, WorkerSetup
 # packages whose version may change what a build gives
 PACKAGES = ("numpy", "pillow", "onnxruntime", "opencv-python-headless", "scipy", "torch")
 MOST_SECONDS = 1_000_000  # that a photo may take; a batch gets a multiple, which alarm() takes
+SAVED = 300.0  # seconds between two copies of an unfinished index that an address gets
 RUNS_KEPT = 50  # of the record; older ones are forgotten
 
 
@@ -40,7 +41,7 @@ class BuildSummary:
     """What one call of `build` did.
 
     Attributes:
-        out: folder of the build.
+        out: folder of the build, or its address.
         photos: in the index.
         done_before: photos of chunks that an earlier run had finished.
         processed: photos looked at in this run.
@@ -51,7 +52,7 @@ class BuildSummary:
         skipped: what the source could not give, by reason.
     """
 
-    out: Path
+    out: Place
     photos: int = 0
     done_before: int = 0
     processed: int = 0
@@ -69,7 +70,7 @@ class BuildSummary:
 
     def to_json(self) -> dict[str, Any]:
         """All fields; reasons by stage."""
-        fields = asdict(self) | {"out": str(self.out), "skipped": dict(self.skipped)}
+        fields = vars(self) | {"out": str(self.out), "skipped": dict(self.skipped)}
         fields["reasons"] = by_stage(self.reasons)
         return fields
 
@@ -98,7 +99,7 @@ def build(
 
     Args:
         photos: a folder of pictures, shards, tables; or an address of them (see `open_photos`).
-        out: a new or empty folder, or one that such a build has begun.
+        out: a new or empty folder, or one that such a build has begun; or an address of one.
         settings: what decides about the photos.
         captions: a CSV or TSV with captions for a folder of pictures.
         workers: processes; half of this machine's cores by default. On Ray: actors; as many as
@@ -137,20 +138,24 @@ def build(
         )
     if device not in DEVICES:
         raise InputError(f"There is no device '{device}'; give {', '.join(DEVICES)}.")
-    if is_address(out):
-        raise InputError(f"A build is written to a folder of this machine, not to '{out}'.")
+    if str(out).startswith("memory:"):
+        raise InputError(f"What is at '{out}' ends with this process; choose another place.")
     photos = str(place_of(photos))  # resumed from elsewhere, or read by actors, it is the same
     source = open_photos(photos, captions)
-    folder = BuildFolder(Path(out))
+    folder = BuildFolder(out)
     if not folder.record.exists():
         _check_texts(source, photos, settings)
     summary = BuildSummary(folder.root)
     folder.prepare()
-    with folder.locked(), stopping_cleanly() as stop:
+    with folder.locked() as lost, stopping_cleanly() as asked:
+
+        def stop() -> bool:
+            return lost() or asked()
+
         record = _begun_record(folder, settings, photos, captions, stages)
         count = workers or max(1, cores // 2)
         setup = WorkerSetup(
-            stages, settings, folder.root.absolute(), photos, max(1, cores // count),
+            stages, settings, str(folder), photos, max(1, cores // count),
             record.get("models", {}), photo_timeout, int((worker_memory or 0) * 1e9), device,
         )  # fmt: skip
         with ExitStack() as stack:
@@ -259,7 +264,8 @@ def _filled_index(
 
     None when it was asked to stop before the index was complete.
     """
-    index = PhotoIndex(folder.index)
+    index = PhotoIndex(folder.index_here())
+    saved = monotonic()
 
     def look(refs: Sequence[PhotoRef]) -> list[Look]:
         looks = guard.look(refs)
@@ -267,26 +273,41 @@ def _filled_index(
             check_source(guard.setup.source)
         return looks
 
+    def stop_or_save() -> bool:
+        nonlocal saved
+        if monotonic() - saved > SAVED:
+            folder.save_index(finished=False)
+            saved = monotonic()
+        return stop()
+
     if "index" in record:
         if len(index) < record["index"]["photos"]:  # it was deleted; the same photos give the same
-            index.fill(source, guard.setup.settings, look=look, progress=progress, stop=stop)
+            index.fill(
+                source, guard.setup.settings, look=look, progress=progress, stop=stop_or_save
+            )
             if stop():
+                folder.save_index(finished=False)
                 return None
         if index.fingerprint() != record["index"]["fingerprint"]:
             raise DataError(
                 f"'{folder.index}' is not the index that this build was begun with; "
                 "build into another folder."
             )
+        if not folder.index.exists():
+            folder.save_index()
         return index
 
-    given = index.fill(source, guard.setup.settings, look=look, progress=progress, stop=stop)
+    given = index.fill(
+        source, guard.setup.settings, look=look, progress=progress, stop=stop_or_save
+    )
     if stop():
+        folder.save_index(finished=False)
         return None
     if given > len(index):  # a list does so, of whose lines the first counts
         source.skipped["named twice"] = given - len(index)
     if not len(index):
         index.close()
-        folder.index.unlink()
+        folder.index.unlink(missing_ok=True)
         folder.record.unlink()
         left_out = ", ".join(f"{n} {reason}" for reason, n in source.skipped.items())
         raise DataError(
@@ -295,6 +316,7 @@ def _filled_index(
                else "; name a folder of pictures, .tar shards or Parquet, or a list of files.")
         )  # fmt: skip
     check_source(guard.setup.source)  # it may have vanished between two folders
+    folder.save_index()
     record["index"] = {
         "photos": len(index),
         "fingerprint": index.fingerprint(),
@@ -311,6 +333,7 @@ def _forgive(folder: BuildFolder, index: PhotoIndex, size: int) -> None:
     for number in {photo // size for photo in photos} | folder.with_set_aside():
         folder.undo(number)
     index.let_in(photos)  # last: until then the same command does it again
+    folder.save_index()
 
 
 def _run_chunks(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from text2layer.errors import InputError
@@ -38,7 +38,7 @@ class WorkerSetup:
     Attributes:
         stages: `module:function` that makes the stages.
         settings: of the build.
-        out: folder of the build.
+        out: folder of the build, or its address.
         source: folder, file or address that the photos come from.
         threads: that a worker may use.
         model_hashes: of the models that earlier chunks were made with; empty before the first.
@@ -49,7 +49,7 @@ class WorkerSetup:
 
     stages: str
     settings: BuildSettings
-    out: Path
+    out: str
     source: str
     threads: int = 1
     model_hashes: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +70,6 @@ class Worker:
         self._setup, self._parent = setup, parent
         self._made: list[Any] | None = None
         self._of_part: list[Any] | None = None
-        self._examples = Examples(BuildFolder(setup.out).examples)
 
     def __call__(self, task: str, *arguments: Any) -> Any:
         """Do the task of this name."""
@@ -114,6 +113,10 @@ class Worker:
                     kind, photos, self._of_part, setup.settings, self._examples, provenance
                 )
             )
+
+    @cached_property
+    def _examples(self) -> Examples:
+        return Examples(BuildFolder(self._setup.out).examples)
 
     def provenance(self) -> Provenance:
         """What samples say of the models and the build."""
