@@ -208,7 +208,7 @@ def main() -> None:
     options = parser.parse_args()
     plain = BuildSettings(
         size=options.size, saliency=options.saliency, second_saliency="", mask_quality=0,
-        fill_quality=0, quality_filter=False, require_caption=False,
+        fill_quality=0, pair_quality=0, quality_filter=False, require_caption=False,
     )  # fmt: skip
     usual = BuildSettings()
     filtered = replace(
