@@ -24,7 +24,8 @@ def settings(folder: Path) -> BuildSettings:
     network = toy_onnx.brightness_network(folder / "toy.onnx", (1, 3, 48, 48))
     return BuildSettings(
         saliency=str(network), second_saliency="", inpainter="opencv", mask_quality=0,
-        fill_quality=0, pair_quality=0, licence="CC0-1.0", min_size=1, duplicate_distance=0, photos_per_shard=4,
+        fill_quality=0, pair_quality=0, licence="CC0-1.0", min_size=1, duplicate_distance=0,
+        photos_per_shard=4,
     )  # fmt: skip
 
 

@@ -119,7 +119,8 @@ def test_networks_in_a_part_of_their_own_give_the_same_bytes(tmp_path: Path) -> 
     network = toy_onnx.brightness_network(tmp_path / "toy.onnx", (1, 3, 64, 64))
     settings = BuildSettings(
         photos_per_shard=12, min_size=1, saliency=str(network), second_saliency="",
-        inpainter="opencv", mask_quality=0, fill_quality=0, pair_quality=0, licence="CC0-1.0", quality_filter=False,
+        inpainter="opencv", mask_quality=0, fill_quality=0, pair_quality=0, licence="CC0-1.0",
+        quality_filter=False,
     )  # fmt: skip
     photos = write_photos(tmp_path / "photos", 12, side=96)
     setup = begun(photos, tmp_path, DEFAULT_STAGES, settings)
