@@ -161,9 +161,7 @@ def test_bad_input_gets_one_sentence(
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
 
 
-def test_photos_may_lie_at_an_address_and_results_outlive_the_process(
-    run, photos: Path, tmp_path: Path
-) -> None:
+def test_photos_and_results_may_lie_at_an_address(run, photos: Path, tmp_path: Path) -> None:
     import fsspec
 
     system = fsspec.filesystem("memory")
@@ -171,11 +169,15 @@ def test_photos_may_lie_at_an_address_and_results_outlive_the_process(
         system.pipe_file(f"/toy/{path.name}", path.read_bytes())
     try:
         result = run("dataset", "build", "memory://toy", "memory://out", *TOY, "--workers", 1)
-        assert "ends with this process" in assert_one_sentence(result)
+        assert "'memory://out' ends with this process" in assert_one_sentence(result)
         result = run("dataset", "build", "memory://none", tmp_path / "out", *TOY, "--workers", 1)
         assert "There is nothing at 'memory://none'" in assert_one_sentence(result)
-        result = run("dataset", "build", f"local://{photos}", tmp_path / "out", *TOY, "--no-report")
+        out = f"local://{tmp_path}/out"
+        result = run("dataset", "build", f"local://{photos}", out, *TOY, "--no-report")
         assert result.exit_code == 0, result.stderr
         assert "kept 8" in result.stderr
+        assert result.stdout.strip() == out
+        assert run("dataset", "report", out).stdout.strip() == f"{out}/report.html"
+        assert (tmp_path / "out" / "report.html").exists()
     finally:
         system.rm("/toy", recursive=True)
