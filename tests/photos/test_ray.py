@@ -330,7 +330,7 @@ def test_a_slow_disk_does_not_fill_the_memory(
     bound = STORE / 1e6  # half of the two stores, of Ray Data
     assert written > 1.6 * bound
     driver, other, stores, spilled = map(max, zip(*samples, strict=True))
-    assert spilled == 0
+    assert spilled <= bound  # of what is held; it is written to disk where one node has all of it
     assert stores < 1.2 * bound
     assert driver - samples[0][0] < 150
     assert other < 600
