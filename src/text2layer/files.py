@@ -10,6 +10,7 @@ import errno
 import hashlib
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 UNFINISHED = ".text2layer-*.part"  # what is left when a process is killed while it writes
 OLD = 24 * 3600  # seconds without a change, from which an unfinished file belongs to nobody
 CHECKSUMS = "SHA256SUMS"
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")  # a path of one has a slash less; "C:/" is a drive
 WEIGHTS_FILES = "*.safetensors"
 # what a network disk answers that was mounted without locks
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -332,7 +334,21 @@ def _file_target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def check_local(path: str | os.PathLike[str]) -> None:
+    """InputError if a path is an address: "s3://bucket/fox.psd" is a file in a folder "s3:" here.
+
+    Nobody means that file, unless it is there.
+    """
+    text = str(path)
+    if ADDRESS.match(text) and not os.path.exists(text):
+        raise InputError(
+            f"'{re.sub(':/+', '://', text, count=1)}' is an address, and a path of this machine is "
+            "asked for; copy from there, or to there, with the program of its store."
+        )
+
+
 def _check_parent(path: str | os.PathLike[str], target: Path) -> None:
+    check_local(path)
     if not os.path.isdir(target.parent):
         raise InputError(f"The folder for {path} does not exist: make it first.")
 

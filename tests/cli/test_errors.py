@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.cli.outcome import assert_one_sentence
 from text2layer import save
 from text2layer.cli import DEBUG, OneSentenceGroup
 from text2layer.errors import DataError, InputError
@@ -112,3 +113,22 @@ def test_closed_pipe_is_no_error(psd: Path, layered, tmp_path: Path) -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(many))
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("generate", "a fox", "-o", "s3://bucket/fox.psd"),
+        ("convert", "s3://bucket/a.psd", "b.ora"),
+        ("convert", "a.psd", "gs://bucket/b.ora"),
+        ("dataset", "merge", "shards", "s3://bucket/merged"),
+        ("dataset", "compose", "library", "s3://bucket/out"),
+        ("dataset", "label", "s3://bucket/out"),
+    ],
+)
+def test_an_address_is_no_path_of_this_machine(run, tmp_path, monkeypatch, given):
+    """Also where a folder of such a name is there, which an earlier version made."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:" / "bucket").mkdir(parents=True)
+    assert "is an address" in assert_one_sentence(run(*given))
+    assert not list((tmp_path / "s3:" / "bucket").iterdir())

@@ -199,6 +199,15 @@ def test_a_run_goes_on_with_changed_data_where_that_is_asked_for(autoencoder_set
     assert checkpoints.read_state(result.checkpoint)["data_hash"] == other.fingerprint
 
 
+def test_a_run_at_an_address_is_refused(autoencoder_settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepared = []
+    with pytest.raises(InputError, match="'s3://bucket/run' is an address"):
+        train(prepared.append, autoencoder_settings(out="s3://bucket/run"), "")
+    assert not prepared
+    assert not list(tmp_path.glob("s3*"))
+
+
 def test_starting_anew_over_checkpoints_is_refused(autoencoder_settings, source):
     result = train_autoencoder(autoencoder_settings(steps=1), source, source)
     with pytest.raises(InputError, match="holds checkpoints of an earlier run"):

@@ -26,6 +26,7 @@ from text2layer.cli import (
     train,
     weights,
 )
+from text2layer.cli.app import App
 from text2layer.errors import Text2LayerError
 
 DEBUG = "TEXT2LAYER_DEBUG"
@@ -97,7 +98,7 @@ def sentence(error: Exception) -> str:
     )
 
 
-app = typer.Typer(
+app = App(
     name="text2layer",
     cls=OneSentenceGroup,
     help="Text to layers: foreground, background and soft mask in one diffusion pass.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from text2layer.cli.app import App
 from text2layer.cli.judges import label
 from text2layer.cli.options import Described, options_of, settings_of, takes
 from text2layer.cli.outputs import check_picture
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 STRICTEST = ("pair quality", "poor pair")  # stage and reason of the last judge of a build
 
-app = typer.Typer(help="Make and view training data.", no_args_is_help=True)
+app = App(help="Make and view training data.", no_args_is_help=True)
 app.command("label")(label)
 
 Size = Annotated[int, typer.Option(help="Width and height in pixels.", min=8)]

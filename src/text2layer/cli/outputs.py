@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from text2layer.errors import FormatError, InputError
-from text2layer.files import refusals
+from text2layer.files import check_local, refusals
 
 if TYPE_CHECKING:
     from text2layer.layers import LayeredImage
@@ -63,6 +63,7 @@ def check_picture(path: Path) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise InputError unless a file of this name can be made, or replaced."""
+    check_local(path)
     folder = path.absolute().parent
     if not folder.is_dir():
         raise InputError(f"The folder for {path} does not exist: make it first.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from text2layer.cli.app import App
 from text2layer.cli.judges import quality, relevance
 from text2layer.cli.options import preset_options, takes
 from text2layer.cli.sources import first_process, open_source
@@ -14,7 +15,7 @@ from text2layer.training.settings import PRESETS, settings_from
 
 RELEASED = "base"  # --autoencoder: the one of the released model
 
-app = typer.Typer(help="Train a model of your own.", no_args_is_help=True)
+app = App(help="Train a model of your own.", no_args_is_help=True)
 
 app.command("quality")(quality)
 app.command("relevance")(relevance)

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from text2layer.cli.app import App
 from text2layer.errors import Text2LayerError
 
 RELEASED = ("base", "base-fast", "base-matting")  # folders of ours that ship with the package
 
-app = typer.Typer(
+app = App(
     name="weights",
     help="List, fetch and verify weights, identified by their SHA-256.",
     no_args_is_help=True,

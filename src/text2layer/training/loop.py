@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from text2layer.errors import InputError, WeightsError
-from text2layer.files import try_lock
+from text2layer.files import check_local, try_lock
 from text2layer.training import checkpoints, processes
 from text2layer.training.graph import GraphUpdate, Row, plain_state, share_of_newest
 from text2layer.training.objective import Objective as Objective
@@ -213,6 +213,7 @@ def _train(
 @contextmanager
 def _locked(folder: Path, is_main: bool) -> Iterator[None]:
     """Hold a run's folder alone; the lock of a process that has died is no obstacle."""
+    check_local(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not is_main:
         yield
