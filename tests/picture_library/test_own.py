@@ -114,6 +114,9 @@ def test_words_beside_pictures_win_over_names(own, tmp_path):
         ("nonsense", "words.jsonl' line 1 is not JSON"),
         ('{"caption": "x"}', 'has no field "file"'),
         ('{"file": "red-apple.png", "tags": "red"}', "'tags' must be a list of texts"),
+        ('{"file": "red-apple.png", "seen": ["a lake", 3]}', "'seen' must be a list of texts"),
+        ("3\n\nx", "words.jsonl' line 3 is not JSON"),  # the first few are named at once
+        ("3\n\n{}\n[]\n1\n2", "2 more lines are wrong"),
         ('{"file": "red-apple.png", "view": {"azimuth": "left"}}', "'view' must be an object"),
         ('{"file": "red-apple.png", "split": "all"}', "split 'all' is none of train, val, test"),
     ],

@@ -38,6 +38,7 @@ FIELDS = {  # of a JSONL line; what is not said comes from the options or the fi
 }  # fmt: skip
 OF_CUT_OUTS = ("concept", "style", "color", "nameable", "held_out_drawing", "tags", "view")
 OF_PLACES = ("scene", "time", "seen", "note", "has_subject")
+NAMED = 3  # wrong lines that an error names; of more it says how many
 PARTED = re.compile(r"(?<=[a-z])(?=[A-Z])|[\s_\-.,]+")
 COUNTER = re.compile(r"\(?\d+\)?|copy|final|v\d+|img|dsc\w*", re.IGNORECASE)  # of file names
 SEVERAL = re.compile(r"\b(?:pair|set|bunch|piece|slice|pile|stack|group) of\s+")
@@ -213,8 +214,9 @@ def _beside(picture: Path) -> str:
 
 
 def _told(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the JSONL files of a folder say, by picture."""
+    """What the JSONL files of a folder say, by picture; DataError names the first wrong lines."""
     told: dict[str, dict[str, Any]] = {}
+    wrong: list[str] = []
     for file in sorted(folder.glob("*.jsonl")):
         try:
             lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -222,8 +224,15 @@ def _told(folder: Path) -> dict[str, dict[str, Any]]:
             raise DataError(f"'{file}' cannot be read ({error}); save it as UTF-8 text.") from None
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                fields = _checked(line, f"'{file}' line {number}")
+                try:
+                    fields = _checked(line, f"'{file}' line {number}")
+                except DataError as error:
+                    wrong.append(str(error))
+                    continue
                 told[PurePosixPath(fields["file"]).as_posix()] = fields
+    if wrong:
+        more = f" {len(wrong) - NAMED} more lines are wrong." if len(wrong) > NAMED else ""
+        raise DataError(" ".join(wrong[:NAMED]) + more)
     return told
 
 
@@ -239,8 +248,8 @@ def _checked(line: str, where: str) -> dict[str, Any]:
     kinds = {TEXT: str, FLAG: bool, LIST: list, OBJECT: dict}
     for name, value in fields.items():
         right = isinstance(value, kinds[FIELDS[name]])
-        if right and name == "tags":
-            right = all(isinstance(tag, str) for tag in value)
+        if right and name in ("tags", "seen"):
+            right = all(isinstance(text, str) for text in value)
         if right and name == "view":
             right = all(isinstance(angle, int | float) for angle in value.values())
         if not right:
