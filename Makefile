@@ -33,9 +33,10 @@ test: lint
 test-slow: $(DEV)
 	@$(BIN)/python -m pytest -m slow
 
+RAY ?= ray
 test-ray: $(DEV)
 	@echo "== pytest on a Ray cluster"
-	@$(BIN)/python -m pytest -m ray
+	@$(BIN)/python -m pytest -m "$(RAY)"
 
 benchmark: $(DEV)
 	@test -n "$(LIBRARY)" || { echo "Name a picture library: make benchmark LIBRARY=folder" \

@@ -248,6 +248,7 @@ def test_networks_run_beside_decode_and_encode(
     cluster.remove_node(node)
 
 
+@pytest.mark.measures
 def test_networks_do_not_wait_for_decode_and_encode(cluster: Any, tmp_path: Path) -> None:
     """Three parts of .4 s each: one worker takes 1.2 s for a batch, the three together .4 s."""
     node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
@@ -282,6 +283,7 @@ def with_parent(pid: int) -> Iterator[int]:
         yield pid
 
 
+@pytest.mark.measures
 def test_a_slow_disk_does_not_fill_the_memory(
     cluster: Any, workers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
