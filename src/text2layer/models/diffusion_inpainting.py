@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from text2layer.errors import WeightsError
-from text2layer.models.frozen import GPU, GPU_BATCH, TORCH, module_sha256, torch_device
+from text2layer.models.frozen import TORCH, batch_on, module_sha256, torch_device
 from text2layer.models.inpainting import BatchInpainter, Pair, continued
 from text2layer.models.placement import note
 
@@ -42,7 +42,7 @@ class DiffusionInpainter(BatchInpainter):
         if threads:
             torch.set_num_threads(threads)
         self.device = torch_device()
-        self.batch = batch or (GPU_BATCH if self.device == GPU else 1)
+        self.batch = batch_on(self.device, batch)
         try:
             pipeline = AutoPipelineForInpainting.from_pretrained(name)
         except Exception as error:  # the hub's client, diffusers or safetensors

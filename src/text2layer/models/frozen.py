@@ -96,6 +96,11 @@ def device_of(session: Any) -> str:
     return GPU if CUDA in session.get_providers() else "cpu"
 
 
+def batch_on(device: str, asked: int = 0) -> int:
+    """Pictures that a network is given together: as many as are asked for, or as suit a device."""
+    return asked or (GPU_BATCH if device == GPU else 1)
+
+
 def torch_device() -> str:
     """Where torch runs networks of this process: "cpu" or "cuda"."""
     import torch

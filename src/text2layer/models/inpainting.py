@@ -18,7 +18,7 @@ import numpy as np
 from text2layer.blend import extend_edge_colours
 from text2layer.errors import InputError, WeightsError
 from text2layer.models.batches import in_batches, part_of_graph
-from text2layer.models.frozen import GPU, GPU_BATCH, ONNXRUNTIME, device_of, open_session
+from text2layer.models.frozen import ONNXRUNTIME, batch_on, device_of, open_session
 from text2layer.models.placement import note
 from text2layer.models.repository import Repository, onnx_sha256
 from text2layer.options import require
@@ -179,7 +179,7 @@ class MiganInpainter(BatchInpainter):
         self.sha256 = WEIGHTS["migan"].sha256
         self._whole = open_session(path, threads)
         self.device = device_of(self._whole)
-        self.batch = batch or (GPU_BATCH if self.device == GPU else 1)
+        self.batch = batch_on(self.device, batch)
         note(self)
         self._parts: list[Any] = []
         if self.batch > 1:

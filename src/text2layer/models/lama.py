@@ -10,7 +10,7 @@ from PIL import Image
 
 from text2layer.errors import WeightsError
 from text2layer.models.batches import open_for_batches
-from text2layer.models.frozen import GPU, GPU_BATCH, device_of, open_session
+from text2layer.models.frozen import batch_on, device_of, open_session
 from text2layer.models.inpainting import BatchInpainter, Pair, continued
 from text2layer.models.placement import note
 from text2layer.models.repository import onnx_sha256
@@ -56,7 +56,7 @@ class LamaInpainter(BatchInpainter):
                          for side in by_channels[3].shape[2:])  # fmt: skip
         self._size = (width, height)
         self.device = device_of(self._session)
-        self.batch = batch or (GPU_BATCH if self.device == GPU else 1)
+        self.batch = batch_on(self.device, batch)
         if self.batch > 1 and any(isinstance(one.shape[0], int) for one in inputs):
             several = open_for_batches(path, threads, (height, width))
             self._session, self.batch = (several, self.batch) if several else (self._session, 1)

@@ -21,7 +21,7 @@ from PIL import Image
 
 from text2layer.errors import InputError, WeightsError
 from text2layer.models.batches import Batched, in_batches, open_for_batches
-from text2layer.models.frozen import GPU, GPU_BATCH, ONNXRUNTIME, device_of, open_session
+from text2layer.models.frozen import ONNXRUNTIME, batch_on, device_of, open_session
 from text2layer.models.placement import note
 from text2layer.models.repository import (
     Repository,
@@ -202,7 +202,7 @@ class OnnxSaliency:
         )
         self._size = (width, height)
         self.device = device_of(self._session)
-        self.batch = batch or (GPU_BATCH if self.device == GPU else 1)
+        self.batch = batch_on(self.device, batch)
         if self.batch > 1 and isinstance(shape[0], int):
             several = open_for_batches(path, threads, (height, width))
             self._session, self.batch = (several, self.batch) if several else (self._session, 1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from text2layer.errors import WeightsError
-from text2layer.models.frozen import GPU, GPU_BATCH, TORCH, module_sha256, torch_device
+from text2layer.models.frozen import TORCH, batch_on, module_sha256, torch_device
 from text2layer.models.placement import note
 from text2layer.models.saliency import USUAL_SIDE, Recipe, SaliencyMap, find_maps
 
@@ -50,7 +50,7 @@ class TorchSaliency:
         self.device = torch_device()
         self._network = network.float().eval().to(self.device)
         self._size, self._recipe = size, recipe or Recipe()
-        self.batch = batch or (GPU_BATCH if self.device == GPU else 1)
+        self.batch = batch_on(self.device, batch)
         note(self)
 
     def predict(self, images: Sequence[np.ndarray]) -> list[SaliencyMap]:

@@ -101,7 +101,7 @@ def load_classifiers(settings: BuildSettings, threads: int = 0) -> QualityModel 
     import torch
 
     from text2layer.judges.quality import load_quality
-    from text2layer.models.frozen import GPU_BATCH, TORCH, torch_device
+    from text2layer.models.frozen import TORCH, batch_on, torch_device
     from text2layer.models.placement import place
 
     if threads:
@@ -110,6 +110,6 @@ def load_classifiers(settings: BuildSettings, threads: int = 0) -> QualityModel 
     device = torch_device()
     if device != "cpu":
         model.to(device)
-        model.batch = GPU_BATCH
+        model.batch = batch_on(device)
     place("quality classifiers", TORCH, device, model.batch)
     return model
