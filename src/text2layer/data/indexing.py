@@ -16,7 +16,7 @@ from tqdm import tqdm
 from text2layer.data.index_builder import IndexBuilder, columns_of, temporary_files
 from text2layer.data.index_file import AGAIN, FileState, ShardColumns, ShardIndex
 from text2layer.data.shard_file import MARK
-from text2layer.data.shard_index import scan_shard, shard_paths
+from text2layer.data.shard_index import scan_shard, several, shard_paths
 from text2layer.data.shard_tools import no_usable_sample
 from text2layer.errors import DataError, InputError
 from text2layer.files import file_sha256, refusals
@@ -71,7 +71,7 @@ def index_shards(
         WriteError: the system refused, for example because the disk is full.
     """
     tars = [tar.absolute() for tar in shard_paths(shards)]  # first: a wrong path is named as such
-    given = [Path(one) for one in ([shards] if isinstance(shards, str | Path) else shards)]
+    given = [Path(one) for one in several(shards)]
     if out is None and (len(given) > 1 or not given[0].is_dir()):
         raise InputError("An index of several folders, or of tars, needs a name: --out FILE.index.")
     path = Path(given[0] / NAME if out is None else out).absolute()

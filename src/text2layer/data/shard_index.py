@@ -43,7 +43,7 @@ def shard_paths(shards: str | Path | Sequence[str | Path]) -> list[Path]:
 
     A folder whose shards are not all written, because a tool was killed, is refused too.
     """
-    for one in _several(shards):
+    for one in several(shards):
         if is_address(one):
             raise DataError(
                 f"The shards at '{one}' cannot be used from there: they are read in any order, "
@@ -58,7 +58,7 @@ def shard_places(shards: str | Path | Sequence[str | Path]) -> list[Place]:
     Raises:
         DataError: see `shard_paths`; or an address cannot be reached.
     """
-    given = _several(shards)
+    given = several(shards)
     found: list[Place] = []
     for path in given:
         place = place_of(path) if is_address(path) else Path(path)
@@ -81,7 +81,8 @@ def shard_places(shards: str | Path | Sequence[str | Path]) -> list[Place]:
     return found
 
 
-def _several(shards: str | Path | Sequence[str | Path]) -> list[str | Path]:
+def several(shards: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """Shards that are named by one path or by several, as a list."""
     return [shards] if isinstance(shards, str | Path) else list(shards)
 
 

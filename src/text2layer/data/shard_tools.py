@@ -14,7 +14,7 @@ from tqdm import tqdm
 from text2layer.data.places import on_this_machine
 from text2layer.data.schema import METADATA, SPLITS, decode_metadata, decode_sample
 from text2layer.data.shard_file import ShardSeries, marked_unfinished
-from text2layer.data.shard_index import DAMAGE, index_shard, read_members, shard_places
+from text2layer.data.shard_index import DAMAGE, index_shard, read_members, several, shard_places
 from text2layer.data.statistics import Statistics, measure_mask
 from text2layer.errors import DataError, InputError, Skipped
 
@@ -215,9 +215,8 @@ def no_usable_sample(shards: Shards, skipped: Skipped, of: str = "") -> DataErro
         skipped: what was left out of them.
         of: what was asked for, like " of split 'val'".
     """
-    given = [shards] if isinstance(shards, str | Path) else shards
     first = f" {skipped.messages[0]}" if skipped.messages else ""
-    named = ", ".join(f"'{path}'" for path in given)
+    named = ", ".join(f"'{path}'" for path in several(shards))
     return DataError(f"The shards in {named} hold no usable sample{of}.{first}")
 
 
