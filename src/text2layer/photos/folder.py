@@ -216,7 +216,7 @@ class BuildFolder:
     def with_set_aside(self) -> set[int]:
         """Numbers of the chunks, done or not, that have set photos aside."""
         said = f'"stage": "{WORKER}"'.encode()
-        done = {n for n in self._with_journal() if said in self.journal(n).read_bytes()}
+        done = {n for n in self.with_journal() if said in self.journal(n).read_bytes()}
         return done | {
             int(entry.name.partition(".")[0]) for entry in named(self.journals, "*.aside.json")
         }
@@ -232,7 +232,7 @@ class BuildFolder:
         A chunk whose shard was deleted after it was written is not: its journal is deleted too.
         """
         shards = {entry.name for entry in self.shards()}
-        numbers = self._with_journal()
+        numbers = self.with_journal()
         lost = {
             number
             for number in numbers
@@ -246,7 +246,8 @@ class BuildFolder:
         """The shards that are there, by name."""
         return named(self.root, "shard-*.tar")
 
-    def _with_journal(self) -> set[int]:
+    def with_journal(self) -> set[int]:
+        """Numbers of the chunks that have a journal."""
         names = [Path(entry.name).stem for entry in named(self.journals, "*.jsonl")]
         return {int(name) for name in names if name.isdigit()}
 

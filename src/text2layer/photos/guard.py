@@ -107,12 +107,8 @@ class Guard:
 
     def devices(self) -> str:
         """Which network runs where, in words; see `Worker.devices`."""
-        while True:
-            try:
-                said: str = self._child.call("devices")
-                return said
-            except Died as death:
-                self._count(death)
+        said: str = self._asked("devices")
+        return said
 
     def close(self) -> None:
         """End the process at once; a call at work in another thread raises `child.Closed`."""

@@ -20,14 +20,20 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from text2layer import errors
 from text2layer.errors import InputError
 from text2layer.options import require
 from text2layer.photos.chunk import ChunkResult, journal_result
 from text2layer.photos.folder import BuildFolder
 from text2layer.photos.guard import Guard
 from text2layer.photos.pool import Results, Stop
-from text2layer.photos.ray_parts import IN_FLIGHT, Actors, read_entries, run_parts, said_of
+from text2layer.photos.ray_parts import (
+    IN_FLIGHT,
+    Actors,
+    error_of,
+    read_entries,
+    run_parts,
+    said_of,
+)
 from text2layer.photos.worker import WorkerSetup
 
 CORES_PER_ACTOR = 2  # unless their number is given; as in the pool of one machine
@@ -234,7 +240,6 @@ def _packed(result: ChunkResult) -> str:
 def _unpacked(text: str) -> ChunkResult:
     fields = json.loads(text)
     if "error" in fields:
-        name, said = fields["error"]
-        raise getattr(errors, name)(said)
+        raise error_of(fields["error"])
     reasons = Counter({(stage, reason): count for stage, reason, count in fields.pop("reasons")})
     return ChunkResult(**fields, reasons=reasons)

@@ -170,8 +170,7 @@ def commit_parts(parts: Iterator[Part], setup: WorkerSetup) -> Iterator[ChunkRes
     committed: set[int] = set()
     for part in parts:
         if part.error is not None:
-            name, said = part.error
-            raise getattr(errors, name)(said)
+            raise error_of(part.error)
         if part.chunk in committed:  # a machine was lost after it had done this one
             continue
         hashes = part.provenance.hashes
@@ -203,6 +202,13 @@ def read_entries(folder: BuildFolder, setup: WorkerSetup, number: int) -> list[E
     with closing(PhotoIndex(folder.index_here())) as index:
         index.chunks(setup.settings.photos_per_shard)
         return index.chunk(number)
+
+
+def error_of(said: Sequence[str]) -> Text2LayerError:
+    """The error that `said_of` gave name and text of."""
+    name, text = said
+    error: Text2LayerError = getattr(errors, name)(text)
+    return error
 
 
 def said_of(error: Exception, chunk: int) -> tuple[str, str]:

@@ -163,10 +163,9 @@ def collect(
 
 
 def _lines(folder: BuildFolder, progress: bool) -> Iterator[dict[str, Any]]:
-    journals = [entry.name for entry in named(folder.journals, "*.jsonl")]
-    journals = [name for name in journals if name.partition(".")[0].isdigit()]
-    for name in tqdm(journals, desc="report", unit="chunk", disable=not progress):
-        yield from read_journal(folder.journals / name)
+    numbers = sorted(folder.with_journal())
+    for number in tqdm(numbers, desc="report", unit="chunk", disable=not progress):
+        yield from read_journal(folder.journal(number))
 
 
 def _rate(runs: list[dict[str, Any]]) -> float | None:

@@ -280,15 +280,17 @@ def _filled_index(
             saved = monotonic()
         return stop()
 
-    if "index" in record:
-        if len(index) < record["index"]["photos"]:  # it was deleted; the same photos give the same
-            index.fill(
-                source, guard.setup.settings, look=look, progress=progress, stop=stop_or_save
-            )
-            if stop():
-                folder.save_index(finished=False)
-                return None
-        if index.fingerprint() != record["index"]["fingerprint"]:
+    known, given = record.get("index"), 0
+    # of a known index some are missing if it was deleted; the same photos give the same again
+    if known is None or len(index) < known["photos"]:
+        given = index.fill(
+            source, guard.setup.settings, look=look, progress=progress, stop=stop_or_save
+        )
+        if stop():
+            folder.save_index(finished=False)
+            return None
+    if known is not None:
+        if index.fingerprint() != known["fingerprint"]:
             raise DataError(
                 f"'{folder.index}' is not the index that this build was begun with; "
                 "build into another folder."
@@ -297,12 +299,6 @@ def _filled_index(
             folder.save_index()
         return index
 
-    given = index.fill(
-        source, guard.setup.settings, look=look, progress=progress, stop=stop_or_save
-    )
-    if stop():
-        folder.save_index(finished=False)
-        return None
     if given > len(index):  # a list does so, of whose lines the first counts
         source.skipped["named twice"] = given - len(index)
     if not len(index):
@@ -375,12 +371,12 @@ def _run_chunks(
     try:
         with bar, closing(results):
             for result in results:
-                if ray is not None and merged(devices, result.devices) != devices:
+                before, devices = devices, merged(devices, result.devices)
+                if ray is not None and devices != before:
                     print(in_words(result.devices), file=sys.stderr, flush=True)
                 if "models" not in record:
                     record["models"] = result.model_hashes
                     folder.write_record(record)
-                devices = merged(devices, result.devices)
                 summary.add(result)
                 bar.set_postfix(kept=summary.kept, refresh=False)
                 bar.update(result.photos)
