@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.judges.toy_backbone import Colours
 from text2layer.errors import DataError, InputError, WeightsError
-from text2layer.judges import quality, quality_training
+from text2layer.judges import quality_training
 from text2layer.judges.cases import Case, photo_pairs
 from text2layer.judges.labels import Label
 from text2layer.judges.pair import (
@@ -28,18 +29,7 @@ from text2layer.judges.settings import QualitySettings
 
 GREEN, RED = (20, 120, 20), (200, 30, 30)
 
-
-class Colours(nn.Module):
-    """A backbone whose eight maps are the mean colours of 32 x 32 fields."""
-
-    def maps(self, x):
-        return [torch.nn.functional.avg_pool2d(x, 32)] * 8
-
-
-@pytest.fixture(autouse=True)
-def small_backbone(monkeypatch):
-    for module in (quality_training, quality):
-        monkeypatch.setattr(module, "load_backbone", lambda name: Colours())
+pytestmark = pytest.mark.usefixtures("small_backbone")
 
 
 def layers(left=10, fill=GREEN, side=64, wide=20):

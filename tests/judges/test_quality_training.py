@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.judges.toy_backbone import Colours
 from text2layer.errors import DataError, InputError
-from text2layer.judges import quality, quality_training
 from text2layer.judges.cases import Case
 from text2layer.judges.labels import Label
 from text2layer.judges.quality import QualityConfig, QualityModel, load_quality
@@ -27,19 +27,7 @@ from text2layer.judges.quality_training import (
 
 CASES = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=30)
 
-
-class Colours(torch.nn.Module):
-    """A backbone whose eight maps are the mean colours of 32 x 32 fields."""
-
-    def maps(self, x):
-        return [torch.nn.functional.avg_pool2d(x, 32)] * 8
-
-
-@pytest.fixture(autouse=True)
-def small_backbone(monkeypatch):
-    """No weights of others; the trainer looks the backbone up by name."""
-    for module in (quality_training, quality):
-        monkeypatch.setattr(module, "load_backbone", lambda name: Colours())
+pytestmark = pytest.mark.usefixtures("small_backbone")
 
 
 def case(number, kind, source, group, noise=0):

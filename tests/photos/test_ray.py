@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.photos.deadly_stages import IN_PARTS
 from tests.photos.deadly_stages import NAME as DEADLY
-from tests.photos.toy_photos import draw_photo, write_photos
+from tests.photos.toy_photos import draw_photo, shards_in, write_photos
 from tests.photos.toy_stages import NAME
 from text2layer.errors import InputError
 from text2layer.photos.child import resident_bytes
@@ -119,9 +119,7 @@ def test_a_lost_node_costs_nothing(
     here = tmp_path / "here"
     monkeypatch.setenv("TOY_STAGES_SECONDS", "0")
     build(photos, here, SETTINGS, workers=1, stages=NAME, report=False, progress=False)
-    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
-        path.name: path.read_bytes() for path in here.glob("*.tar")
-    }
+    assert shards_in(out) == shards_in(here)
     assert verdicts(out) == verdicts(here)
     assert not list(out.rglob("*.part"))
 
@@ -142,9 +140,7 @@ def test_photos_and_actors_that_die(cluster: Any, tmp_path: Path, monkeypatch) -
     here = tmp_path / "here"
     monkeypatch.setenv("TOY_STAGES_SECONDS", "0")
     build(photos, here, SETTINGS, workers=1, stages=DEADLY, report=False, progress=False)
-    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
-        path.name: path.read_bytes() for path in here.glob("*.tar")
-    }
+    assert shards_in(out) == shards_in(here)
 
 
 def test_actors_write_to_an_address(cluster: Any, tmp_path: Path, monkeypatch) -> None:
@@ -156,9 +152,7 @@ def test_actors_write_to_an_address(cluster: Any, tmp_path: Path, monkeypatch) -
     here = tmp_path / "here"
     monkeypatch.setenv("TOY_STAGES_SECONDS", "0")
     build(photos, here, SETTINGS, workers=1, stages=NAME, report=False, progress=False)
-    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
-        path.name: path.read_bytes() for path in here.glob("*.tar")
-    }
+    assert shards_in(out) == shards_in(here)
     assert verdicts(out) == verdicts(here)
     assert (out / "report.html").exists()
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
@@ -238,9 +232,7 @@ def test_networks_run_beside_decode_and_encode(
     monkeypatch.setenv("TOY_STAGES_SECONDS", "0")
     monkeypatch.setenv("DEADLY_STAGES_SECONDS", "0")
     build(photos, here, settings, workers=1, stages=IN_PARTS, report=False, progress=False)
-    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
-        path.name: path.read_bytes() for path in here.glob("*.tar")
-    }
+    assert shards_in(out) == shards_in(here)
     assert verdicts(out) == verdicts(here)
     aside = [line["reason"] for line in verdicts(out) if line.get("stage") == "worker"]
     assert aside == ["killed its worker: signal 11"] * 3

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.photos.toy_photos import draw_photo, write_photos
+from tests.photos.toy_photos import draw_photo, shards_in, write_photos
 from tests.photos.toy_stages import NAME
 from text2layer.data.shard_index import index_shard
 from text2layer.errors import DataError, InputError
@@ -91,9 +91,7 @@ def verdicts(out: Path) -> list[dict]:
 
 def assert_same(out: Path, whole: Path) -> None:
     """Byte for byte the same shards, the same verdicts, each photo once, nothing temporary."""
-    assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == {
-        path.name: path.read_bytes() for path in whole.glob("*.tar")
-    }
+    assert shards_in(out) == shards_in(whole)
     assert verdicts(out) == verdicts(whole)
     keys = Counter(line["key"] for line in verdicts(out))
     assert len(keys) == PHOTOS

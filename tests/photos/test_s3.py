@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.photos.test_addresses import quick, tar_of
-from tests.photos.toy_photos import write_photos
+from tests.photos.toy_photos import shards_in, write_photos
 from text2layer.data import retries
 from text2layer.data.shard_tools import shard_statistics
 from text2layer.errors import DataError, WriteError
@@ -99,10 +99,6 @@ def shards_at(system, folder: str) -> dict[str, bytes]:
     return {
         path.rpartition("/")[2]: system.cat_file(path) for path in system.glob(f"{folder}/*.tar")
     }
-
-
-def shards_in(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.tar")}
 
 
 def test_a_build_goes_from_s3_to_s3(s3, tmp_path: Path, monkeypatch) -> None:

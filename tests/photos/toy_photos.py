@@ -32,6 +32,11 @@ def write_photos(folder: Path, count: int, side: int = 48) -> Path:
     return folder
 
 
+def shards_in(folder: Path) -> dict[str, bytes]:
+    """The bytes of a folder's shards by name."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.tar")}
+
+
 def photo_refs(folder: Path) -> list:
     """References to the photos of `write_photos`, without a source or an index."""
     from text2layer.photos.photo import PhotoRef
